@@ -1,0 +1,68 @@
+// A Hugging Face checkpoint folder: configs parsed, tensors memory-mapped and checked against the config, none copied.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/progress.h"
+#include "checkpoint/config.h"
+
+namespace fovea {
+
+struct TensorInfo {
+  std::string name;       // canonical: the newer era's, "model.visual.blocks.0.attn.qkv.weight",
+                          // "model.language_model.layers.0.self_attn.q_proj.weight", "lm_head.weight"
+  std::string file_name;  // the name in the file, possibly the older era's ("visual.*", "model.*")
+  std::string file;       // which safetensors file
+  DType dtype = DType::f32;
+  std::vector<int64_t> shape;
+  const void* data = nullptr;  // borrowed from the mapping
+  int64_t elements() const;
+  int64_t bytes() const;
+};
+
+class Checkpoint {
+ public:
+  // Reads the configs and maps the weights of folder `dir`. Every tensor that the config implies is present with
+  // the implied shape, in bounds and without overlap; otherwise throws Error naming file and tensor.
+  static Checkpoint open(const std::filesystem::path& dir);
+
+  Checkpoint(Checkpoint&&) noexcept;
+  Checkpoint& operator=(Checkpoint&&) noexcept;
+  ~Checkpoint();
+
+  const std::filesystem::path& dir() const;
+  const ModelConfig& config() const;
+  const GenerationConfig& generation() const;
+  const PreprocessorConfig& preprocessor() const;
+
+  const std::vector<TensorInfo>& tensors() const;  // sorted by canonical name
+  bool has(const std::string& name) const;
+  // Throws Error(not_found) naming the tensor.
+  const TensorInfo& tensor(const std::string& name) const;
+  // [out, in] weight as a matrix; leading dimensions past the first are folded into columns (Conv3d -> GEMM).
+  MatrixView matrix(const std::string& name) const;
+  // A 1-D tensor converted to f32.
+  std::vector<float> vector(const std::string& name) const;
+
+  // Reads every mapped page once, in file order, so that the first token does not wait for the disk.
+  void read_ahead(const ProgressFn& progress) const;
+
+ private:
+  struct State;
+  explicit Checkpoint(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// Names and shapes of every tensor a config implies, in canonical names (lm_head.weight only when untied).
+struct ExpectedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config);
+
+}  // namespace fovea

@@ -1,0 +1,88 @@
+// The configuration of a Qwen2.5-VL checkpoint, read from config.json in the flat (transformers <= 4.51) and the
+// nested (text_config, vision_config) layout. Field names are Hugging Face's.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/dtype.h"
+
+namespace fovea {
+
+struct VisionConfig {
+  int64_t depth = 32;
+  int64_t hidden_size = 1280;
+  int64_t intermediate_size = 3420;
+  int64_t num_heads = 16;
+  int64_t in_channels = 3;
+  int64_t patch_size = 14;
+  int64_t spatial_merge_size = 2;
+  int64_t temporal_patch_size = 2;
+  int64_t window_size = 112;  // pixels
+  int64_t out_hidden_size = 2048;
+  std::vector<int64_t> fullatt_block_indexes;
+  double tokens_per_second = 2;
+
+  int64_t head_dim() const { return hidden_size / num_heads; }
+  int64_t patch_dim() const { return in_channels * temporal_patch_size * patch_size * patch_size; }
+};
+
+struct TextConfig {
+  int64_t hidden_size = 2048;
+  int64_t intermediate_size = 11008;
+  int64_t num_hidden_layers = 36;
+  int64_t num_attention_heads = 16;
+  int64_t num_key_value_heads = 2;
+  int64_t head_dim = 128;
+  int64_t vocab_size = 151936;
+  int64_t max_position_embeddings = 128000;
+  double rms_norm_eps = 1e-6;
+  double rope_theta = 1e6;
+  std::vector<int64_t> mrope_section;  // rotary pairs led by t, h, w; sums to head_dim / 2
+  bool tie_word_embeddings = false;
+};
+
+struct ModelConfig {
+  VisionConfig vision;
+  TextConfig text;
+  DType dtype = DType::bf16;  // dtype / torch_dtype: what the weights are stored in, and the default compute type
+  int64_t image_token_id = 151655;
+  int64_t video_token_id = 151656;
+  int64_t vision_start_token_id = 151652;
+  int64_t vision_end_token_id = 151653;
+  int64_t bos_token_id = 151643;
+  std::vector<int64_t> eos_token_ids;
+};
+
+// Parses and validates the text of a config.json. Throws Error(corrupt | unsupported | invalid_argument) naming
+// the field; every size is bounded, so that no later product of two of them overflows int64.
+ModelConfig parse_config(std::string_view json, const std::string& file_name);
+
+// generation_config.json; the defaults are transformers' (greedy).
+struct GenerationConfig {
+  bool do_sample = false;
+  double temperature = 1.0;
+  int64_t top_k = 50;
+  double top_p = 1.0;
+  double repetition_penalty = 1.0;
+  int64_t max_new_tokens = 0;  // 0: not stated
+  std::vector<int64_t> eos_token_ids;
+};
+GenerationConfig parse_generation_config(std::string_view json, const std::string& file_name);
+
+// preprocessor_config.json
+struct PreprocessorConfig {
+  int64_t min_pixels = 56 * 56;
+  int64_t max_pixels = 28 * 28 * 1280;
+  int64_t patch_size = 14;
+  int64_t temporal_patch_size = 2;
+  int64_t merge_size = 2;
+  double rescale_factor = 1.0 / 255;
+  std::vector<double> image_mean{0.48145466, 0.4578275, 0.40821073};
+  std::vector<double> image_std{0.26862954, 0.26130258, 0.27577711};
+};
+PreprocessorConfig parse_preprocessor_config(std::string_view json, const std::string& file_name);
+
+}  // namespace fovea

@@ -1,0 +1,58 @@
+// Leaf kernels, compiled once per instruction set and chosen once at run time. They allocate nothing, start no
+// thread and keep no state; pointers need no alignment unless stated.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "base/dtype.h"
+
+namespace fovea {
+
+// What a matrix product reads: f32 everywhere, or bf16 pairs where the machine multiplies them natively.
+struct Kernels {
+  const char* name;  // "scalar", "avx2", "avx512", "avx512_bf16"
+
+  // y[m, n] = sum_k x[m, k] * w[n, k] in f32. x, w f32 with row strides ldx, ldw; y with stride ldy.
+  // For one (m, n) the order of the sum depends on k alone, never on rows, cols or which tile it fell in.
+  void (*matmul_nt_f32)(const float* x, int64_t ldx, const float* w, int64_t ldw, float* y, int64_t ldy,
+                        int64_t rows, int64_t cols, int64_t k);
+  // The same with w in bf16 / f16 and any number of rows (meant for few): streams w once per 4 rows of x.
+  // Bit-equal to widening w and calling matmul_nt_f32.
+  void (*matmul_nt_bf16)(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
+                         int64_t rows, int64_t cols, int64_t k);
+  void (*matmul_nt_f16)(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
+                        int64_t rows, int64_t cols, int64_t k);
+  // Both operands bf16 by native dot products, f32 accumulation; null where the machine has none.
+  void (*matmul_nt_bf16_bf16)(const uint16_t* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
+                              int64_t rows, int64_t cols, int64_t k);
+
+  // y[m, n] += sum_k p[m, k] * v[k, n]; all f32; k ascending.
+  void (*matmul_nn_f32)(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y, int64_t ldy,
+                        int64_t rows, int64_t cols, int64_t k);
+
+  // Widening and narrowing copies (round to nearest even).
+  void (*f32_from_bf16)(const uint16_t* in, float* out, int64_t count);
+  void (*f32_from_f16)(const uint16_t* in, float* out, int64_t count);
+  void (*bf16_from_f32)(const float* in, uint16_t* out, int64_t count);
+  void (*f16_from_f32)(const float* in, uint16_t* out, int64_t count);
+  // In place: x = the nearest value of the type.
+  void (*round_bf16)(float* x, int64_t count);
+  void (*round_f16)(float* x, int64_t count);
+
+  float (*max_value)(const float* x, int64_t count);  // -inf when count is 0
+  // x = exp(x * scale - shift) in place; returns the sum of the unrounded results. Relative error below 2^-21;
+  // arguments below -87.3 and -inf give 0; NaN stays NaN.
+  float (*exp_sum)(float* x, int64_t count, float scale, float shift);
+  // x *= factor
+  void (*scale)(float* x, int64_t count, float factor);
+};
+
+// The best this machine supports, or the one named by the environment variable FOVEA_ISA. Throws
+// Error(unsupported) when that one cannot run here.
+const Kernels& kernels();
+// Every variant this machine can run, the scalar one first.
+const std::vector<const Kernels*>& available_kernels();
+
+}  // namespace fovea

@@ -1,0 +1,52 @@
+// Images and videos turned into what the vision tower takes: normalised patches in the reference's order.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/buffer.h"
+
+namespace fovea {
+
+// What preprocessor_config.json and the command line decide.
+struct MediaOptions {
+  int64_t min_pixels = 56 * 56;
+  int64_t max_pixels = 28 * 28 * 1280;
+  int64_t patch_size = 14, temporal_patch_size = 2, merge_size = 2;
+  double rescale_factor = 1.0 / 255;
+  std::vector<double> mean{0.48145466, 0.4578275, 0.40821073};
+  std::vector<double> std{0.26862954, 0.26130258, 0.27577711};
+  enum class Resize { pil, torchvision } resize = Resize::pil;
+  enum class Alpha { white, drop } alpha = Alpha::white;  // white: qwen_vl_utils; drop: PIL's convert("RGB")
+  double fps = 2.0;                       // video: frames sampled per second
+  int64_t min_frames = 4, max_frames = 768;
+  int64_t pixels_decoded_max = 256 << 20;  // refuse larger pictures before decoding them
+};
+
+// t x h x w patches, before merging.
+struct Grid {
+  int64_t t = 0, h = 0, w = 0;
+  int64_t patches() const { return t * h * w; }
+};
+
+struct Picture {
+  std::string source;                       // as the user named it
+  bool is_video = false;
+  int64_t original_height = 0, original_width = 0;
+  int64_t resized_height = 0, resized_width = 0;
+  Grid grid;
+  int64_t frames = 1;                       // video: frames sampled, before padding to temporal_patch_size
+  double second_per_grid = 0;               // video: temporal_patch_size / sampled fps
+  Buffer<float> patches;                    // [grid.patches(), 3 * temporal_patch_size * patch_size^2]
+  int64_t tokens(int64_t merge_size) const { return grid.patches() / (merge_size * merge_size); }
+};
+
+// source: a path, file:// URL or data: URL. Throws Error naming the source. One still image is repeated to
+// temporal_patch_size frames.
+Picture load_image(const std::string& source, const MediaOptions& options);
+Picture load_video(const std::string& source, const MediaOptions& options);
+// A list of frames taken at options.fps.
+Picture load_frames(const std::vector<std::string>& sources, const MediaOptions& options);
+
+}  // namespace fovea
