@@ -1,0 +1,339 @@
+// The kernels themselves, written once over the including file's Simd.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace fovea {
+namespace {
+
+// ---- y[m, n] = sum_k x[m, k] w[n, k] ------------------------------------------------------------------------
+// Vectors run along k for both operands, so neither needs packing and a row of a memory-mapped weight is read as
+// it lies. One accumulator per output, summed in blocks of k whose size depends on the operand types alone: the
+// order of every sum is the same whatever the tile, which makes results independent of batch and chunk size.
+
+// How an operand pair is loaded and multiplied. kStep: elements of k per vector step. kBlock: elements of k per
+// partial sum; a tile's rows of x over one block stay in L1.
+struct F32F32 {
+  using X = float;
+  using W = float;
+  using XVec = Simd::F;
+  static constexpr int64_t kStep = Simd::kWidth, kBlock = 1024;
+  template <typename... Count>
+  static XVec load_x(const X* p, Count... count) { return Simd::load(p, count...); }
+  template <typename... Count>
+  static XVec load_w(const W* p, Count... count) { return Simd::load(p, count...); }
+  static Simd::F mac(Simd::F acc, XVec x, XVec w) { return Simd::fma(x, w, acc); }
+};
+
+struct F32Bf16 : F32F32 {
+  using W = uint16_t;
+  template <typename... Count>
+  static XVec load_w(const W* p, Count... count) { return Simd::load_bf16(p, count...); }
+  static void widen(const W* in, float* out, int64_t count);
+};
+
+struct F32F16 : F32F32 {
+  using W = uint16_t;
+  template <typename... Count>
+  static XVec load_w(const W* p, Count... count) { return Simd::load_f16(p, count...); }
+  static void widen(const W* in, float* out, int64_t count);
+};
+
+#ifdef FOVEA_BF16_DOT
+struct Bf16Bf16 {
+  using X = uint16_t;
+  using W = uint16_t;
+  using XVec = Simd::Pairs;
+  static constexpr int64_t kStep = 2 * Simd::kWidth, kBlock = 2048;
+  template <typename... Count>
+  static XVec load_x(const X* p, Count... count) { return Simd::load_pairs(p, count...); }
+  template <typename... Count>
+  static XVec load_w(const W* p, Count... count) { return Simd::load_pairs(p, count...); }
+  static Simd::F mac(Simd::F acc, XVec x, XVec w) { return Simd::dot_pairs(acc, x, w); }
+};
+#endif
+
+// The partial sums of a kRows x kCols tile over at most one block of k, added to y (or stored, for the first block).
+template <typename Op, int kRows, int kCols>
+void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y, int64_t ldy,
+             int64_t k, bool first) {
+  constexpr int kTotal = kRows * kCols;
+  Simd::F acc[(kTotal + 3) / 4 * 4];
+  for (Simd::F& a : acc) a = Simd::splat(0.f);
+  const auto step = [&](int64_t at, auto... count) __attribute__((always_inline)) {
+    typename Op::XVec ws[kCols];
+#pragma GCC unroll 8
+    for (int c = 0; c < kCols; ++c) ws[c] = Op::load_w(w + c * ldw + at, count...);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const typename Op::XVec xs = Op::load_x(x + r * ldx + at, count...);
+#pragma GCC unroll 8
+      for (int c = 0; c < kCols; ++c) acc[r * kCols + c] = Op::mac(acc[r * kCols + c], xs, ws[c]);
+    }
+  };
+  int64_t at = 0;
+  for (; at + Op::kStep <= k; at += Op::kStep) step(at);
+  if (at < k) step(at, static_cast<int>(k - at));
+  float sums[(kTotal + 3) / 4 * 4];
+#pragma GCC unroll 8
+  for (int i = 0; i < kTotal; i += 4) Simd::sum4(acc[i], acc[i + 1], acc[i + 2], acc[i + 3], sums + i);
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kCols; ++c) {
+      float& out = y[r * ldy + c];
+      out = first ? sums[r * kCols + c] : out + sums[r * kCols + c];
+    }
+  }
+}
+
+// A strip of kRows rows of x against all rows of w, over one block of k.
+template <typename Op, int kRows, int kCols>
+void strip_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y, int64_t ldy,
+              int64_t cols, int64_t k, bool first) {
+  int64_t n = 0;
+  for (; n + kCols <= cols; n += kCols) {
+    tile_nt<Op, kRows, kCols>(x, ldx, w + n * ldw, ldw, y + n, ldy, k, first);
+  }
+  if constexpr (kCols > 1) {
+    if (n < cols) strip_nt<Op, kRows, kCols / 2>(x, ldx, w + n * ldw, ldw, y + n, ldy, cols - n, k, first);
+  }
+}
+
+// One block of k for any number of rows.
+template <typename Op, int kRows>
+void block_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y, int64_t ldy,
+              int64_t rows, int64_t cols, int64_t k, bool first) {
+  constexpr int kCols = kRows == 1 ? Simd::kRowTileCols : Simd::kTileCols;
+  int64_t m = 0;
+  for (; m + kRows <= rows; m += kRows) {
+    strip_nt<Op, kRows, kCols>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy, cols, k, first);
+  }
+  if constexpr (kRows > 1) {
+    if (m < rows) block_nt<Op, kRows / 2>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy, rows - m, cols, k, first);
+  }
+}
+
+template <typename Op>
+void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y, int64_t ldy,
+               int64_t rows, int64_t cols, int64_t k) {
+  if (k == 0) {
+    for (int64_t m = 0; m < rows; ++m) {
+      for (int64_t n = 0; n < cols; ++n) y[m * ldy + n] = 0.f;
+    }
+  }
+  // Few rows are bound by reading w: take it in strips of whole rows, so that memory is read in long runs.
+  const int64_t cols_step = rows <= Simd::kTileRows ? Simd::kRowTileCols : cols;
+  for (int64_t n = 0; n < cols; n += cols_step) {
+    const int64_t cols_now = cols - n < cols_step ? cols - n : cols_step;
+    for (int64_t at = 0; at < k; at += Op::kBlock) {
+      const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
+      block_nt<Op, Simd::kTileRows>(x + at, ldx, w + n * ldw + at, ldw, y + n, ldy, rows, cols_now, k_now, at == 0);
+    }
+  }
+}
+
+// 16-bit weights against many rows: each block of w is widened once into scratch that fits the L2 cache.
+template <typename Op>
+void matmul_nt_widening(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
+                        int64_t rows, int64_t cols, int64_t k) {
+  if (rows <= Simd::kTileRows || k == 0) {
+    matmul_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k);
+    return;
+  }
+  constexpr int64_t kGroup = 48;
+  alignas(64) float wide[kGroup * Op::kBlock];
+  for (int64_t n = 0; n < cols; n += kGroup) {
+    const int64_t cols_now = cols - n < kGroup ? cols - n : kGroup;
+    for (int64_t at = 0; at < k; at += Op::kBlock) {
+      const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
+      for (int64_t c = 0; c < cols_now; ++c) Op::widen(w + (n + c) * ldw + at, wide + c * Op::kBlock, k_now);
+      block_nt<F32F32, Simd::kTileRows>(x + at, ldx, wide, Op::kBlock, y + n, ldy, rows, cols_now, k_now, at == 0);
+    }
+  }
+}
+
+// ---- y[m, n] += sum_k p[m, k] v[k, n] -------------------------------------------------------------------------
+
+template <int kRows, int kVectors>
+void tile_nn(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y, int64_t ldy, int64_t k) {
+  constexpr int kWidth = Simd::kWidth;
+  Simd::F acc[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < kVectors; ++c) acc[r][c] = Simd::load(y + r * ldy + c * kWidth);
+  }
+  for (int64_t at = 0; at < k; ++at) {
+    Simd::F vs[kVectors];
+#pragma GCC unroll 8
+    for (int c = 0; c < kVectors; ++c) vs[c] = Simd::load(v + at * ldv + c * kWidth);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Simd::F weight = Simd::splat(p[r * ldp + at]);
+#pragma GCC unroll 8
+      for (int c = 0; c < kVectors; ++c) acc[r][c] = Simd::fma(weight, vs[c], acc[r][c]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < kVectors; ++c) Simd::store(y + r * ldy + c * kWidth, acc[r][c]);
+  }
+}
+
+inline void edge_nn(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y, int64_t ldy, int64_t rows,
+                    int count, int64_t k) {
+  for (int64_t r = 0; r < rows; ++r) {
+    Simd::F acc = Simd::load(y + r * ldy, count);
+    for (int64_t at = 0; at < k; ++at) {
+      acc = Simd::fma(Simd::splat(p[r * ldp + at]), Simd::load(v + at * ldv, count), acc);
+    }
+    Simd::store(y + r * ldy, acc, count);
+  }
+}
+
+template <int kRows>
+void matmul_nn(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y, int64_t ldy, int64_t rows,
+               int64_t cols, int64_t k) {
+  constexpr int kVectors = Simd::kOuterVectors, kWidth = Simd::kWidth;
+  int64_t m = 0;
+  for (; m + kRows <= rows; m += kRows) {
+    const float* pm = p + m * ldp;
+    float* ym = y + m * ldy;
+    int64_t n = 0;
+    for (; n + kVectors * kWidth <= cols; n += kVectors * kWidth) {
+      tile_nn<kRows, kVectors>(pm, ldp, v + n, ldv, ym + n, ldy, k);
+    }
+    for (; n + kWidth <= cols; n += kWidth) tile_nn<kRows, 1>(pm, ldp, v + n, ldv, ym + n, ldy, k);
+    if (n < cols) edge_nn(pm, ldp, v + n, ldv, ym + n, ldy, kRows, static_cast<int>(cols - n), k);
+  }
+  if constexpr (kRows > 1) {
+    if (m < rows) matmul_nn<kRows / 2>(p + m * ldp, ldp, v, ldv, y + m * ldy, ldy, rows - m, cols, k);
+  }
+}
+
+// ---- conversions ------------------------------------------------------------------------------------------------
+
+template <auto kVector, auto kPartial>
+void widen_all(const uint16_t* in, float* out, int64_t count) {
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= count; i += Simd::kWidth) Simd::store(out + i, kVector(in + i));
+  if (i < count) Simd::store(out + i, kPartial(in + i, static_cast<int>(count - i)), static_cast<int>(count - i));
+}
+
+inline void f32_from_bf16_all(const uint16_t* in, float* out, int64_t count) {
+  widen_all<[](const uint16_t* p) { return Simd::load_bf16(p); },
+            [](const uint16_t* p, int n) { return Simd::load_bf16(p, n); }>(in, out, count);
+}
+inline void f32_from_f16_all(const uint16_t* in, float* out, int64_t count) {
+  widen_all<[](const uint16_t* p) { return Simd::load_f16(p); },
+            [](const uint16_t* p, int n) { return Simd::load_f16(p, n); }>(in, out, count);
+}
+inline void F32Bf16::widen(const W* in, float* out, int64_t count) { f32_from_bf16_all(in, out, count); }
+inline void F32F16::widen(const W* in, float* out, int64_t count) { f32_from_f16_all(in, out, count); }
+
+template <auto kStore>
+void narrow_all(const float* in, uint16_t* out, int64_t count) {
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= count; i += Simd::kWidth) kStore(out + i, Simd::load(in + i));
+  if (i == count) return;
+  uint16_t lanes[Simd::kWidth];
+  kStore(lanes, Simd::load(in + i, static_cast<int>(count - i)));
+  for (int64_t l = 0; i + l < count; ++l) out[i + l] = lanes[l];
+}
+
+inline void bf16_from_f32_all(const float* in, uint16_t* out, int64_t count) {
+  narrow_all<[](uint16_t* p, Simd::F a) { Simd::store_bf16(p, a); }>(in, out, count);
+}
+inline void f16_from_f32_all(const float* in, uint16_t* out, int64_t count) {
+  narrow_all<[](uint16_t* p, Simd::F a) { Simd::store_f16(p, a); }>(in, out, count);
+}
+
+template <typename Fn>
+void map_in_place(float* x, int64_t count, Fn fn) {
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= count; i += Simd::kWidth) Simd::store(x + i, fn(Simd::load(x + i)));
+  const int rest = static_cast<int>(count - i);
+  if (rest > 0) Simd::store(x + i, fn(Simd::load(x + i, rest)), rest);
+}
+
+inline void round_bf16_all(float* x, int64_t count) {
+  map_in_place(x, count, [](Simd::F a) { return Simd::round_bf16(a); });
+}
+inline void round_f16_all(float* x, int64_t count) {
+  map_in_place(x, count, [](Simd::F a) {
+    uint16_t lanes[Simd::kWidth];
+    Simd::store_f16(lanes, a);
+    return Simd::load_f16(lanes);
+  });
+}
+inline void scale_all(float* x, int64_t count, float factor) {
+  const Simd::F f = Simd::splat(factor);
+  map_in_place(x, count, [f](Simd::F a) { return Simd::mul(a, f); });
+}
+
+// ---- softmax parts ----------------------------------------------------------------------------------------------
+
+inline float max_value_of(const float* x, int64_t count) {
+  constexpr float kLowest = -__builtin_inff();
+  Simd::F best = Simd::splat(kLowest);
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= count; i += Simd::kWidth) best = Simd::max(best, Simd::load(x + i));
+  float result = Simd::max_lane(best);
+  for (; i < count; ++i) result = x[i] > result ? x[i] : result;
+  return result;
+}
+
+// exp(a) = 2^n e^r with n = round(a / ln 2), |r| <= ln(2) / 2; ln 2 is split in two so that r is exact to f32
+// (Cody and Waite). The polynomial is the Taylor series to r^7: its remainder, r^8 / 8!, is below 2^-27.
+inline Simd::F exp_of(Simd::F a) {
+  const Simd::F n = Simd::round_to_integer(Simd::mul(a, Simd::splat(1.44269504f)));
+  const Simd::F r = Simd::fma(n, Simd::splat(2.12194440e-4f), Simd::fma(n, Simd::splat(-0.693359375f), a));
+  Simd::F p = Simd::splat(1.f / 5040);
+  for (const float c : {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f}) p = Simd::fma(p, r, Simd::splat(c));
+  return Simd::zero_where_less(a, Simd::splat(-87.3f), Simd::mul(p, Simd::power_of_two(n)));
+}
+
+inline float exp_sum_of(float* x, int64_t count, float scale, float shift) {
+  const Simd::F factor = Simd::splat(scale), offset = Simd::splat(-shift);
+  Simd::F sum = Simd::splat(0.f);
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= count; i += Simd::kWidth) {
+    const Simd::F e = exp_of(Simd::fma(Simd::load(x + i), factor, offset));
+    Simd::store(x + i, e);
+    sum = Simd::add(sum, e);
+  }
+  if (i < count) {
+    const int rest = static_cast<int>(count - i);
+    Simd::store(x + i, exp_of(Simd::fma(Simd::load(x + i, rest), factor, offset)), rest);
+    sum = Simd::add(sum, Simd::load(x + i, rest));
+  }
+  float total[4];
+  const Simd::F zero = Simd::splat(0.f);
+  Simd::sum4(sum, zero, zero, zero, total);
+  return total[0];
+}
+
+constexpr Kernels make_kernels(const char* name) {
+  Kernels table{};
+  table.name = name;
+  table.matmul_nt_f32 = matmul_nt<F32F32>;
+  table.matmul_nt_bf16 = matmul_nt_widening<F32Bf16>;
+  table.matmul_nt_f16 = matmul_nt_widening<F32F16>;
+#ifdef FOVEA_BF16_DOT
+  table.matmul_nt_bf16_bf16 = matmul_nt<Bf16Bf16>;
+#endif
+  table.matmul_nn_f32 = matmul_nn<Simd::kOuterRows>;
+  table.f32_from_bf16 = f32_from_bf16_all;
+  table.f32_from_f16 = f32_from_f16_all;
+  table.bf16_from_f32 = bf16_from_f32_all;
+  table.f16_from_f32 = f16_from_f32_all;
+  table.round_bf16 = round_bf16_all;
+  table.round_f16 = round_f16_all;
+  table.max_value = max_value_of;
+  table.exp_sum = exp_sum_of;
+  table.scale = scale_all;
+  return table;
+}
+
+}  // namespace
+}  // namespace fovea

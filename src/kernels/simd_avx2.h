@@ -1,0 +1,83 @@
+// Eight f32 lanes with AVX2, FMA and F16C. Meaning of each function: simd_scalar.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace fovea {
+namespace {
+
+struct Simd {
+  static constexpr int kWidth = 8;
+  static constexpr int kTileRows = 4, kTileCols = 3;  // 12 accumulators + 3 + 1 of 16 registers
+  static constexpr int kRowTileCols = 8;
+  static constexpr int kOuterRows = 6, kOuterVectors = 2;
+  using F = __m256;
+
+  static F splat(float x) { return _mm256_set1_ps(x); }
+  static __m256i first(int count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static __m128i load_u16(const uint16_t* p, int count) {
+    alignas(16) uint16_t lanes[8] = {};
+    for (int i = 0; i < count; ++i) lanes[i] = p[i];
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(lanes));
+  }
+  static __m128i load_u16(const uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+  static F widen_bf16(__m128i bits) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+
+  static F load(const float* p) { return _mm256_loadu_ps(p); }
+  static F load(const float* p, int count) { return _mm256_maskload_ps(p, first(count)); }
+  static F load_bf16(const uint16_t* p) { return widen_bf16(load_u16(p)); }
+  static F load_bf16(const uint16_t* p, int count) { return widen_bf16(load_u16(p, count)); }
+  static F load_f16(const uint16_t* p) { return _mm256_cvtph_ps(load_u16(p)); }
+  static F load_f16(const uint16_t* p, int count) { return _mm256_cvtph_ps(load_u16(p, count)); }
+  static void store(float* p, F a) { _mm256_storeu_ps(p, a); }
+  static void store(float* p, F a, int count) { _mm256_maskstore_ps(p, first(count), a); }
+
+  // Bits of the nearest bf16 in the upper half of each lane (the lower half is cleared).
+  static __m256i bf16_bits(F a) {
+    const __m256i bits = _mm256_castps_si256(a);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i near = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    return _mm256_and_si256(_mm256_blendv_epi8(near, quiet, is_nan), _mm256_set1_epi32(-65536));
+  }
+  static F round_bf16(F a) { return _mm256_castsi256_ps(bf16_bits(a)); }
+  static void store_bf16(uint16_t* p, F a) {
+    const __m256i high = _mm256_srli_epi32(bf16_bits(a), 16);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), 0x08);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+  }
+  static void store_f16(uint16_t* p, F a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+  }
+
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F max(F a, F b) { return _mm256_max_ps(a, b); }
+  static F round_to_integer(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static F power_of_two(F a) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+  }
+  static F zero_where_less(F a, F b, F c) { return _mm256_andnot_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ), c); }
+
+  static void sum4(F a, F b, F c, F d, float out[4]) {
+    const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+  }
+  static float max_lane(F a) {
+    __m128 best = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    best = _mm_max_ps(best, _mm_movehl_ps(best, best));
+    return _mm_cvtss_f32(_mm_max_ss(best, _mm_shuffle_ps(best, best, 1)));
+  }
+};
+
+}  // namespace
+}  // namespace fovea

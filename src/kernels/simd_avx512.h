@@ -1,0 +1,95 @@
+// Sixteen f32 lanes with AVX-512 (F, BW, DQ, VL), and native bf16 dot products where the machine has them.
+// Meaning of each function: simd_scalar.h. The intrinsics come from the including file: the compiler's own, or an
+// emulation of them, so that this code is tested on machines without AVX-512.
+#pragma once
+
+#include <cstdint>
+
+namespace fovea {
+namespace {
+
+struct Simd {
+  static constexpr int kWidth = 16;
+  static constexpr int kTileRows = 6, kTileCols = 4;  // 24 accumulators + 4 + 1 of 32 registers
+  static constexpr int kRowTileCols = 8;
+  static constexpr int kOuterRows = 8, kOuterVectors = 3;
+  using F = __m512;
+
+  static F splat(float x) { return _mm512_set1_ps(x); }
+  static __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
+  static __m256i load_u16(const uint16_t* p, int count) {
+    alignas(32) uint16_t lanes[16] = {};
+    for (int i = 0; i < count; ++i) lanes[i] = p[i];
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes));
+  }
+  static __m256i load_u16(const uint16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static F widen_bf16(__m256i bits) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+
+  static F load(const float* p) { return _mm512_loadu_ps(p); }
+  static F load(const float* p, int count) { return _mm512_maskz_loadu_ps(first(count), p); }
+  static F load_bf16(const uint16_t* p) { return widen_bf16(load_u16(p)); }
+  static F load_bf16(const uint16_t* p, int count) { return widen_bf16(load_u16(p, count)); }
+  static F load_f16(const uint16_t* p) { return _mm512_cvtph_ps(load_u16(p)); }
+  static F load_f16(const uint16_t* p, int count) { return _mm512_cvtph_ps(load_u16(p, count)); }
+  static void store(float* p, F a) { _mm512_storeu_ps(p, a); }
+  static void store(float* p, F a, int count) { _mm512_mask_storeu_ps(p, first(count), a); }
+
+  static __m512i bf16_bits(F a) {
+    const __m512i bits = _mm512_castps_si512(a);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i near = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    const __mmask16 is_nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+    return _mm512_and_si512(_mm512_mask_blend_epi32(is_nan, near, quiet), _mm512_set1_epi32(-65536));
+  }
+  static F round_bf16(F a) { return _mm512_castsi512_ps(bf16_bits(a)); }
+  static void store_bf16(uint16_t* p, F a) {
+    const __m256i packed = _mm512_cvtepi32_epi16(_mm512_srli_epi32(bf16_bits(a), 16));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
+  }
+  static void store_f16(uint16_t* p, F a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+  }
+
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F round_to_integer(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
+  static F power_of_two(F a) {
+    const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
+  }
+  static F zero_where_less(F a, F b, F c) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), c, _mm512_setzero_ps());
+  }
+
+  static __m256 fold(F a) {
+    return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  }
+  static void sum4(F a, F b, F c, F d, float out[4]) {
+    const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(fold(a), fold(b)), _mm256_hadd_ps(fold(c), fold(d)));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+  }
+  static float max_lane(F a) {
+    const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 best = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    best = _mm_max_ps(best, _mm_movehl_ps(best, best));
+    return _mm_cvtss_f32(_mm_max_ss(best, _mm_shuffle_ps(best, best, 1)));
+  }
+
+#ifdef FOVEA_BF16_DOT
+  using Pairs = __m512bh;  // 32 bf16
+  static Pairs load_pairs(const uint16_t* p) { return (Pairs)_mm512_loadu_epi16(p); }
+  static Pairs load_pairs(const uint16_t* p, int count) {
+    return (Pairs)_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << count) - 1ull), p);
+  }
+  // acc[i] += a[2i] * b[2i] + a[2i + 1] * b[2i + 1]; products are exact in f32.
+  static F dot_pairs(F acc, Pairs a, Pairs b) { return _mm512_dpbf16_ps(acc, a, b); }
+#endif
+};
+
+}  // namespace
+}  // namespace fovea

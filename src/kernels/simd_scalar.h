@@ -1,0 +1,104 @@
+// Eight lanes in portable C++: the meaning of every other Simd, and what runs on a machine without AVX2.
+#pragma once
+
+#include <cmath>
+
+#include "base/dtype.h"
+
+namespace fovea {
+namespace {
+
+struct Simd {
+  static constexpr int kWidth = 8;
+  static constexpr int kTileRows = 4, kTileCols = 3;      // matmul_nt register tile
+  static constexpr int kRowTileCols = 8;                  // the same for a single row
+  static constexpr int kOuterRows = 4, kOuterVectors = 2; // matmul_nn register tile
+  struct F {
+    float lane[kWidth];
+  };
+
+  template <typename Fn>
+  static F each(Fn fn) {
+    F result;
+    for (int i = 0; i < kWidth; ++i) result.lane[i] = fn(i);
+    return result;
+  }
+  static F splat(float x) {
+    return each([&](int) { return x; });
+  }
+  static F load(const float* p) {
+    return each([&](int i) { return p[i]; });
+  }
+  static F load(const float* p, int count) {
+    return each([&](int i) { return i < count ? p[i] : 0.f; });
+  }
+  static F load_bf16(const uint16_t* p) {
+    return each([&](int i) { return f32_from_bf16(p[i]); });
+  }
+  static F load_bf16(const uint16_t* p, int count) {
+    return each([&](int i) { return i < count ? f32_from_bf16(p[i]) : 0.f; });
+  }
+  static F load_f16(const uint16_t* p) {
+    return each([&](int i) { return f32_from_f16(p[i]); });
+  }
+  static F load_f16(const uint16_t* p, int count) {
+    return each([&](int i) { return i < count ? f32_from_f16(p[i]) : 0.f; });
+  }
+  static void store(float* p, F a) {
+    for (int i = 0; i < kWidth; ++i) p[i] = a.lane[i];
+  }
+  static void store(float* p, F a, int count) {
+    for (int i = 0; i < count; ++i) p[i] = a.lane[i];
+  }
+  static void store_bf16(uint16_t* p, F a) {
+    for (int i = 0; i < kWidth; ++i) p[i] = bf16_from_f32(a.lane[i]);
+  }
+  static void store_f16(uint16_t* p, F a) {
+    for (int i = 0; i < kWidth; ++i) p[i] = f16_from_f32(a.lane[i]);
+  }
+  static F round_bf16(F a) {
+    return each([&](int i) { return rounded(a.lane[i], DType::bf16); });
+  }
+  static F add(F a, F b) {
+    return each([&](int i) { return a.lane[i] + b.lane[i]; });
+  }
+  static F mul(F a, F b) {
+    return each([&](int i) { return a.lane[i] * b.lane[i]; });
+  }
+  static F fma(F a, F b, F c) {
+    return each([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
+  }
+  static F max(F a, F b) {
+    return each([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  static F round_to_integer(F a) {
+    return each([&](int i) { return std::nearbyint(a.lane[i]); });
+  }
+  // 2^a for integral a in [-126, 127]; any value elsewhere.
+  static F power_of_two(F a) {
+    return each([&](int i) {
+      const float n = a.lane[i] >= -126.f && a.lane[i] <= 127.f ? a.lane[i] : 0.f;
+      return std::bit_cast<float>(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
+    });
+  }
+  // a < b ? 0 : c, keeping c where a is NaN.
+  static F zero_where_less(F a, F b, F c) {
+    return each([&](int i) { return a.lane[i] < b.lane[i] ? 0.f : c.lane[i]; });
+  }
+  // out[i] = the sum of the lanes of the i-th argument, always in the same tree.
+  static void sum4(F a, F b, F c, F d, float out[4]) {
+    const F* all[4] = {&a, &b, &c, &d};
+    for (int i = 0; i < 4; ++i) {
+      const float* l = all[i]->lane;
+      out[i] = ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
+    }
+  }
+  static float max_lane(F a) {
+    float best = a.lane[0];
+    for (int i = 1; i < kWidth; ++i) best = a.lane[i] > best ? a.lane[i] : best;
+    return best;
+  }
+};
+
+}  // namespace
+}  // namespace fovea
