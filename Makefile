@@ -1,0 +1,56 @@
+# fovea's doors, one command each. CMake does the work (CMakePresets.json); this file only calls it.
+# `make` alone lists them.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# One compiler at a time for each core, and for each 1.5 GB of free memory.
+JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable/ { fit = int($$2 / 1500000) } \
+	END { n = (fit && fit < cores) ? fit : cores; print (n > 0) ? n : 1 }' /proc/meminfo)
+PREFIX ?= /usr/local
+# What `make demo` runs; the random-weight checkpoint stands in until a trained one ships.
+DEMO_MODEL ?= $(firstword $(wildcard models/fovea-demo models/demo-tiny))
+# Which tests `make asan` runs: a ctest regular expression; empty runs all.
+TESTS ?=
+
+export CTEST_PARALLEL_LEVEL ?= $(JOBS)
+step := tools/step.sh
+ctest_filter := $(if $(TESTS),-R '$(TESTS)')
+
+help: ## this list
+	@echo 'fovea runs Qwen2.5-VL on CPUs. Commands:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## install what is missing to build and test (asks for sudo only if not root)
+	@tools/install_dependencies.sh
+
+build: deps ## build the program: build/fovea
+	@$(step) 'configure' build/log/configure.log cmake --preset release
+	@$(step) 'build fovea ($(JOBS) jobs)' build/log/build.log cmake --build --preset release -j $(JOBS) --target fovea
+
+demo: build ## build, then ask a small model about pictures that ship in the repository
+	@tools/demo.sh build/fovea '$(DEMO_MODEL)'
+
+test: deps ## build and run all tests
+	@$(step) 'configure' build/log/configure.log cmake --preset release
+	@$(step) 'build all ($(JOBS) jobs)' build/log/build.log cmake --build --preset release -j $(JOBS)
+	@$(step) 'tests' build/log/test.log ctest --preset release $(ctest_filter)
+	@sed -n '/% tests passed/,$$p' build/log/test.log
+
+asan: deps ## build with AddressSanitizer and UBSan and run all tests, or TESTS=<regex>
+	@$(step) 'configure (sanitizers)' build-asan/log/configure.log cmake --preset asan
+	@$(step) 'build all ($(JOBS) jobs)' build-asan/log/build.log cmake --build --preset asan -j $(JOBS)
+	@$(step) 'tests (sanitizers)' build-asan/log/test.log ctest --preset asan $(ctest_filter)
+	@sed -n '/% tests passed/,$$p' build-asan/log/test.log
+
+lint: ## check the layers and the formatting (`tools/check_format.sh --fix` formats)
+	@tools/install_dependencies.sh --lint
+	@tools/check_layers.sh
+	@tools/check_format.sh
+
+install: build ## copy the program to PREFIX (/usr/local)
+	@cmake --install build --prefix '$(PREFIX)'
+
+clean: ## remove everything that was built
+	@rm -rf build build-asan
+
+.PHONY: help deps build demo test asan lint install clean
