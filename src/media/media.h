@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/buffer.h"
+#include "base/grid.h"
 
 namespace fovea {
 
@@ -22,12 +23,6 @@ struct MediaOptions {
   double fps = 2.0;                       // video: frames sampled per second
   int64_t min_frames = 4, max_frames = 768;
   int64_t pixels_decoded_max = 256 << 20;  // refuse larger pictures before decoding them
-};
-
-// t x h x w patches, before merging.
-struct Grid {
-  int64_t t = 0, h = 0, w = 0;
-  int64_t patches() const { return t * h * w; }
 };
 
 struct Picture {

@@ -1,0 +1,41 @@
+// The text decoder: embeddings and M-RoPE positions in, hidden states and logits out.
+// Formula by formula: Qwen2_5_VLTextModel of transformers 4.57.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+
+#include "attention/problem.h"
+#include "checkpoint/checkpoint.h"
+#include "model/kv_cache.h"
+
+namespace fovea {
+
+class Decoder {
+ public:
+  Decoder(const Checkpoint& checkpoint, const Precision& precision, AttentionKind attention);
+  Decoder(Decoder&&) noexcept;
+  Decoder& operator=(Decoder&&) noexcept;
+  ~Decoder();
+
+  // out: [ids.size(), hidden_size] f32. Throws Error(invalid_argument) for an id outside the vocabulary.
+  void embed(std::span<const int32_t> ids, float* out) const;
+
+  // Runs `count` tokens behind those in the cache through all layers, in place: hidden [count, hidden_size] f32.
+  // positions: three spans (t, h, w) of `count` ids. Appends to the cache. Results of a token do not depend on how the
+  // sequence is cut into calls. Throws Error(numeric) naming the layer of a non-finite value.
+  void forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
+               KvCache& cache) const;
+
+  // hidden: [rows, hidden_size] as forward left it; out: [rows, vocab_size] f32 (final norm and output head).
+  void logits(const float* hidden, int64_t rows, float* out) const;
+
+  const TextConfig& config() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace fovea

@@ -1,0 +1,45 @@
+// The node-by-node operations between projections and attention, on f32 containers, rows in parallel. Each rounds
+// to the policy's dtype exactly where transformers stores a tensor.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/precision.h"
+
+namespace fovea {
+
+// out = r(w * r(x / sqrt(mean(x^2) + eps))): Qwen2RMSNorm, statistics in f32, two roundings. x, out: [rows, width].
+void rms_norm(const float* x, const std::vector<float>& weight, float eps, DType type, float* out, int64_t rows);
+
+// residual = r(residual + update), in place.
+void add_residual(float* residual, const float* update, int64_t count, DType type);
+
+// gate = r(r(silu(gate)) * up), in place.
+void silu_times(float* gate, const float* up, int64_t count, DType type);
+
+// x = r(gelu(x)), the exact erf form, in place.
+void gelu(float* x, int64_t count, DType type);
+
+// cos and sin of the rotary angles, [rows, head_dim / 2], rounded to `tables`.
+struct RopeTable {
+  std::vector<float> cos, sin;
+  int64_t pairs = 0;  // head_dim / 2
+};
+
+// 1 / theta^(2i / dim) for i < dim / 2, in f32 as transformers computes it.
+std::vector<float> inverse_frequencies(double theta, int64_t dim);
+
+// Fills row `row` from f32 angles.
+void set_rope_row(RopeTable& table, int64_t row, const std::vector<float>& angles, DType tables);
+
+// x: [rows, heads, 2 * pairs] with `stride` between rows; rotates pair (i, i + pairs) in place. With steps fp32 the
+// rotation is computed in f32 and rounded once to `result`; otherwise both products and their sum are rounded.
+void apply_rope(float* x, int64_t rows, int64_t heads, int64_t stride, const RopeTable& table, DType steps,
+                DType result);
+
+// Throws Error(numeric) naming `stage` if any value is NaN or infinite.
+void require_finite(const float* x, int64_t count, const std::string& stage);
+
+}  // namespace fovea

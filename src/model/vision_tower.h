@@ -1,0 +1,35 @@
+// The vision tower: patches of one image or video in, merged embeddings for the text decoder out.
+// Formula by formula: Qwen2_5_VisionTransformerPretrainedModel of transformers 4.57.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "attention/problem.h"
+#include "base/grid.h"
+#include "base/progress.h"
+#include "checkpoint/checkpoint.h"
+
+namespace fovea {
+
+class VisionTower {
+ public:
+  VisionTower(const Checkpoint& checkpoint, const TowerPrecision& precision, AttentionKind attention);
+  VisionTower(VisionTower&&) noexcept;
+  VisionTower& operator=(VisionTower&&) noexcept;
+  ~VisionTower();
+
+  // patches: [grid.patches(), patch_dim] f32 in the processor's order. Returns [grid.patches() / merge^2,
+  // out_hidden_size] f32 in raster order of merged tokens. Attention never crosses a frame, so images and videos are
+  // encoded one by one without changing any result. Throws Error(numeric) naming the block of a non-finite value.
+  // `progress` gets "vision" with the blocks done, offset by `progress_done` of `progress_total`.
+  Buffer<float> encode(const float* patches, const Grid& grid, const std::function<void()>& block_done) const;
+
+  int64_t blocks() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace fovea
