@@ -48,6 +48,7 @@ struct ModelConfig {
   VisionConfig vision;
   TextConfig text;
   DType dtype = DType::bf16;  // dtype / torch_dtype: what the weights are stored in, and the default compute type
+  bool dtype_stated = false;  // false: the file names none; Checkpoint::open then takes the embedding's
   int64_t image_token_id = 151655;
   int64_t video_token_id = 151656;
   int64_t vision_start_token_id = 151652;

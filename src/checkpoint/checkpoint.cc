@@ -1,0 +1,218 @@
+#include "checkpoint/checkpoint.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "checkpoint/strict_json.h"
+#include "checkpoint/tensor_names.h"
+#include "checkpoint/weight_files.h"
+
+namespace fovea {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+GenerationConfig read_generation(const fs::path& dir, const ModelConfig& model) {
+  const fs::path path = dir / "generation_config.json";
+  GenerationConfig config;
+  if (fs::exists(path)) config = parse_generation_config(read_text_file(path), path.string());
+  if (config.eos_token_ids.empty()) config.eos_token_ids = model.eos_token_ids;
+  return config;
+}
+
+PreprocessorConfig read_preprocessor(const fs::path& dir, const VisionConfig& vision) {
+  PreprocessorConfig config;
+  fs::path path = dir / "preprocessor_config.json";
+  if (!fs::exists(path)) path = dir / "processor_config.json";
+  if (!fs::exists(path)) {
+    config.patch_size = vision.patch_size;
+    config.temporal_patch_size = vision.temporal_patch_size;
+    config.merge_size = vision.spatial_merge_size;
+    return config;
+  }
+  config = parse_preprocessor_config(read_text_file(path), path.string());
+  const auto agree = [&](const char* field, int64_t here, int64_t there) {
+    if (here == there) return;
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("{}: {} is {}, config.json says {}", path.string(), field, here, there),
+                "take both files from the same checkpoint");
+  };
+  agree("patch_size", config.patch_size, vision.patch_size);
+  agree("temporal_patch_size", config.temporal_patch_size, vision.temporal_patch_size);
+  agree("merge_size", config.merge_size, vision.spatial_merge_size);
+  return config;
+}
+
+// The weights among the tensors of one file, under their canonical names. Buffers are dropped, strangers refused.
+void collect(const SafetensorsFile& file, std::vector<TensorInfo>& tensors) {
+  for (const StoredTensor& stored : file.tensors()) {
+    if (is_saved_buffer(stored.name)) continue;
+    const std::optional<std::string> name = canonical_tensor_name(stored.name);
+    if (!name) {
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("{} holds tensor {}, which is no part of Qwen2.5-VL", file.path().string(),
+                              stored.name.substr(0, 200)),
+                  "use a checkpoint saved by transformers; adapters must be merged first");
+    }
+    tensors.push_back({*name, stored.name, file.path().filename().string(), weight_dtype(stored.type, stored.name),
+                       stored.shape, stored.data});
+  }
+}
+
+using TensorIndex = std::unordered_map<std::string_view, size_t>;
+
+TensorIndex index_by_name(const std::vector<TensorInfo>& tensors) {
+  TensorIndex index;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto [first, inserted] = index.emplace(tensors[i].name, i);
+    if (inserted) continue;
+    const TensorInfo& other = tensors[first->second];
+    throw Error(ErrorKind::corrupt,
+                fmt::format("tensor {} occurs twice: as {} in {} and as {} in {}", tensors[i].name, other.file_name,
+                            other.file, tensors[i].file_name, tensors[i].file),
+                "remove the file that does not belong to this checkpoint");
+  }
+  return index;
+}
+
+void check_expected(const std::vector<ExpectedTensor>& expected, const std::vector<TensorInfo>& tensors,
+                    const TensorIndex& index, const fs::path& dir) {
+  for (const ExpectedTensor& wanted : expected) {
+    const auto found = index.find(wanted.name);
+    if (found == index.end()) {
+      throw Error(ErrorKind::not_found,
+                  fmt::format("{} lacks tensor {} {}", dir.string(), wanted.name, shape_text(wanted.shape)),
+                  wanted.name == "lm_head.weight"
+                      ? "complete the download, or state \"tie_word_embeddings\": true in config.json if it is tied"
+                      : "complete the download; config.json must belong to these weights");
+    }
+    const TensorInfo& tensor = tensors[found->second];
+    if (tensor.shape == wanted.shape) continue;
+    throw Error(ErrorKind::corrupt,
+                fmt::format("tensor {} in {} has shape {}, config.json implies {}", tensor.file_name, tensor.file,
+                            shape_text(tensor.shape), shape_text(wanted.shape)),
+                "config.json must belong to these weights; download both from one source");
+  }
+}
+
+// Keeps what the config implies. A tied checkpoint's own lm_head goes unused, as in transformers; any other tensor
+// means that the model is not the one the config describes.
+void drop_unused_head(std::vector<TensorInfo>& tensors, const std::vector<ExpectedTensor>& expected, bool tied) {
+  if (tied) {
+    tensors.erase(std::remove_if(tensors.begin(), tensors.end(), [](const auto& t) { return t.name == "lm_head.weight"; }),
+                  tensors.end());
+  }
+  std::unordered_map<std::string_view, bool> known;
+  for (const ExpectedTensor& wanted : expected) known.emplace(wanted.name, true);
+  std::vector<std::string> strangers;
+  for (const TensorInfo& tensor : tensors) {
+    if (known.count(tensor.name) == 0) strangers.push_back(fmt::format("{} ({})", tensor.file_name, tensor.file));
+  }
+  if (strangers.empty()) return;
+  const size_t count = strangers.size();
+  strangers.resize(std::min<size_t>(count, 5));
+  throw Error(ErrorKind::unsupported,
+              fmt::format("{} tensors that config.json does not imply: {}{}", count, fmt::join(strangers, ", "),
+                          count > 5 ? ", ..." : ""),
+              "config.json must belong to these weights; adapters and quantised weights must be merged first");
+}
+
+}  // namespace
+
+int64_t TensorInfo::elements() const { return element_count(shape, name); }
+int64_t TensorInfo::bytes() const { return elements() * static_cast<int64_t>(bytes_of(dtype)); }
+
+struct Checkpoint::State {
+  fs::path dir;
+  ModelConfig config;
+  GenerationConfig generation;
+  PreprocessorConfig preprocessor;
+  std::vector<SafetensorsFile> files;
+  std::vector<TensorInfo> tensors;
+  TensorIndex index;
+};
+
+Checkpoint::Checkpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
+Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
+Checkpoint::~Checkpoint() = default;
+
+Checkpoint Checkpoint::open(const fs::path& dir) {
+  if (!fs::is_directory(dir)) {
+    throw Error(ErrorKind::not_found, fmt::format("{} is not a folder", dir.string()),
+                "give the folder of a Hugging Face checkpoint");
+  }
+  auto state = std::make_unique<State>();
+  state->dir = dir;
+  const fs::path config_path = dir / "config.json";
+  state->config = parse_config(read_text_file(config_path), config_path.string());
+  state->generation = read_generation(dir, state->config);
+  state->preprocessor = read_preprocessor(dir, state->config.vision);
+  state->files = open_weight_files(dir);
+  for (const SafetensorsFile& file : state->files) collect(file, state->tensors);
+  const std::vector<ExpectedTensor> expected = expected_tensors(state->config);
+  drop_unused_head(state->tensors, expected, state->config.text.tie_word_embeddings);
+  std::sort(state->tensors.begin(), state->tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  state->index = index_by_name(state->tensors);
+  check_expected(expected, state->tensors, state->index, dir);
+  Checkpoint checkpoint(std::move(state));
+  if (!checkpoint.state_->config.dtype_stated) {
+    checkpoint.state_->config.dtype = checkpoint.tensor("model.language_model.embed_tokens.weight").dtype;
+  }
+  return checkpoint;
+}
+
+const fs::path& Checkpoint::dir() const { return state_->dir; }
+const ModelConfig& Checkpoint::config() const { return state_->config; }
+const GenerationConfig& Checkpoint::generation() const { return state_->generation; }
+const PreprocessorConfig& Checkpoint::preprocessor() const { return state_->preprocessor; }
+const std::vector<TensorInfo>& Checkpoint::tensors() const { return state_->tensors; }
+bool Checkpoint::has(const std::string& name) const { return state_->index.count(name) != 0; }
+
+const TensorInfo& Checkpoint::tensor(const std::string& name) const {
+  const auto found = state_->index.find(name);
+  if (found == state_->index.end()) {
+    throw Error(ErrorKind::not_found, fmt::format("{} holds no tensor {}", state_->dir.string(), name),
+                "check the spelling against `fovea inspect`");
+  }
+  return state_->tensors[found->second];
+}
+
+MatrixView Checkpoint::matrix(const std::string& name) const {
+  const TensorInfo& info = tensor(name);
+  FOVEA_CHECK(info.shape.size() >= 2 && info.shape[0] > 0);
+  const int64_t columns = info.elements() / info.shape[0];
+  return {info.data, info.dtype, info.shape[0], columns, columns};
+}
+
+std::vector<float> Checkpoint::vector(const std::string& name) const {
+  const TensorInfo& info = tensor(name);
+  FOVEA_CHECK(info.shape.size() == 1);
+  std::vector<float> values(static_cast<size_t>(info.shape[0]));
+  for (size_t i = 0; i < values.size(); ++i) {
+    switch (info.dtype) {
+      case DType::f32: values[i] = static_cast<const float*>(info.data)[i]; break;
+      case DType::bf16: values[i] = f32_from_bf16(static_cast<const uint16_t*>(info.data)[i]); break;
+      case DType::f16: values[i] = f32_from_f16(static_cast<const uint16_t*>(info.data)[i]); break;
+    }
+  }
+  return values;
+}
+
+void Checkpoint::read_ahead(const ProgressFn& progress) const {
+  int64_t total = 0, before = 0;
+  for (const SafetensorsFile& file : state_->files) total += file.bytes();
+  for (const SafetensorsFile& file : state_->files) {
+    file.read_ahead([&](int64_t done) {
+      if (progress) progress("load", before + done, total);
+    });
+    before += file.bytes();
+  }
+}
+
+}  // namespace fovea

@@ -1,0 +1,31 @@
+// A file mapped read-only into memory.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+
+namespace fovea {
+
+class MappedFile {
+ public:
+  // Throws Error(not_found | io) naming the path. An empty file maps to data() == nullptr.
+  static MappedFile open(const std::filesystem::path& path);
+
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  const char* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+  // Brings every page into memory, front to back, on all threads; calls done(bytes so far) from the calling thread.
+  void read_ahead(const std::function<void(int64_t)>& done) const;
+
+ private:
+  MappedFile() = default;
+  const char* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace fovea

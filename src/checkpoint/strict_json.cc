@@ -1,0 +1,70 @@
+#include "checkpoint/strict_json.h"
+
+#include <set>
+#include <vector>
+
+#include "base/error.h"
+#include "checkpoint/mapped_file.h"
+
+namespace fovea {
+namespace {
+
+// nlohmann keeps the last of two equal keys and nests without limit; this refuses both while parsing.
+class Watch {
+ public:
+  explicit Watch(const std::string& file_name) : file_name_(file_name) {}
+
+  bool operator()(int depth, nlohmann::json::parse_event_t event, const nlohmann::json& parsed) {
+    using Event = nlohmann::json::parse_event_t;
+    if (depth > kMaxJsonDepth) {
+      throw Error(ErrorKind::corrupt, fmt::format("{} nests deeper than {} levels", file_name_, kMaxJsonDepth),
+                  "get the file again from its source");
+    }
+    if (event == Event::object_start) keys_.emplace_back();
+    if (event == Event::object_end) keys_.pop_back();
+    if (event == Event::key && !keys_.back().insert(parsed.get<std::string>()).second) {
+      throw Error(ErrorKind::corrupt,
+                  fmt::format("{} states the key \"{}\" twice", file_name_, parsed.get<std::string>()),
+                  "keep one of the two");
+    }
+    return true;
+  }
+
+ private:
+  const std::string& file_name_;
+  std::vector<std::set<std::string>> keys_;
+};
+
+}  // namespace
+
+nlohmann::json parse_json_object(std::string_view text, const std::string& file_name) {
+  if (static_cast<int64_t>(text.size()) > kMaxJsonBytes) {
+    throw Error(ErrorKind::exhausted,
+                fmt::format("{} has {} bytes, the limit is {}", file_name, text.size(), kMaxJsonBytes),
+                "check that it is the right file");
+  }
+  nlohmann::json object;
+  try {
+    object = nlohmann::json::parse(text.begin(), text.end(), Watch(file_name));
+  } catch (const nlohmann::json::exception& failure) {
+    throw Error(ErrorKind::corrupt, fmt::format("{} is not valid JSON: {}", file_name, failure.what()),
+                "get the file again from its source");
+  }
+  if (!object.is_object()) {
+    throw Error(ErrorKind::corrupt, fmt::format("{} holds no JSON object at its top", file_name),
+                "get the file again from its source");
+  }
+  return object;
+}
+
+std::string read_text_file(const std::filesystem::path& path) {
+  const MappedFile file = MappedFile::open(path);
+  if (file.bytes() > kMaxJsonBytes) {
+    throw Error(ErrorKind::exhausted,
+                fmt::format("{} has {} bytes, the limit is {}", path.string(), file.bytes(), kMaxJsonBytes),
+                "check that it is the right file");
+  }
+  return {file.data(), static_cast<size_t>(file.bytes())};
+}
+
+}  // namespace fovea
