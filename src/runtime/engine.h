@@ -1,0 +1,113 @@
+// The engine: a loaded checkpoint that answers conversations with images and videos. This is the API that the command
+// line uses and that a server or a Python module will use.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attention/problem.h"
+#include "base/precision.h"
+#include "base/progress.h"
+#include "checkpoint/checkpoint.h"
+#include "media/media.h"
+#include "model/positions.h"
+#include "runtime/sampler.h"
+#include "text/message.h"
+#include "text/tokenizer.h"
+
+namespace fovea {
+
+struct EngineOptions {
+  AttentionKind attention = AttentionKind::flash_attention_2;         // text decoder
+  AttentionKind vision_attention = AttentionKind::flash_attention_2;  // vision tower
+  std::optional<DType> dtype;  // nothing: the checkpoint's own
+};
+
+struct MediaLimits {
+  std::optional<int64_t> min_pixels, max_pixels;
+  std::optional<double> fps;
+  MediaOptions::Resize resize = MediaOptions::Resize::pil;
+};
+
+struct GenerationOptions {
+  SamplingOptions sampling;
+  int64_t max_new_tokens = 512;
+  std::vector<std::string> stop;      // strings that end the answer and are not part of it
+  std::vector<int64_t> eos_token_ids;
+  bool ignore_eos = false;
+  bool use_kv_cache = true;           // false: every token recomputes the whole sequence
+  int64_t prefill_chunk = 512;        // tokens per forward call; 0: the whole prompt at once
+};
+
+// A conversation made ready for the model.
+struct Prompt {
+  std::string text;               // the rendered template, one pad token per item
+  std::vector<int32_t> ids;       // pads expanded to each item's token count
+  std::vector<Picture> pictures;  // in order of appearance
+  Positions positions;
+  double preprocess_seconds = 0;
+};
+
+struct Timings {
+  double load_s = 0, preprocess_s = 0, vision_s = 0, prefill_s = 0, decode_s = 0;
+  int64_t prompt_tokens = 0, generated_tokens = 0;
+};
+
+struct Answer {
+  std::string text;
+  std::vector<int32_t> token_ids;  // generated, a final EOS included
+  std::string finish_reason;       // "stop", "length" or "cancelled"
+  Timings timings;
+};
+
+// How a caller follows a running request; every member may be empty.
+struct Observer {
+  ProgressFn progress;                             // "load", "vision", "prefill"
+  std::function<void(std::string_view)> on_text;   // pieces of the answer, whole characters only
+  const std::atomic<bool>* cancel = nullptr;       // ends the answer after the current token
+};
+
+// What `fovea logits` writes.
+struct Evaluation {
+  Buffer<float> vision_embeddings;  // [vision tokens of all items, hidden]
+  Buffer<float> logits;             // [ids, vocab]
+};
+
+struct EngineState;
+
+class Engine {
+ public:
+  // Opens the folder and prepares the weights. Throws Error naming what is wrong with it.
+  static Engine open(const std::filesystem::path& dir, const EngineOptions& options, const Observer& observer);
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+  ~Engine();
+
+  const Checkpoint& checkpoint() const;
+  const Tokenizer& tokenizer() const;
+  const EngineOptions& options() const;
+  DType dtype() const;
+  double load_seconds() const;
+  // The checkpoint's own generation settings, with max_new_tokens 512 where it states none.
+  GenerationOptions default_generation() const;
+
+  // Renders the template, decodes the media, expands the pads. Throws Error(exhausted) when the prompt exceeds the
+  // model's context.
+  Prompt prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id) const;
+
+  Answer generate(const Prompt& prompt, const GenerationOptions& options, const Observer& observer) const;
+
+  // Logits of every position of the prompt.
+  Evaluation evaluate(const Prompt& prompt, int64_t prefill_chunk, const Observer& observer) const;
+
+ private:
+  explicit Engine(std::unique_ptr<EngineState> state);
+  std::unique_ptr<EngineState> state_;
+};
+
+}  // namespace fovea

@@ -1,0 +1,76 @@
+// From a conversation to token ids, patches and positions.
+#include "base/error.h"
+#include "runtime/state.h"
+
+namespace fovea {
+
+namespace {
+
+MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& limits, const ContentPart& part) {
+  MediaOptions options;
+  options.min_pixels = part.min_pixels.value_or(limits.min_pixels.value_or(config.min_pixels));
+  options.max_pixels = part.max_pixels.value_or(limits.max_pixels.value_or(config.max_pixels));
+  options.patch_size = config.patch_size;
+  options.temporal_patch_size = config.temporal_patch_size;
+  options.merge_size = config.merge_size;
+  options.rescale_factor = config.rescale_factor;
+  options.mean = config.image_mean;
+  options.std = config.image_std;
+  options.resize = limits.resize;
+  options.fps = part.fps.value_or(limits.fps.value_or(options.fps));
+  return options;
+}
+
+Picture load(const ContentPart& part, const MediaOptions& options) {
+  if (part.type == ContentPart::Type::image) return load_image(part.source, options);
+  return part.frames.empty() ? load_video(part.source, options) : load_frames(part.frames, options);
+}
+
+// Repeats each pad token to the token count of its picture.
+std::vector<int32_t> expand_pads(const std::vector<int32_t>& ids, const std::vector<Picture>& pictures,
+                                 const ModelConfig& config) {
+  std::vector<int32_t> expanded;
+  size_t next = 0;
+  for (const int32_t id : ids) {
+    const bool pad = id == config.image_token_id || id == config.video_token_id;
+    if (pad && next < pictures.size()) {
+      const int64_t tokens = pictures[next++].tokens(config.vision.spatial_merge_size);
+      expanded.insert(expanded.end(), static_cast<size_t>(tokens), id);
+    } else {
+      expanded.push_back(id);  // a pad too many is reported by mrope_positions
+    }
+  }
+  return expanded;
+}
+
+}  // namespace
+
+Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id) const {
+  const Stopwatch watch;
+  const EngineState& s = *state_;
+  const ModelConfig& config = s.checkpoint.config();
+  Prompt prompt;
+  std::vector<VisualItem> items;
+  for (const Message& message : messages) {
+    for (const ContentPart& part : message.content) {
+      if (part.type == ContentPart::Type::text) continue;
+      Picture picture = load(part, media_options(s.checkpoint.preprocessor(), limits, part));
+      items.push_back({picture.grid, picture.is_video, picture.second_per_grid});
+      prompt.pictures.push_back(std::move(picture));
+    }
+  }
+  prompt.text = s.chat_template.render(messages, {.add_generation_prompt = true, .add_vision_id = add_vision_id});
+  prompt.ids = expand_pads(s.tokenizer.encode(prompt.text), prompt.pictures, config);
+  prompt.positions = mrope_positions(prompt.ids, items, config);
+  const auto tokens = static_cast<int64_t>(prompt.ids.size());
+  if (tokens >= config.text.max_position_embeddings) {
+    throw Error(ErrorKind::exhausted,
+                fmt::format("the prompt has {} tokens, the model's context is {}", tokens,
+                            config.text.max_position_embeddings),
+                "shorten the text, use fewer images, or lower --max-pixels (one token is 28 x 28 pixels)");
+  }
+  prompt.preprocess_seconds = watch.seconds();
+  return prompt;
+}
+
+}  // namespace fovea

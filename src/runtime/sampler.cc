@@ -1,0 +1,85 @@
+#include "runtime/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace fovea {
+
+namespace {
+
+void require(bool condition, const std::string& what, const std::string& remedy) {
+  if (!condition) throw Error(ErrorKind::invalid_argument, what, remedy);
+}
+
+// RepetitionPenaltyLogitsProcessor: every id seen is divided by the penalty if positive, multiplied if negative.
+void penalise(std::span<float> logits, std::span<const int32_t> history, double penalty) {
+  std::vector<int32_t> seen(history.begin(), history.end());
+  std::sort(seen.begin(), seen.end());
+  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
+  const auto factor = static_cast<float>(penalty);
+  for (const int32_t id : seen) {
+    float& logit = logits[static_cast<size_t>(id)];
+    logit = logit > 0 ? logit / factor : logit * factor;
+  }
+}
+
+}  // namespace
+
+Sampler::Sampler(const SamplingOptions& options) : options_(options), state_(options.seed) {
+  require(options.greedy || (options.temperature > 0 && std::isfinite(options.temperature)),
+          fmt::format("temperature {} is not positive", options.temperature), "use --greedy for temperature 0");
+  require(options.top_k >= 0, fmt::format("top-k {} is negative", options.top_k), "use 0 to turn top-k off");
+  require(options.top_p > 0 && options.top_p <= 1, fmt::format("top-p {} is outside (0, 1]", options.top_p),
+          "use 1 to turn top-p off");
+  require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
+          fmt::format("repetition penalty {} is not positive", options.repetition_penalty), "use 1 to turn it off");
+}
+
+// splitmix64: the same sequence on every machine.
+double Sampler::uniform() {
+  state_ += 0x9e3779b97f4a7c15u;
+  uint64_t z = state_;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
+}
+
+int32_t Sampler::next(std::span<float> logits, std::span<const int32_t> history) {
+  if (options_.repetition_penalty != 1.0) penalise(logits, history, options_.repetition_penalty);
+  if (options_.greedy) return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  return draw(logits);
+}
+
+// Temperature, then the k largest, then the smallest set whose mass reaches top_p, then one draw.
+int32_t Sampler::draw(std::span<float> logits) {
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto larger = [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  };
+  const bool limited = options_.top_k > 0 && options_.top_k < static_cast<int64_t>(order.size());
+  const size_t keep = limited ? static_cast<size_t>(options_.top_k) : order.size();
+  std::partial_sort(order.begin(), order.begin() + static_cast<int64_t>(keep), order.end(), larger);
+  order.resize(keep);
+  const double largest = static_cast<double>(logits[static_cast<size_t>(order.front())]);
+  std::vector<double> mass;
+  for (const int32_t id : order) {
+    mass.push_back(std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - largest) / options_.temperature));
+  }
+  const double total = std::accumulate(mass.begin(), mass.end(), 0.0);
+  size_t kept = 0;
+  double kept_mass = 0;
+  while (kept < mass.size() && (kept == 0 || kept_mass < options_.top_p * total)) kept_mass += mass[kept++];
+  double target = uniform() * kept_mass;
+  for (size_t i = 0; i < kept; ++i) {
+    target -= mass[i];
+    if (target < 0) return order[i];
+  }
+  return order[kept - 1];
+}
+
+}  // namespace fovea

@@ -1,0 +1,35 @@
+// The next token from logits, as transformers' generate() processes them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace fovea {
+
+struct SamplingOptions {
+  bool greedy = true;
+  double temperature = 1.0;
+  int64_t top_k = 50;   // 0: off
+  double top_p = 1.0;
+  double repetition_penalty = 1.0;  // over prompt and answer; greedy too
+  uint64_t seed = 0;
+};
+
+class Sampler {
+ public:
+  // Throws Error(invalid_argument) naming the option that is out of range.
+  explicit Sampler(const SamplingOptions& options);
+
+  // logits: [vocab], changed in place. `history`: every id so far, prompt included. Ties go to the smallest id.
+  int32_t next(std::span<float> logits, std::span<const int32_t> history);
+
+ private:
+  double uniform();
+  int32_t draw(std::span<float> logits);
+
+  SamplingOptions options_;
+  uint64_t state_;
+};
+
+}  // namespace fovea

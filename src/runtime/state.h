@@ -1,0 +1,39 @@
+// What an open engine holds; private to runtime.
+#pragma once
+
+#include <chrono>
+
+#include "model/decoder.h"
+#include "model/vision_tower.h"
+#include "runtime/engine.h"
+#include "text/chat_template.h"
+
+namespace fovea {
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+struct EngineState {
+  Checkpoint checkpoint;
+  Tokenizer tokenizer;
+  ChatTemplate chat_template;
+  EngineOptions options;
+  DType dtype;
+  Precision precision;
+  VisionTower vision;
+  Decoder decoder;
+  double load_seconds = 0;
+};
+
+// Thrown between two pieces of work once the observer asked to stop; never leaves the engine.
+struct Cancelled {};
+inline void check_cancelled(const Observer& observer) {
+  if (observer.cancel != nullptr && observer.cancel->load()) throw Cancelled{};
+}
+
+}  // namespace fovea
