@@ -1,0 +1,244 @@
+// PNG through libpng, in the sample formats Pillow's PNG plugin chooses.
+#include <png.h>
+
+#include <algorithm>
+#include <array>
+#include <csetjmp>
+#include <cstdio>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+#include "media/decode.h"
+#include "media/orientation.h"
+
+namespace fovea {
+namespace {
+
+// Everything libpng's callbacks touch. Errors leave libpng by longjmp, so the steps between guarded() and libpng own
+// nothing that has a destructor.
+struct PngState {
+  png_structp png;
+  png_infop info, end;
+  const uint8_t* next;
+  size_t left;
+  bool truncated;
+  std::jmp_buf escape;
+  char message[256];
+};
+
+[[noreturn]] void leave(png_structp png, png_const_charp message) {
+  PngState& state = *static_cast<PngState*>(png_get_error_ptr(png));
+  std::snprintf(state.message, sizeof state.message, "%s", message);
+  std::longjmp(state.escape, 1);
+}
+
+void ignore_warning(png_structp, png_const_charp) {}
+
+void read_bytes(png_structp png, png_bytep out, size_t count) {
+  PngState& state = *static_cast<PngState*>(png_get_io_ptr(png));
+  if (count > state.left) {
+    state.truncated = true;
+    png_error(png, "end of data");
+  }
+  std::memcpy(out, state.next, count);
+  state.next += count;
+  state.left -= count;
+}
+
+template <typename Step>
+bool guarded(PngState& state, Step step) {
+  if (setjmp(state.escape)) return false;
+  step();
+  return true;
+}
+
+struct PngHeader {
+  ImageSize size;
+  int bit_depth = 0, colour = 0;
+  bool interlaced = false;
+};
+
+class PngReader {
+ public:
+  explicit PngReader(Bytes bytes) : state_{} {
+    state_.next = bytes.data();
+    state_.left = bytes.size();
+    require(guarded(state_, [this] {
+      state_.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &state_, leave, ignore_warning);
+      state_.info = state_.png ? png_create_info_struct(state_.png) : nullptr;
+      state_.end = state_.png ? png_create_info_struct(state_.png) : nullptr;
+    }));
+    if (!state_.end) throw Error(ErrorKind::exhausted, "libpng found no memory", "free some memory");
+  }
+  ~PngReader() { png_destroy_read_struct(&state_.png, &state_.info, &state_.end); }
+  PngReader(const PngReader&) = delete;
+  PngReader& operator=(const PngReader&) = delete;
+
+  PngHeader read_header() {
+    require(guarded(state_, [this] {
+      png_set_read_fn(state_.png, &state_, read_bytes);
+      png_set_user_limits(state_.png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // check_header has its own, stricter limit
+      png_read_info(state_.png, state_.info);
+    }));
+    PngHeader header;
+    header.size = {png_get_image_height(state_.png, state_.info), png_get_image_width(state_.png, state_.info)};
+    header.bit_depth = png_get_bit_depth(state_.png, state_.info);
+    header.colour = png_get_color_type(state_.png, state_.info);
+    header.interlaced = png_get_interlace_type(state_.png, state_.info) != PNG_INTERLACE_NONE;
+    return header;
+  }
+
+  // Palettes stay indices, 16-bit colour keeps its high byte, 16-bit grey stays 16-bit.
+  void choose_samples(const PngHeader& header) {
+    require(guarded(state_, [this, &header] {
+      if (header.colour == PNG_COLOR_TYPE_PALETTE) png_set_packing(state_.png);
+      if (header.colour == PNG_COLOR_TYPE_GRAY && header.bit_depth < 8) png_set_expand_gray_1_2_4_to_8(state_.png);
+      if (header.colour != PNG_COLOR_TYPE_GRAY && header.bit_depth == 16) png_set_strip_16(state_.png);
+      png_set_interlace_handling(state_.png);
+      png_read_update_info(state_.png, state_.info);
+    }));
+  }
+  int64_t row_bytes() const { return static_cast<int64_t>(png_get_rowbytes(state_.png, state_.info)); }
+
+  void read_row(uint8_t* row) {
+    require(guarded(state_, [this, row] { png_read_row(state_.png, row, nullptr); }));
+  }
+
+  // The chunks after the picture; Pillow does not mind when they are damaged or missing.
+  void read_end() {
+    guarded(state_, [this] { png_read_end(state_.png, state_.end); });
+  }
+
+  // Unused entries are a grey ramp, as in a palette Pillow has just created.
+  std::array<uint8_t, 768> palette() const {
+    std::array<uint8_t, 768> entries;
+    for (size_t i = 0; i < entries.size(); ++i) entries[i] = static_cast<uint8_t>(i / 3);
+    png_colorp colours = nullptr;
+    int count = 0;
+    png_get_PLTE(state_.png, state_.info, &colours, &count);
+    for (int i = 0; i < std::min(count, 256); ++i) {
+      const uint8_t rgb[3] = {colours[i].red, colours[i].green, colours[i].blue};
+      std::copy_n(rgb, 3, entries.data() + i * 3);
+    }
+    return entries;
+  }
+
+  int orientation() const;
+
+ private:
+  void require(bool fine) const {
+    if (fine) return;
+    if (state_.truncated) throw_truncated("PNG");
+    throw_corrupt("PNG", state_.message);
+  }
+  PngState state_;
+};
+
+// ImageMagick's text form of an EXIF block: a name, a decimal length, then hexadecimal with line breaks.
+std::vector<uint8_t> parse_raw_profile(std::string_view text) {
+  std::vector<uint8_t> bytes;
+  for (int line = 0; line < 3; ++line) {
+    const size_t end = text.find('\n');
+    if (end == text.npos) return bytes;
+    text.remove_prefix(end + 1);
+  }
+  int high = -1;
+  for (const char c : text) {
+    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    if (digit < 0) continue;
+    if (high >= 0) bytes.push_back(static_cast<uint8_t>(high << 4 | digit));
+    high = high >= 0 ? -1 : digit;
+  }
+  return bytes;
+}
+
+int PngReader::orientation() const {
+  int from_text = 0;
+  for (const png_infop info : {state_.info, state_.end}) {
+    png_uint_32 count = 0;
+    png_bytep exif = nullptr;
+    if (png_get_eXIf_1(state_.png, info, &count, &exif) && exif) {
+      if (const int found = exif_orientation({exif, count})) return found;
+    }
+    png_textp texts = nullptr;
+    const int text_count = png_get_text(state_.png, info, &texts, nullptr);
+    for (int i = 0; i < text_count && from_text == 0; ++i) {
+      const std::string_view key(texts[i].key);
+      const std::string_view value(texts[i].text, std::max(texts[i].text_length, texts[i].itxt_length));
+      if (key == "Raw profile type exif") from_text = exif_orientation(parse_raw_profile(value));
+      if (key == "XML:com.adobe.xmp") {
+        from_text = xmp_orientation({reinterpret_cast<const uint8_t*>(value.data()), value.size()});
+      }
+    }
+  }
+  return from_text;
+}
+
+// One row of any of the sample formats to RGB.
+class RowConverter {
+ public:
+  RowConverter(const PngHeader& header, const std::array<uint8_t, 768>& palette, MediaOptions::Alpha alpha)
+      : header_(header), palette_(palette), alpha_(alpha), rgba_(header.size.width * 4) {}
+
+  void operator()(const uint8_t* in, uint8_t* rgb) {
+    const int64_t width = header_.size.width;
+    const bool wide = header_.bit_depth == 16;
+    switch (header_.colour) {
+      case PNG_COLOR_TYPE_GRAY:
+        for (int64_t x = 0; x < width; ++x) std::fill_n(rgb + x * 3, 3, wide ? clipped(in + x * 2) : in[x]);
+        return;
+      case PNG_COLOR_TYPE_PALETTE:
+        for (int64_t x = 0; x < width; ++x) std::copy_n(palette_.data() + in[x] * 3, 3, rgb + x * 3);
+        return;
+      case PNG_COLOR_TYPE_GRAY_ALPHA:
+        for (int64_t x = 0; x < width; ++x) {
+          std::fill_n(rgba_.data() + x * 4, 3, in[x * 2]);
+          rgba_[x * 4 + 3] = in[x * 2 + 1];
+        }
+        // Pillow opens 8-bit grey with alpha as LA, which is not composited, and 16-bit as RGBA, which is.
+        return rgba_to_rgb(rgba_.data(), rgb, width, wide ? alpha_ : MediaOptions::Alpha::drop);
+      case PNG_COLOR_TYPE_RGB_ALPHA: return rgba_to_rgb(in, rgb, width, alpha_);
+      default: std::copy_n(in, width * 3, rgb);
+    }
+  }
+
+ private:
+  static uint8_t clipped(const uint8_t* big_endian) { return big_endian[0] ? 255 : big_endian[1]; }
+  PngHeader header_;
+  std::array<uint8_t, 768> palette_;
+  MediaOptions::Alpha alpha_;
+  Buffer<uint8_t> rgba_;
+};
+
+}  // namespace
+
+Decoded decode_png(Bytes bytes, const MediaOptions& options) {
+  PngReader reader(bytes);
+  const PngHeader header = reader.read_header();
+  check_header(header.size, options);
+  reader.choose_samples(header);
+  Decoded decoded{Image(header.size), 0};
+  RowConverter convert(header, reader.palette(), options.alpha);
+  const int64_t height = header.size.height, row_bytes = reader.row_bytes();
+  if (header.interlaced) {
+    // Seven passes refine the same rows, so all of them must be kept; libpng reads back what it wrote.
+    Buffer<uint8_t> rows(height * row_bytes);
+    constexpr int kPasses = 7;
+    for (int pass = 0; pass < kPasses; ++pass) {
+      for (int64_t y = 0; y < height; ++y) reader.read_row(rows.data() + y * row_bytes);
+    }
+    for (int64_t y = 0; y < height; ++y) convert(rows.data() + y * row_bytes, decoded.image.row(y));
+  } else {
+    Buffer<uint8_t> row(row_bytes);
+    for (int64_t y = 0; y < height; ++y) {
+      reader.read_row(row.data());
+      convert(row.data(), decoded.image.row(y));
+    }
+  }
+  reader.read_end();
+  decoded.orientation = reader.orientation();
+  return decoded;
+}
+
+}  // namespace fovea

@@ -1,0 +1,33 @@
+// Normalisation and the reference's patch order.
+#pragma once
+
+#include <array>
+#include <span>
+
+#include "media/image.h"
+#include "media/media.h"
+
+namespace fovea {
+
+// 8-bit pixels have 256 values a channel, so rescaling and normalising is a table, computed once exactly as the
+// reference's slow processor does: float32(pixel * rescale_factor), minus mean, over std, all three in float32.
+class Normaliser {
+ public:
+  // Throws Error(invalid_argument) unless there are three finite means and three non-zero deviations.
+  explicit Normaliser(const MediaOptions& options);
+  float operator()(int channel, uint8_t value) const { return table_[channel][value]; }
+  const float* channel(int index) const { return table_[index].data(); }
+
+ private:
+  std::array<std::array<float, 256>, 3> table_;
+};
+
+// The patch grid of `frames` frames of `size`, after padding to whole temporal patches.
+Grid grid_of(ImageSize size, int64_t frames, const MediaOptions& options);
+
+// Writes frame `frame` of a picture into its places in `patches` [grid.patches(), 3 * temporal * patch * patch].
+// Rows: t, merged row, merged column, then row and column inside the merge block; columns: channel, frame, y, x.
+void write_frame(const Image& image, int64_t frame, const Grid& grid, const MediaOptions& options,
+                 const Normaliser& normaliser, std::span<float> patches);
+
+}  // namespace fovea

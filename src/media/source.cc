@@ -1,0 +1,118 @@
+#include "media/source.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+
+namespace fovea {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kFileBytesMax = int64_t{1} << 30;
+
+constexpr std::array<int8_t, 256> base64_values() {
+  std::array<int8_t, 256> values{};
+  values.fill(-1);
+  constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  for (size_t i = 0; i < kAlphabet.size(); ++i) values[static_cast<uint8_t>(kAlphabet[i])] = static_cast<int8_t>(i);
+  return values;
+}
+
+[[noreturn]] void bad_base64(std::string what) {
+  throw Error(ErrorKind::corrupt, "data: URL: " + std::move(what),
+              "send data:image/...;base64, followed by complete base64 of the file");
+}
+
+std::string percent_decoded(std::string_view text) {
+  const auto hex = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
+  std::string decoded;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool escape = text[i] == '%' && i + 2 < text.size() && hex(text[i + 1]) >= 0 && hex(text[i + 2]) >= 0;
+    decoded += escape ? static_cast<char>(hex(text[i + 1]) * 16 + hex(text[i + 2])) : text[i];
+    if (escape) i += 2;
+  }
+  return decoded;
+}
+
+bool exists(const std::string& path) {
+  std::error_code ignored;
+  return path.find('\0') == path.npos && fs::exists(path, ignored);
+}
+
+}  // namespace
+
+bool is_data_url(std::string_view source) { return source.starts_with("data:"); }
+
+Buffer<uint8_t> decode_data_url(std::string_view url) {
+  static constexpr auto kValues = base64_values();
+  const size_t comma = url.find(',');
+  if (comma == url.npos) bad_base64("no comma between its media type and its data");
+  if (!url.substr(0, comma).ends_with(";base64")) bad_base64("not marked ;base64");
+  const std::string_view text = url.substr(comma + 1);
+  Buffer<uint8_t> bytes(static_cast<int64_t>(text.size() / 4 * 3 + 3));
+  int64_t count = 0;
+  size_t digits = 0, padding = 0;
+  uint32_t bits = 0;
+  for (const char c : text) {
+    if (c == '\n' || c == '\r' || c == ' ' || c == '\t') continue;
+    if (c == '=') {
+      ++padding;
+      continue;
+    }
+    const int8_t value = kValues[static_cast<uint8_t>(c)];
+    if (value < 0) bad_base64(fmt::format("byte 0x{:02x} is not base64", static_cast<uint8_t>(c)));
+    if (padding > 0) bad_base64("characters after the padding");
+    bits = bits << 6 | static_cast<uint32_t>(value);
+    if (++digits % 4 != 1) bytes[count++] = static_cast<uint8_t>(bits >> (4 - digits % 4) % 4 * 2);
+  }
+  if (digits % 4 == 1 || padding > 2 || (padding > 0 && (digits + padding) % 4 != 0)) {
+    bad_base64("the base64 is cut off");
+  }
+  if (count == 0) bad_base64("no data");
+  Buffer<uint8_t> exact(count);
+  std::copy_n(bytes.data(), count, exact.data());
+  return exact;
+}
+
+std::string local_path(const std::string& source) {
+  std::string path = source;
+  if (path.starts_with("file://")) {
+    path.erase(0, 7);
+    if (!exists(path)) path = percent_decoded(path);
+  } else if (path.starts_with("http://") || path.starts_with("https://")) {
+    throw Error(ErrorKind::unsupported, "network addresses are not opened", "download the file and give its path");
+  }
+  if (!exists(path)) throw Error(ErrorKind::not_found, "no such file", "check the path");
+  std::error_code failure;
+  if (!fs::is_regular_file(path, failure)) {
+    throw Error(ErrorKind::invalid_argument, fs::is_directory(path, failure) ? "is a directory" : "not a regular file",
+                "give the path of one picture or video file");
+  }
+  if (fs::file_size(path, failure) == 0) {
+    throw Error(ErrorKind::corrupt, "the file is empty", "check how the file was written");
+  }
+  return path;
+}
+
+Buffer<uint8_t> read_source(const std::string& source) {
+  if (is_data_url(source)) return decode_data_url(source);
+  const std::string path = local_path(source);
+  std::error_code failure;
+  const auto size = fs::file_size(path, failure);
+  if (failure || size > static_cast<uintmax_t>(kFileBytesMax)) {
+    throw Error(ErrorKind::exhausted, fmt::format("the file has {} bytes, more than {}", size, kFileBytesMax),
+                "give a smaller file");
+  }
+  Buffer<uint8_t> bytes(static_cast<int64_t>(size));
+  std::ifstream file(path, std::ios::binary);
+  if (!file.read(reinterpret_cast<char*>(bytes.data()), bytes.size())) {
+    throw Error(ErrorKind::io, "the file cannot be read", "check its permissions");
+  }
+  return bytes;
+}
+
+}  // namespace fovea
