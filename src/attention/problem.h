@@ -40,7 +40,8 @@ const char* name_of(AttentionKind kind);
 // Throws Error(invalid_argument) for any other name.
 AttentionKind parse_attention(std::string_view name);
 
-// Writes problem.out. Parallel inside. Results do not depend on the number of threads.
+// Writes problem.out. Parallel inside. The result for a query does not depend on the number of threads nor on which
+// other queries are in the problem: chunked prefill, whole prefill and decode agree bit for bit.
 void attend(AttentionKind kind, const AttentionProblem& problem);
 // The three by name.
 void eager_attention(const AttentionProblem& problem);
@@ -48,5 +49,9 @@ void sdpa_attention(const AttentionProblem& problem);
 void flash_attention_2(const AttentionProblem& problem);
 // The slow truth: exact softmax attention of the given (rounded) Q, K, V in f64; out64 is [tokens_q, heads_q * head_dim].
 void reference_attention(const AttentionProblem& problem, double* out64);
+
+// The most working memory attend() allocates for this problem on the current number of threads(), in bytes.
+// eager grows with tokens_q * tokens_kv, sdpa with tokens_kv, flash_attention_2 with neither.
+int64_t attention_scratch_bytes(AttentionKind kind, const AttentionProblem& problem);
 
 }  // namespace fovea

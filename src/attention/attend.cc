@@ -1,0 +1,62 @@
+#include <string>
+
+#include "attention/implementations.h"
+#include "attention/problem.h"
+#include "base/error.h"
+
+namespace fovea {
+
+const char* name_of(AttentionKind kind) {
+  switch (kind) {
+    case AttentionKind::eager: return "eager";
+    case AttentionKind::sdpa: return "sdpa";
+    case AttentionKind::flash_attention_2: return "flash_attention_2";
+  }
+  return "?";
+}
+
+AttentionKind parse_attention(std::string_view name) {
+  for (const AttentionKind kind : {AttentionKind::eager, AttentionKind::sdpa, AttentionKind::flash_attention_2}) {
+    if (name == name_of(kind)) return kind;
+  }
+  throw Error(ErrorKind::invalid_argument, "unknown attention '" + std::string(name) + "'",
+              "use eager, sdpa or flash_attention_2");
+}
+
+void check_problem(const AttentionProblem& problem) {
+  const HeadsView &q = problem.q, &k = problem.k, &v = problem.v;
+  FOVEA_CHECK(q.dtype == DType::f32);
+  FOVEA_CHECK(q.tokens >= 0 && k.tokens >= 0 && k.tokens == v.tokens);
+  FOVEA_CHECK(q.head_dim > 0 && q.head_dim == k.head_dim && q.head_dim == v.head_dim);
+  FOVEA_CHECK(k.heads > 0 && k.heads == v.heads && q.heads > 0 && q.heads % k.heads == 0);
+  // The dtype's storage of one token never overlaps the next (one token has no next).
+  for (const HeadsView* view : {&q, &k, &v}) {
+    FOVEA_CHECK(view->tokens <= 1 || view->stride >= view->heads * view->head_dim);
+    FOVEA_CHECK(view->tokens == 0 || view->data != nullptr);
+  }
+  FOVEA_CHECK(problem.scale > 0);
+  const auto& bounds = problem.cu_seqlens;
+  if (bounds.empty()) return;
+  FOVEA_CHECK(!problem.causal && q.tokens == k.tokens);
+  FOVEA_CHECK(bounds.front() == 0 && bounds.back() == q.tokens);
+  for (size_t i = 1; i < bounds.size(); ++i) FOVEA_CHECK(bounds[i - 1] <= bounds[i]);
+}
+
+void attend(AttentionKind kind, const AttentionProblem& problem) {
+  switch (kind) {
+    case AttentionKind::eager: return eager_attention(problem);
+    case AttentionKind::sdpa: return sdpa_attention(problem);
+    case AttentionKind::flash_attention_2: return flash_attention_2(problem);
+  }
+}
+
+int64_t attention_scratch_bytes(AttentionKind kind, const AttentionProblem& problem) {
+  switch (kind) {
+    case AttentionKind::eager: return eager_scratch_bytes(problem);
+    case AttentionKind::sdpa: return sdpa_scratch_bytes(problem);
+    case AttentionKind::flash_attention_2: return flash_scratch_bytes(problem);
+  }
+  return 0;
+}
+
+}  // namespace fovea

@@ -1,0 +1,195 @@
+// transformers' eager attention (eager_attention_forward of 4.57), rounding at every node it stores:
+//   S = r(q.k), S = r(S * scale), S = r(S + M), P = r(softmax_f32(S)), O = r(P.v), sums in f32.
+// torch multiplies a 16-bit tensor by a python float in f32 with the float cast to f32, then rounds (checked bit for
+// bit in torch 2.13). M is 0 or the lowest finite number of the scores' dtype, so in fp16 a masked score can become
+// -inf or, far from zero, stay a number: that is reproduced, not repaired.
+// The scores of a whole segment exist for one kv head's query heads at a time (group * tokens_q * tokens_kv floats),
+// or for several while they are small.
+#include <algorithm>
+#include <limits>
+
+#include "attention/implementations.h"
+#include "attention/rows.h"
+#include "base/parallel.h"
+
+namespace fovea {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr int64_t kBlockRows = 96;
+// Units (one kv head of one segment) computed at the same time share this much scratch unless one needs more.
+constexpr int64_t kBatchFloats = int64_t{1} << 23;
+
+float lowest_finite(DType type) {
+  switch (type) {
+    case DType::f32: return std::numeric_limits<float>::lowest();
+    case DType::bf16: return f32_from_bf16(0xff7f);
+    case DType::f16: return -65504.f;
+  }
+  return 0.f;
+}
+
+// One kv head of one segment: the scores of all its queries against all its keys, K and V in f32.
+struct Unit {
+  QueryTile block;  // every query and every key of the segment, visible or not
+  float *scores, *k, *v;
+};
+
+class EagerPlan {
+ public:
+  explicit EagerPlan(const AttentionProblem& problem)
+      : problem_(problem), group_(problem.q.heads / problem.k.heads), segments_(segment_count(problem)) {
+    int64_t largest = 0, all = 0;
+    for (int64_t index = 0; index < units(); ++index) {
+      largest = std::max(largest, unit_floats(block_of(index)));
+      all += unit_floats(block_of(index));
+      if (all > kBatchFloats) all = kBatchFloats;
+    }
+    batch_floats_ = std::max(largest, all);
+    worker_floats_ = std::max(kBlockRows, group_) * (2 * problem.q.head_dim + 1);
+  }
+
+  int64_t units() const { return segments_ * problem_.k.heads; }
+  int64_t batch_floats() const { return batch_floats_; }
+  int64_t worker_floats() const { return worker_floats_; }
+  int64_t floats() const { return batch_floats_ + threads() * worker_floats_; }
+  int64_t group() const { return group_; }
+  static int64_t score_stride(const QueryTile& block) { return round_up(block.keys, kKeyTile); }
+
+  QueryTile block_of(int64_t index) const {
+    const auto segment = static_cast<size_t>(index / problem_.k.heads);
+    const int64_t head = index % problem_.k.heads;
+    if (problem_.cu_seqlens.empty()) return {head, 0, problem_.q.tokens, 0, problem_.k.tokens};
+    const int64_t begin = problem_.cu_seqlens[segment], count = problem_.cu_seqlens[segment + 1] - begin;
+    return {head, begin, count, begin, count};
+  }
+
+  int64_t unit_floats(const QueryTile& block) const { return score_floats(block) + 2 * kv_floats(block); }
+
+  Unit unit_at(int64_t index, float* scratch) const {
+    const QueryTile block = block_of(index);
+    float* k = scratch + score_floats(block);
+    return {block, scratch, k, k + kv_floats(block)};
+  }
+
+ private:
+  int64_t score_floats(const QueryTile& block) const { return block.queries * group_ * score_stride(block); }
+  int64_t kv_floats(const QueryTile& block) const {
+    return problem_.k.dtype == DType::f32 && problem_.v.dtype == DType::f32 ? 0 : block.keys * problem_.q.head_dim;
+  }
+
+  const AttentionProblem& problem_;
+  int64_t group_, segments_, batch_floats_, worker_floats_;
+};
+
+class EagerCall {
+ public:
+  explicit EagerCall(const AttentionProblem& problem)
+      : problem_(problem), plan_(problem), scratch_(plan_.floats()), head_dim_(problem.q.head_dim) {}
+
+  void run() {
+    for (int64_t first = 0; first < plan_.units();) {
+      batch_.clear();
+      for (int64_t used = 0; first < plan_.units(); ++first) {
+        const int64_t size = plan_.unit_floats(plan_.block_of(first));
+        if (used + size > plan_.batch_floats()) break;
+        batch_.push_back(plan_.unit_at(first, scratch_.data() + used));
+        used += size;
+      }
+      run_batch();
+    }
+  }
+
+ private:
+  void run_batch() {
+    int64_t blocks_max = 0, key_tiles_max = 0;
+    for (const Unit& unit : batch_) {
+      blocks_max = std::max(blocks_max, divide_up(unit.block.queries, queries_per_block()));
+      key_tiles_max = std::max(key_tiles_max, divide_up(unit.block.keys, kKeyTile));
+    }
+    const auto units = static_cast<int64_t>(batch_.size());
+    if (problem_.k.dtype != DType::f32 || problem_.v.dtype != DType::f32) {
+      parallel_for(units * key_tiles_max, [&](int64_t task) {
+        widen_keys(batch_[static_cast<size_t>(task / key_tiles_max)], task % key_tiles_max * kKeyTile);
+      });
+    }
+    parallel_for(units * blocks_max, [&](int64_t task) {
+      attend_block(batch_[static_cast<size_t>(task / blocks_max)], task % blocks_max * queries_per_block());
+    });
+  }
+
+  int64_t queries_per_block() const { return std::max<int64_t>(1, kBlockRows / plan_.group()); }
+
+  void widen_keys(const Unit& unit, int64_t first) const {
+    const QueryTile& block = unit.block;
+    if (first >= block.keys) return;
+    const int64_t count = std::min(kKeyTile, block.keys - first), at = first * head_dim_;
+    float_rows(problem_.k, block.kv_head, block.first_key + first, count, unit.k + at);
+    float_rows(problem_.v, block.kv_head, block.first_key + first, count, unit.v + at);
+  }
+
+  FloatRows rows_of(const HeadsView& view, const QueryTile& block, const float* widened) const {
+    if (view.dtype != DType::f32) return {widened, head_dim_};
+    return {static_cast<const float*>(view.at(block.first_key, block.kv_head)), view.stride};
+  }
+
+  // All nodes for some queries of one unit, starting at the unit's query `first`.
+  void attend_block(const Unit& unit, int64_t first) {
+    if (first >= unit.block.queries) return;
+    QueryTile tile = unit.block;
+    tile.first_query += first;
+    tile.queries = std::min(queries_per_block(), unit.block.queries - first);
+    const int64_t rows = tile.queries * plan_.group(), stride = EagerPlan::score_stride(tile);
+    float* q = scratch_.data() + plan_.batch_floats() + thread_index() * plan_.worker_floats();
+    float *out = q + rows * head_dim_, *ones = out + rows * head_dim_;
+    float* scores = unit.scores + first * plan_.group() * stride;
+
+    gather_queries(problem_, tile, q);
+    const FloatRows k = rows_of(problem_.k, tile, unit.k), v = rows_of(problem_.v, tile, unit.v);
+    kernels().matmul_nt_f32(q, head_dim_, k.data, k.stride, scores, stride, rows, tile.keys, head_dim_);
+    for (int64_t row = 0; row < rows; ++row) {
+      make_probabilities(tile, tile.first_query + row / plan_.group(), scores + row * stride, stride);
+    }
+    std::fill_n(out, rows * head_dim_, 0.f);
+    kernels().matmul_nn_f32(scores, stride, v.data, v.stride, out, head_dim_, rows, head_dim_, tile.keys);
+    std::fill_n(ones, rows, 1.f);
+    write_output(problem_, tile, out, ones);
+  }
+
+  // One row from unscaled f32 scores to rounded, normalised probabilities.
+  void make_probabilities(const QueryTile& tile, int64_t query, float* row, int64_t stride) const {
+    const DType type = problem_.precision.scores;
+    round_to(type, row, tile.keys);
+    kernels().scale(row, tile.keys, problem_.scale);
+    round_to(type, row, tile.keys);
+    if (problem_.causal) {
+      const float mask = lowest_finite(type);
+      const int64_t visible = causal_keys(problem_, query);
+      for (int64_t key = visible; key < tile.keys; ++key) row[key] += mask;
+      round_to(type, row + visible, tile.keys - visible);
+    }
+    std::fill(row + tile.keys, row + stride, -kInfinity);
+    const float sum = kernels().exp_sum(row, stride, 1.f, kernels().max_value(row, stride));
+    for (int64_t key = 0; key < tile.keys; ++key) row[key] /= sum;
+    round_to(problem_.precision.probabilities, row, tile.keys);
+  }
+
+  const AttentionProblem& problem_;
+  EagerPlan plan_;
+  Buffer<float> scratch_;
+  int64_t head_dim_;
+  std::vector<Unit> batch_;
+};
+
+}  // namespace
+
+void eager_attention(const AttentionProblem& problem) {
+  check_problem(problem);
+  if (problem.q.tokens > 0) EagerCall(problem).run();
+}
+
+int64_t eager_scratch_bytes(const AttentionProblem& problem) {
+  return EagerPlan(problem).floats() * int64_t{sizeof(float)};
+}
+
+}  // namespace fovea

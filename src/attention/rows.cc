@@ -1,0 +1,59 @@
+#include "attention/rows.h"
+
+#include <algorithm>
+
+namespace fovea {
+
+void gather_queries(const AttentionProblem& problem, const QueryTile& tile, float* out) {
+  const int64_t group = problem.q.heads / problem.k.heads;
+  const int64_t columns = group * problem.q.head_dim;
+  for (int64_t i = 0; i < tile.queries; ++i) {
+    const auto* row = static_cast<const float*>(problem.q.at(tile.first_query + i, tile.kv_head * group));
+    std::copy_n(row, columns, out + i * columns);
+  }
+}
+
+FloatRows float_rows(const HeadsView& view, int64_t head, int64_t first, int64_t count, float* scratch) {
+  const void* begin = view.at(first, head);
+  if (view.dtype == DType::f32) return {static_cast<const float*>(begin), view.stride};
+  const auto widen = view.dtype == DType::bf16 ? kernels().f32_from_bf16 : kernels().f32_from_f16;
+  const auto* row = static_cast<const uint16_t*>(begin);
+  for (int64_t i = 0; i < count; ++i) widen(row + i * view.stride, scratch + i * view.head_dim, view.head_dim);
+  return {scratch, view.head_dim};
+}
+
+void score_rows(const float* x, int64_t rows, const HeadsView& k, int64_t head, int64_t first, int64_t count,
+                float* y, int64_t ldy, float* scratch) {
+  constexpr int64_t kFewRows = 4;
+  const int64_t d = k.head_dim;
+  if (k.dtype != DType::f32 && rows <= kFewRows) {
+    const auto matmul = k.dtype == DType::bf16 ? kernels().matmul_nt_bf16 : kernels().matmul_nt_f16;
+    matmul(x, d, static_cast<const uint16_t*>(k.at(first, head)), k.stride, y, ldy, rows, count, d);
+    return;
+  }
+  const FloatRows wide = float_rows(k, head, first, count, scratch);
+  kernels().matmul_nt_f32(x, d, wide.data, wide.stride, y, ldy, rows, count, d);
+}
+
+void round_to(DType type, float* x, int64_t count) {
+  switch (type) {
+    case DType::f32: return;
+    case DType::bf16: kernels().round_bf16(x, count); return;
+    case DType::f16: kernels().round_f16(x, count); return;
+  }
+}
+
+void write_output(const AttentionProblem& problem, const QueryTile& tile, float* rows, const float* sums) {
+  FOVEA_CHECK(problem.out != nullptr);
+  const int64_t group = problem.q.heads / problem.k.heads, d = problem.q.head_dim;
+  for (int64_t r = 0; r < tile.queries * group; ++r) {
+    kernels().scale(rows + r * d, d, sums[r] == 0.f ? 0.f : 1.f / sums[r]);
+  }
+  round_to(problem.precision.output, rows, tile.queries * group * d);
+  for (int64_t i = 0; i < tile.queries; ++i) {
+    float* out = problem.out + ((tile.first_query + i) * problem.q.heads + tile.kv_head * group) * d;
+    std::copy_n(rows + i * group * d, group * d, out);
+  }
+}
+
+}  // namespace fovea
