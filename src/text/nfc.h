@@ -1,0 +1,12 @@
+// Unicode normalisation form C.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace fovea {
+
+// Requires: well-formed UTF-8. Time is near linear, whatever the text.
+std::string nfc(std::string_view text);
+
+}  // namespace fovea
