@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "kernels/kernels.h"
 #include "runtime/state.h"
 
 namespace fovea {
@@ -43,6 +44,7 @@ const Tokenizer& Engine::tokenizer() const { return state_->tokenizer; }
 const EngineOptions& Engine::options() const { return state_->options; }
 DType Engine::dtype() const { return state_->dtype; }
 double Engine::load_seconds() const { return state_->load_seconds; }
+const char* Engine::kernel_variant() const { return kernels().name; }
 
 GenerationOptions Engine::default_generation() const {
   const GenerationConfig& config = state_->checkpoint.generation();

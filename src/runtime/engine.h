@@ -93,6 +93,8 @@ class Engine {
   const EngineOptions& options() const;
   DType dtype() const;
   double load_seconds() const;
+  // Which kernels this process uses: "scalar", "avx2", "avx512" or "avx512_bf16".
+  const char* kernel_variant() const;
   // The checkpoint's own generation settings, with max_new_tokens 512 where it states none.
   GenerationOptions default_generation() const;
 

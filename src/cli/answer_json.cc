@@ -1,0 +1,69 @@
+#include "cli/answer_json.h"
+
+#include <sys/resource.h>
+
+#include "base/parallel.h"
+
+namespace fovea {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+ordered_json size_json(int64_t width, int64_t height) { return {{"width", width}, {"height", height}}; }
+
+double rate(int64_t count, double seconds) { return seconds > 0 ? static_cast<double>(count) / seconds : 0; }
+
+}  // namespace
+
+int64_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+ordered_json pictures_json(const Prompt& prompt, int64_t merge_size) {
+  ordered_json list = ordered_json::array();
+  for (const Picture& picture : prompt.pictures) {
+    ordered_json item = {{"source", picture.source},
+                         {"type", picture.is_video ? "video" : "image"},
+                         {"original", size_json(picture.original_width, picture.original_height)},
+                         {"resized", size_json(picture.resized_width, picture.resized_height)},
+                         {"grid_thw", {picture.grid.t, picture.grid.h, picture.grid.w}},
+                         {"tokens", picture.tokens(merge_size)}};
+    if (picture.is_video) {
+      item["frames"] = picture.frames;
+      item["second_per_grid"] = picture.second_per_grid;
+    }
+    list.push_back(item);
+  }
+  return list;
+}
+
+ordered_json answer_json(const Engine& engine, const Prompt& prompt, const Answer& answer) {
+  const Timings& t = answer.timings;
+  // The first token comes out of the prefill; decode produced the others.
+  const int64_t decoded = t.generated_tokens > 0 ? t.generated_tokens - 1 : 0;
+  const ordered_json timings = {{"load_s", t.load_s},
+                                {"preprocess_s", t.preprocess_s},
+                                {"vision_s", t.vision_s},
+                                {"prefill_s", t.prefill_s},
+                                {"decode_s", t.decode_s},
+                                {"prefill_tokens_per_s", rate(t.prompt_tokens, t.prefill_s)},
+                                {"decode_tokens_per_s", rate(decoded, t.decode_s)}};
+  return {{"text", answer.text},
+          {"token_ids", answer.token_ids},
+          {"finish_reason", answer.finish_reason},
+          {"prompt_tokens", t.prompt_tokens},
+          {"generated_tokens", t.generated_tokens},
+          {"images", pictures_json(prompt, engine.checkpoint().config().vision.spatial_merge_size)},
+          {"timings", timings},
+          {"peak_memory_bytes", peak_memory_bytes()},
+          {"attn", name_of(engine.options().attention)},
+          {"vision_attn", name_of(engine.options().vision_attention)},
+          {"dtype", name_of(engine.dtype())},
+          {"threads", threads()},
+          {"kernels", engine.kernel_variant()}};
+}
+
+}  // namespace fovea

@@ -1,0 +1,18 @@
+// The subcommands of `fovea`. Each adds itself to the parser; its callback does the work and throws Error.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace fovea {
+
+void add_run_command(CLI::App& app);
+void add_inspect_command(CLI::App& app);
+void add_synth_command(CLI::App& app);
+void add_logits_command(CLI::App& app);
+
+// Ends the process with this code after a command that did its work, but not to the natural end.
+struct ExitWith {
+  int code;
+};
+
+}  // namespace fovea

@@ -1,0 +1,73 @@
+#include "cli/engine_flags.h"
+
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "base/error.h"
+#include "base/parallel.h"
+
+namespace fovea {
+
+void EngineFlags::add_to(CLI::App& command) {
+  const auto attentions = CLI::IsMember({"eager", "sdpa", "flash_attention_2"});
+  command.add_option("-m,--model", model, "checkpoint folder in Hugging Face form")->required()->type_name("DIR");
+  command.add_option("--image", images, "image file, file:// or data: URL; repeat for several, in order")
+      ->type_name("FILE")->allow_extra_args(false);
+  command.add_option("--video", videos, "video file; repeat for several, in order")
+      ->type_name("FILE")->allow_extra_args(false);
+  command.add_option("--system", system, "system prompt (default: the template's own)")->type_name("TEXT");
+  command.add_option("--messages", messages, "conversation as an OpenAI / Qwen message list, - for standard input")
+      ->type_name("FILE.json");
+  command.add_option("--attn", attention, "attention of the text decoder (and of the vision tower, unless given)")
+      ->check(attentions)->capture_default_str();
+  command.add_option("--vision-attn", vision_attention, "attention of the vision tower")->check(attentions);
+  command.add_option("--dtype", dtype, "compute type: fp32, bf16 or fp16 (default: the checkpoint's)")
+      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
+  command.add_option("--min-pixels", min_pixels, "enlarge smaller images (one token is 28 x 28 pixels)")
+      ->type_name("N");
+  command.add_option("--max-pixels", max_pixels, "shrink larger images")->type_name("N");
+  command.add_option("--fps", fps, "frames sampled per second of video (default 2)")->type_name("F");
+  command.add_option("--resize", resize, "bicubic of PIL or of torchvision (antialias)")
+      ->check(CLI::IsMember({"pil", "torchvision"}))->capture_default_str();
+  command.add_flag("--add-vision-id", add_vision_id, "number the images in the prompt: \"Picture 1: \"");
+  command.add_option("--prefill-chunk", prefill_chunk, "prompt tokens per step, 0 for all at once")
+      ->type_name("N")->capture_default_str();
+  command.add_option("--threads", threads, "worker threads (default: one per core)")->type_name("N");
+  command.add_option("prompt", prompt, "the question; <image> and <video> place the items given by flags");
+}
+
+Engine EngineFlags::open(const Observer& observer) const {
+  if (threads != 0) set_threads(threads);
+  EngineOptions options;
+  options.attention = parse_attention(attention);
+  options.vision_attention = vision_attention.empty() ? options.attention : parse_attention(vision_attention);
+  if (!dtype.empty()) options.dtype = parse_dtype(dtype);
+  return Engine::open(model, options, observer);
+}
+
+Prompt EngineFlags::prepare(const Engine& engine) const {
+  if (!messages.empty() && (!prompt.empty() || !images.empty() || !videos.empty() || system)) {
+    throw Error(ErrorKind::invalid_argument, "--messages already holds the whole conversation",
+                "put prompt, system text, images and videos into the message list, or leave --messages out");
+  }
+  if (messages.empty() && prompt.empty()) {
+    throw Error(ErrorKind::invalid_argument, "there is no prompt", "give a question in quotes, or --messages FILE.json");
+  }
+  const MediaLimits limits{min_pixels, max_pixels, fps,
+                           resize == "pil" ? MediaOptions::Resize::pil : MediaOptions::Resize::torchvision};
+  const auto conversation = messages.empty() ? messages_from_prompt(prompt, images, videos, system)
+                                             : parse_messages(read_text_file(messages));
+  return engine.prepare(conversation, limits, add_vision_id);
+}
+
+std::string read_text_file(const std::string& path) {
+  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(ErrorKind::not_found, "cannot open " + path, "check the path");
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  if (file.bad()) throw Error(ErrorKind::io, "cannot read " + path, "check that it is a readable file");
+  return text;
+}
+
+}  // namespace fovea

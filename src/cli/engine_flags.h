@@ -1,0 +1,32 @@
+// Flags shared by the commands that load a model and take a conversation.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/engine.h"
+
+namespace fovea {
+
+struct EngineFlags {
+  std::string model, attention = "flash_attention_2", vision_attention, dtype, resize = "pil", messages, prompt;
+  std::vector<std::string> images, videos;
+  std::optional<std::string> system;
+  std::optional<int64_t> min_pixels, max_pixels;
+  std::optional<double> fps;
+  int64_t prefill_chunk = 512;
+  int threads = 0;
+  bool add_vision_id = false;
+
+  void add_to(CLI::App& command);
+  // Applies --threads and opens the engine.
+  Engine open(const Observer& observer) const;
+  Prompt prepare(const Engine& engine) const;
+};
+
+// The whole file; "-" reads standard input. Throws Error(not_found | io).
+std::string read_text_file(const std::string& path);
+
+}  // namespace fovea

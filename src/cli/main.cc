@@ -1,0 +1,43 @@
+// The command line: parse, call the engine, format. All work happens in the layers below.
+#include <cstdio>
+
+#include "base/error.h"
+#include "cli/commands.h"
+
+namespace {
+
+constexpr int kFailure = 1;
+
+int run(int argc, char** argv) {
+  CLI::App app{"fovea runs Qwen2.5-VL checkpoints on the CPU, token for token like transformers."};
+  app.set_version_flag("--version", FOVEA_VERSION);
+  app.require_subcommand(1);
+  app.footer("Start with: fovea run --help\nKernels are chosen by the CPU; FOVEA_ISA=scalar|avx2|avx512|avx512_bf16 forces one.");
+  fovea::add_run_command(app);
+  fovea::add_inspect_command(app);
+  fovea::add_synth_command(app);
+  fovea::add_logits_command(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const fovea::ExitWith& exit) {
+    return exit.code;
+  } catch (const fovea::Error& error) {
+    fmt::print(stderr, "fovea: {}\n", error.what());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "fovea: out of memory\n  remedy: use smaller images (--max-pixels) or a shorter prompt\n");
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "fovea: internal error: {}\n  remedy: please report this with the command line\n", error.what());
+  }
+  return kFailure;
+}

@@ -1,0 +1,128 @@
+#include <csignal>
+#include <cstdio>
+
+#include "base/error.h"
+#include "cli/answer_json.h"
+#include "cli/commands.h"
+#include "cli/engine_flags.h"
+#include "cli/progress_bar.h"
+
+namespace fovea {
+
+namespace {
+
+constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells report it
+
+std::atomic<bool> interrupted{false};
+
+// The first Ctrl-C asks the answer to end; the second one ends the process.
+void stop_on_interrupt() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = true; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+}
+
+struct RunFlags {
+  EngineFlags engine;
+  std::optional<int64_t> max_new_tokens, top_k;
+  std::optional<double> temperature, top_p, repetition_penalty;
+  std::vector<std::string> stop;
+  uint64_t seed = 0;
+  bool greedy = false, json = false, no_kv_cache = false, ignore_eos = false;
+};
+
+GenerationOptions generation_options(const RunFlags& flags, const Engine& engine) {
+  GenerationOptions options = engine.default_generation();
+  SamplingOptions& sampling = options.sampling;
+  sampling.seed = flags.seed;
+  if (flags.temperature || flags.top_p || flags.top_k) sampling.greedy = false;
+  if (flags.greedy || flags.temperature == 0.0) sampling.greedy = true;
+  if (flags.temperature) sampling.temperature = *flags.temperature;
+  if (flags.top_p) sampling.top_p = *flags.top_p;
+  if (flags.top_k) sampling.top_k = *flags.top_k;
+  if (flags.repetition_penalty) sampling.repetition_penalty = *flags.repetition_penalty;
+  if (flags.max_new_tokens) options.max_new_tokens = *flags.max_new_tokens;
+  options.stop = flags.stop;
+  options.ignore_eos = flags.ignore_eos;
+  options.use_kv_cache = !flags.no_kv_cache;
+  options.prefill_chunk = flags.engine.prefill_chunk;
+  return options;
+}
+
+void print_summary(const Engine& engine, const Prompt& prompt, const Answer& answer) {
+  for (const Picture& p : prompt.pictures) {
+    fmt::print(stderr, "{}: {} x {} -> {} x {}, {} tokens\n", p.source, p.original_width, p.original_height,
+               p.resized_width, p.resized_height, p.tokens(engine.checkpoint().config().vision.spatial_merge_size));
+  }
+  const Timings& t = answer.timings;
+  const auto rate = [](int64_t n, double s) { return s > 0 ? static_cast<double>(n) / s : 0.0; };
+  fmt::print(stderr,
+             "load {:.1f} s, preprocess {:.2f} s, vision {:.2f} s, prefill {} tokens in {:.2f} s ({:.1f}/s), "
+             "decode {} tokens in {:.2f} s ({:.1f}/s), peak {:.2f} GB, finish: {}\n",
+             t.load_s, t.preprocess_s, t.vision_s, t.prompt_tokens, t.prefill_s, rate(t.prompt_tokens, t.prefill_s),
+             t.generated_tokens, t.decode_s, rate(std::max<int64_t>(t.generated_tokens - 1, 0), t.decode_s),
+             static_cast<double>(peak_memory_bytes()) / 1e9, answer.finish_reason);
+}
+
+void run(const RunFlags& flags) {
+  stop_on_interrupt();
+  ProgressBar bar;
+  Observer observer;
+  observer.progress = bar.callback();
+  observer.cancel = &interrupted;
+  const Engine engine = flags.engine.open(observer);
+  const Prompt prompt = flags.engine.prepare(engine);
+  if (!flags.json) {
+    observer.on_text = [&](std::string_view piece) {
+      bar.clear();
+      std::fwrite(piece.data(), 1, piece.size(), stdout);
+      std::fflush(stdout);
+    };
+  }
+  const Answer answer = engine.generate(prompt, generation_options(flags, engine), observer);
+  bar.clear();
+  if (flags.json) {
+    fmt::print("{}\n", answer_json(engine, prompt, answer).dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  } else {
+    fmt::print("\n");
+    std::fflush(stdout);
+    print_summary(engine, prompt, answer);
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+    throw Error(ErrorKind::io, "cannot write the answer to standard output", "check the disk or the pipe it goes to");
+  }
+  if (answer.finish_reason == "cancelled") throw ExitWith{kInterrupted};
+}
+
+}  // namespace
+
+void add_run_command(CLI::App& app) {
+  const auto flags = std::make_shared<RunFlags>();
+  CLI::App* command = app.add_subcommand("run", "answer a question about images, videos and text");
+  flags->engine.add_to(*command);
+  command->add_option("--max-new-tokens", flags->max_new_tokens, "length limit of the answer")->type_name("N");
+  CLI::Option* greedy = command->add_flag("--greedy", flags->greedy, "always take the most likely token");
+  command->add_option("--temperature", flags->temperature, "sample; higher is more random (0: greedy)")
+      ->type_name("T")->excludes(greedy);
+  command->add_option("--top-p", flags->top_p, "sample from the smallest set with this probability")
+      ->type_name("P")->excludes(greedy);
+  command->add_option("--top-k", flags->top_k, "sample from the K most likely tokens")->type_name("K")->excludes(greedy);
+  command->add_option("--repetition-penalty", flags->repetition_penalty, "divide the logits of tokens already seen")
+      ->type_name("R");
+  command->add_option("--seed", flags->seed, "seed of the sampler")->type_name("S")->capture_default_str();
+  command->add_option("--stop", flags->stop, "end the answer at this string; repeatable")
+      ->type_name("TEXT")->allow_extra_args(false);
+  command->add_flag("--ignore-eos", flags->ignore_eos, "go on to --max-new-tokens whatever the model says");
+  command->add_flag("--no-kv-cache", flags->no_kv_cache, "recompute the whole sequence for every token (comparison)");
+  command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
+  command->footer(
+      "Sampling follows the checkpoint's generation_config.json unless a flag says otherwise.\n\n"
+      "Examples:\n"
+      "  fovea run -m Qwen2.5-VL-3B-Instruct --image cat.jpg \"What is this?\"\n"
+      "  fovea run -m DIR --image a.png --image b.png \"Compare <image> with <image>.\" --greedy\n"
+      "  fovea run -m DIR --video clip.mp4 --max-pixels 200704 \"What happens?\" --json");
+  command->callback([flags] { run(*flags); });
+}
+
+}  // namespace fovea
