@@ -20,7 +20,7 @@ std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("
 GenerationConfig read_generation(const fs::path& dir, const ModelConfig& model) {
   const fs::path path = dir / "generation_config.json";
   GenerationConfig config;
-  if (fs::exists(path)) config = parse_generation_config(read_text_file(path), path.string());
+  if (fs::exists(path)) config = parse_generation_config(read_json_text(path), path.string());
   if (config.eos_token_ids.empty()) config.eos_token_ids = model.eos_token_ids;
   return config;
 }
@@ -35,7 +35,7 @@ PreprocessorConfig read_preprocessor(const fs::path& dir, const VisionConfig& vi
     config.merge_size = vision.spatial_merge_size;
     return config;
   }
-  config = parse_preprocessor_config(read_text_file(path), path.string());
+  config = parse_preprocessor_config(read_json_text(path), path.string());
   const auto agree = [&](const char* field, int64_t here, int64_t there) {
     if (here == there) return;
     throw Error(ErrorKind::invalid_argument,
@@ -150,7 +150,7 @@ Checkpoint Checkpoint::open(const fs::path& dir) {
   auto state = std::make_unique<State>();
   state->dir = dir;
   const fs::path config_path = dir / "config.json";
-  state->config = parse_config(read_text_file(config_path), config_path.string());
+  state->config = parse_config(read_json_text(config_path), config_path.string());
   state->generation = read_generation(dir, state->config);
   state->preprocessor = read_preprocessor(dir, state->config.vision);
   state->files = open_weight_files(dir);

@@ -57,7 +57,7 @@ nlohmann::json parse_json_object(std::string_view text, const std::string& file_
   return object;
 }
 
-std::string read_text_file(const std::filesystem::path& path) {
+std::string read_json_text(const std::filesystem::path& path) {
   const MappedFile file = MappedFile::open(path);
   if (file.bytes() > kMaxJsonBytes) {
     throw Error(ErrorKind::exhausted,

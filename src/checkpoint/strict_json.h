@@ -16,7 +16,7 @@ inline constexpr int kMaxJsonDepth = 32;
 // the limits above.
 nlohmann::json parse_json_object(std::string_view text, const std::string& file_name);
 
-// A whole text file of at most kMaxJsonBytes. Throws Error(not_found | io | exhausted).
-std::string read_text_file(const std::filesystem::path& path);
+// The text of a JSON file of at most kMaxJsonBytes. Throws Error(not_found | io | exhausted).
+std::string read_json_text(const std::filesystem::path& path);
 
 }  // namespace fovea

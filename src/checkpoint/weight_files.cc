@@ -28,7 +28,7 @@ void check_shard_name(const std::string& shard, const std::string& index) {
 // tensor name -> shard
 std::map<std::string, std::string> read_index(const fs::path& path) {
   const std::string name = path.string();
-  const nlohmann::json index = parse_json_object(read_text_file(path), name);
+  const nlohmann::json index = parse_json_object(read_json_text(path), name);
   const auto listed = index.find("weight_map");
   if (listed == index.end() || !listed->is_object() || listed->empty()) {
     throw Error(ErrorKind::corrupt, name + " has no weight_map", "get the index again from its source");

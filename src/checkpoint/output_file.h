@@ -1,0 +1,31 @@
+// A file that appears under its name only when it is complete.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+
+namespace fovea {
+
+// Writes to "<path>.partial"; finish() moves it to `path`. Without finish() the partial file is removed.
+// Every failure throws Error: exhausted when the disk is full, io otherwise.
+class OutputFile {
+ public:
+  // `expected_bytes`, when known, is reserved at once, so that a full disk is noticed before the work.
+  explicit OutputFile(std::filesystem::path path, int64_t expected_bytes = 0);
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+  ~OutputFile();
+
+  void append(const void* data, int64_t bytes);
+  void append(std::string_view text) { append(text.data(), static_cast<int64_t>(text.size())); }
+  void finish();
+
+ private:
+  [[noreturn]] void fail(const char* action, int reason) const;
+
+  std::filesystem::path path_, partial_;
+  int file_ = -1;
+};
+
+}  // namespace fovea
