@@ -18,10 +18,12 @@ std::vector<const Kernels*> find_available() {
   std::vector<const Kernels*> found{&kScalarKernels};
 #ifdef __x86_64__
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return found;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
+    return found;
   found.push_back(&kAvx2Kernels);
-  for (const bool feature : {__builtin_cpu_supports("avx512f") > 0, __builtin_cpu_supports("avx512bw") > 0,
-                             __builtin_cpu_supports("avx512dq") > 0, __builtin_cpu_supports("avx512vl") > 0}) {
+  for (const bool feature :
+       {__builtin_cpu_supports("avx512f") > 0, __builtin_cpu_supports("avx512bw") > 0,
+        __builtin_cpu_supports("avx512dq") > 0, __builtin_cpu_supports("avx512vl") > 0}) {
     if (!feature) return found;
   }
   found.push_back(&kAvx512Kernels);
@@ -30,16 +32,10 @@ std::vector<const Kernels*> find_available() {
   return found;
 }
 
-const Kernels* choose() {
+const Kernels& choose() {
   const char* wanted = std::getenv("FOVEA_ISA");
-  if (wanted == nullptr || *wanted == '\0') return available_kernels().back();
-  std::string names;
-  for (const Kernels* candidate : available_kernels()) {
-    if (std::string(candidate->name) == wanted) return candidate;
-    names += std::string(names.empty() ? "" : ", ") + candidate->name;
-  }
-  throw Error(ErrorKind::unsupported, fmt::format("FOVEA_ISA={} cannot run on this machine", wanted),
-              "unset it or use one of: " + names);
+  if (wanted == nullptr || *wanted == '\0') return *available_kernels().back();
+  return kernels_named(wanted);
 }
 
 }  // namespace
@@ -49,9 +45,19 @@ const std::vector<const Kernels*>& available_kernels() {
   return found;
 }
 
+const Kernels& kernels_named(std::string_view name) {
+  std::string names;
+  for (const Kernels* candidate : available_kernels()) {
+    if (candidate->name == name) return *candidate;
+    names += std::string(names.empty() ? "" : ", ") + candidate->name;
+  }
+  throw Error(ErrorKind::unsupported, fmt::format("FOVEA_ISA={} cannot run on this machine", name),
+              "unset it or use one of: " + names);
+}
+
 const Kernels& kernels() {
-  static const Kernels* const chosen = choose();
-  return *chosen;
+  static const Kernels& chosen = choose();
+  return chosen;
 }
 
 }  // namespace fovea

@@ -6,36 +6,45 @@
 namespace fovea {
 namespace {
 
-// ---- y[m, n] = sum_k x[m, k] w[n, k] ------------------------------------------------------------------------
-// Vectors run along k for both operands, so neither needs packing and a row of a memory-mapped weight is read as
-// it lies. One accumulator per output, summed in blocks of k whose size depends on the operand types alone: the
-// order of every sum is the same whatever the tile, which makes results independent of batch and chunk size.
+// ---- y[m, n] = sum_k x[m, k] w[n, k]
+// ------------------------------------------------------------------------ Vectors run along k for both
+// operands, so neither needs packing and a row of a memory-mapped weight is read as it lies. One accumulator
+// per output, summed in blocks of k whose size depends on the operand types alone: the order of every sum is
+// the same whatever the tile, which makes results independent of batch and chunk size.
 
-// How an operand pair is loaded and multiplied. kStep: elements of k per vector step. kBlock: elements of k per
-// partial sum; a tile's rows of x over one block stay in L1.
+// How an operand pair is loaded and multiplied. kStep: elements of k per vector step. kBlock: elements of k
+// per partial sum; a tile's rows of x over one block stay in L1.
 struct F32F32 {
   using X = float;
   using W = float;
   using XVec = Simd::F;
   static constexpr int64_t kStep = Simd::kWidth, kBlock = 1024;
   template <typename... Count>
-  static XVec load_x(const X* p, Count... count) { return Simd::load(p, count...); }
+  static XVec load_x(const X* p, Count... count) {
+    return Simd::load(p, count...);
+  }
   template <typename... Count>
-  static XVec load_w(const W* p, Count... count) { return Simd::load(p, count...); }
+  static XVec load_w(const W* p, Count... count) {
+    return Simd::load(p, count...);
+  }
   static Simd::F mac(Simd::F acc, XVec x, XVec w) { return Simd::fma(x, w, acc); }
 };
 
 struct F32Bf16 : F32F32 {
   using W = uint16_t;
   template <typename... Count>
-  static XVec load_w(const W* p, Count... count) { return Simd::load_bf16(p, count...); }
+  static XVec load_w(const W* p, Count... count) {
+    return Simd::load_bf16(p, count...);
+  }
   static void widen(const W* in, float* out, int64_t count);
 };
 
 struct F32F16 : F32F32 {
   using W = uint16_t;
   template <typename... Count>
-  static XVec load_w(const W* p, Count... count) { return Simd::load_f16(p, count...); }
+  static XVec load_w(const W* p, Count... count) {
+    return Simd::load_f16(p, count...);
+  }
   static void widen(const W* in, float* out, int64_t count);
 };
 
@@ -46,17 +55,22 @@ struct Bf16Bf16 {
   using XVec = Simd::Pairs;
   static constexpr int64_t kStep = 2 * Simd::kWidth, kBlock = 2048;
   template <typename... Count>
-  static XVec load_x(const X* p, Count... count) { return Simd::load_pairs(p, count...); }
+  static XVec load_x(const X* p, Count... count) {
+    return Simd::load_pairs(p, count...);
+  }
   template <typename... Count>
-  static XVec load_w(const W* p, Count... count) { return Simd::load_pairs(p, count...); }
+  static XVec load_w(const W* p, Count... count) {
+    return Simd::load_pairs(p, count...);
+  }
   static Simd::F mac(Simd::F acc, XVec x, XVec w) { return Simd::dot_pairs(acc, x, w); }
 };
 #endif
 
-// The partial sums of a kRows x kCols tile over at most one block of k, added to y (or stored, for the first block).
+// The partial sums of a kRows x kCols tile over at most one block of k, added to y (or stored, for the first
+// block).
 template <typename Op, int kRows, int kCols>
-void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y, int64_t ldy,
-             int64_t k, bool first) {
+void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
+             int64_t ldy, int64_t k, bool first) {
   constexpr int kTotal = kRows * kCols;
   Simd::F acc[(kTotal + 3) / 4 * 4];
   for (Simd::F& a : acc) a = Simd::splat(0.f);
@@ -87,8 +101,8 @@ void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int6
 
 // A strip of kRows rows of x against all rows of w, over one block of k.
 template <typename Op, int kRows, int kCols>
-void strip_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y, int64_t ldy,
-              int64_t cols, int64_t k, bool first) {
+void strip_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
+              int64_t ldy, int64_t cols, int64_t k, bool first) {
   int64_t n = 0;
   for (; n + kCols <= cols; n += kCols) {
     tile_nt<Op, kRows, kCols>(x, ldx, w + n * ldw, ldw, y + n, ldy, k, first);
@@ -100,21 +114,22 @@ void strip_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int
 
 // One block of k for any number of rows.
 template <typename Op, int kRows>
-void block_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y, int64_t ldy,
-              int64_t rows, int64_t cols, int64_t k, bool first) {
+void block_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
+              int64_t ldy, int64_t rows, int64_t cols, int64_t k, bool first) {
   constexpr int kCols = kRows == 1 ? Simd::kRowTileCols : Simd::kTileCols;
   int64_t m = 0;
   for (; m + kRows <= rows; m += kRows) {
     strip_nt<Op, kRows, kCols>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy, cols, k, first);
   }
   if constexpr (kRows > 1) {
-    if (m < rows) block_nt<Op, kRows / 2>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy, rows - m, cols, k, first);
+    if (m < rows)
+      block_nt<Op, kRows / 2>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy, rows - m, cols, k, first);
   }
 }
 
 template <typename Op>
-void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y, int64_t ldy,
-               int64_t rows, int64_t cols, int64_t k) {
+void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
+               int64_t ldy, int64_t rows, int64_t cols, int64_t k) {
   if (k == 0) {
     for (int64_t m = 0; m < rows; ++m) {
       for (int64_t n = 0; n < cols; ++n) y[m * ldy + n] = 0.f;
@@ -126,7 +141,8 @@ void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, in
     const int64_t cols_now = cols - n < cols_step ? cols - n : cols_step;
     for (int64_t at = 0; at < k; at += Op::kBlock) {
       const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
-      block_nt<Op, Simd::kTileRows>(x + at, ldx, w + n * ldw + at, ldw, y + n, ldy, rows, cols_now, k_now, at == 0);
+      block_nt<Op, Simd::kTileRows>(x + at, ldx, w + n * ldw + at, ldw, y + n, ldy, rows, cols_now, k_now,
+                                    at == 0);
     }
   }
 }
@@ -146,12 +162,14 @@ void matmul_nt_widening(const float* x, int64_t ldx, const uint16_t* w, int64_t 
     for (int64_t at = 0; at < k; at += Op::kBlock) {
       const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
       for (int64_t c = 0; c < cols_now; ++c) Op::widen(w + (n + c) * ldw + at, wide + c * Op::kBlock, k_now);
-      block_nt<F32F32, Simd::kTileRows>(x + at, ldx, wide, Op::kBlock, y + n, ldy, rows, cols_now, k_now, at == 0);
+      block_nt<F32F32, Simd::kTileRows>(x + at, ldx, wide, Op::kBlock, y + n, ldy, rows, cols_now, k_now,
+                                        at == 0);
     }
   }
 }
 
-// ---- y[m, n] += sum_k p[m, k] v[k, n] -------------------------------------------------------------------------
+// ---- y[m, n] += sum_k p[m, k] v[k, n]
+// -------------------------------------------------------------------------
 
 template <int kRows, int kVectors>
 void tile_nn(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y, int64_t ldy, int64_t k) {
@@ -180,8 +198,8 @@ void tile_nn(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y,
   }
 }
 
-inline void edge_nn(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y, int64_t ldy, int64_t rows,
-                    int count, int64_t k) {
+inline void edge_nn(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y, int64_t ldy,
+                    int64_t rows, int count, int64_t k) {
   for (int64_t r = 0; r < rows; ++r) {
     Simd::F acc = Simd::load(y + r * ldy, count);
     for (int64_t at = 0; at < k; ++at) {
@@ -211,13 +229,15 @@ void matmul_nn(const float* p, int64_t ldp, const float* v, int64_t ldv, float* 
   }
 }
 
-// ---- conversions ------------------------------------------------------------------------------------------------
+// ---- conversions
+// ------------------------------------------------------------------------------------------------
 
 template <auto kVector, auto kPartial>
 void widen_all(const uint16_t* in, float* out, int64_t count) {
   int64_t i = 0;
   for (; i + Simd::kWidth <= count; i += Simd::kWidth) Simd::store(out + i, kVector(in + i));
-  if (i < count) Simd::store(out + i, kPartial(in + i, static_cast<int>(count - i)), static_cast<int>(count - i));
+  if (i < count)
+    Simd::store(out + i, kPartial(in + i, static_cast<int>(count - i)), static_cast<int>(count - i));
 }
 
 inline void f32_from_bf16_all(const uint16_t* in, float* out, int64_t count) {
@@ -271,7 +291,8 @@ inline void scale_all(float* x, int64_t count, float factor) {
   map_in_place(x, count, [f](Simd::F a) { return Simd::mul(a, f); });
 }
 
-// ---- softmax parts ----------------------------------------------------------------------------------------------
+// ---- softmax parts
+// ----------------------------------------------------------------------------------------------
 
 inline float max_value_of(const float* x, int64_t count) {
   constexpr float kLowest = -__builtin_inff();
@@ -285,11 +306,14 @@ inline float max_value_of(const float* x, int64_t count) {
 
 // exp(a) = 2^n e^r with n = round(a / ln 2), |r| <= ln(2) / 2; ln 2 is split in two so that r is exact to f32
 // (Cody and Waite). The polynomial is the Taylor series to r^7: its remainder, r^8 / 8!, is below 2^-27.
-inline Simd::F exp_of(Simd::F a) {
+// Above 89 everything is 2^128, infinity; NaN, as the second operand of min, stays.
+inline Simd::F exp_of(Simd::F argument) {
+  const Simd::F a = Simd::min(Simd::splat(89.f), argument);
   const Simd::F n = Simd::round_to_integer(Simd::mul(a, Simd::splat(1.44269504f)));
   const Simd::F r = Simd::fma(n, Simd::splat(2.12194440e-4f), Simd::fma(n, Simd::splat(-0.693359375f), a));
   Simd::F p = Simd::splat(1.f / 5040);
-  for (const float c : {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f}) p = Simd::fma(p, r, Simd::splat(c));
+  for (const float c : {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f})
+    p = Simd::fma(p, r, Simd::splat(c));
   return Simd::zero_where_less(a, Simd::splat(-87.3f), Simd::mul(p, Simd::power_of_two(n)));
 }
 

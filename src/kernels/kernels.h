@@ -1,5 +1,5 @@
-// Leaf kernels, compiled once per instruction set and chosen once at run time. They allocate nothing, start no
-// thread and keep no state; pointers need no alignment unless stated.
+// Leaf kernels, compiled once per instruction set and chosen once at run time. They allocate nothing, start
+// no thread and keep no state; pointers need no alignment unless stated.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ struct Kernels {
   void (*matmul_nt_f16)(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                         int64_t rows, int64_t cols, int64_t k);
   // Both operands bf16 by native dot products, f32 accumulation; null where the machine has none.
-  void (*matmul_nt_bf16_bf16)(const uint16_t* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                              int64_t rows, int64_t cols, int64_t k);
+  void (*matmul_nt_bf16_bf16)(const uint16_t* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y,
+                              int64_t ldy, int64_t rows, int64_t cols, int64_t k);
 
   // y[m, n] += sum_k p[m, k] * v[k, n]; all f32; k ascending.
   void (*matmul_nn_f32)(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y, int64_t ldy,
@@ -42,8 +42,8 @@ struct Kernels {
   void (*round_f16)(float* x, int64_t count);
 
   float (*max_value)(const float* x, int64_t count);  // -inf when count is 0
-  // x = exp(x * scale - shift) in place; returns the sum of the unrounded results. Relative error below 2^-21;
-  // arguments below -87.3 and -inf give 0; NaN stays NaN.
+  // x = exp(x * scale - shift) in place; returns the sum of the unrounded results. Relative error below 2^-21
+  // of exp at the f32 argument; arguments below -87.3 and -inf give 0, above 88.3 infinity; NaN stays NaN.
   float (*exp_sum)(float* x, int64_t count, float scale, float shift);
   // x *= factor
   void (*scale)(float* x, int64_t count, float factor);
@@ -52,6 +52,8 @@ struct Kernels {
 // The best this machine supports, or the one named by the environment variable FOVEA_ISA. Throws
 // Error(unsupported) when that one cannot run here.
 const Kernels& kernels();
+// The variant of that name; throws Error(unsupported) when it cannot run here.
+const Kernels& kernels_named(std::string_view name);
 // Every variant this machine can run, the scalar one first.
 const std::vector<const Kernels*>& available_kernels();
 

@@ -1,6 +1,5 @@
-#include "kernels/simd_avx2.h"
-
 #include "kernels/kernels-inl.h"
+#include "kernels/simd_avx2.h"
 
 namespace fovea {
 extern const Kernels kAvx2Kernels;

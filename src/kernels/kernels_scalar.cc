@@ -1,6 +1,5 @@
-#include "kernels/simd_scalar.h"
-
 #include "kernels/kernels-inl.h"
+#include "kernels/simd_scalar.h"
 
 namespace fovea {
 extern const Kernels kScalarKernels;

@@ -1,6 +1,6 @@
 // Sixteen f32 lanes with AVX-512 (F, BW, DQ, VL), and native bf16 dot products where the machine has them.
-// Meaning of each function: simd_scalar.h. The intrinsics come from the including file: the compiler's own, or an
-// emulation of them, so that this code is tested on machines without AVX-512.
+// Meaning of each function: simd_scalar.h. The intrinsics come from the including file: the compiler's own,
+// or an emulation of them, so that this code is tested on machines without AVX-512.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,9 @@ struct Simd {
     for (int i = 0; i < count; ++i) lanes[i] = p[i];
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes));
   }
-  static __m256i load_u16(const uint16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static __m256i load_u16(const uint16_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
   static F widen_bf16(__m256i bits) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
   }
@@ -57,6 +59,7 @@ struct Simd {
   static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F min(F a, F b) { return _mm512_min_ps(a, b); }
   static F round_to_integer(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
   static F power_of_two(F a) {
     const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
@@ -66,9 +69,7 @@ struct Simd {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), c, _mm512_setzero_ps());
   }
 
-  static __m256 fold(F a) {
-    return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
-  }
+  static __m256 fold(F a) { return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1)); }
   static void sum4(F a, F b, F c, F d, float out[4]) {
     const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(fold(a), fold(b)), _mm256_hadd_ps(fold(c), fold(d)));
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));

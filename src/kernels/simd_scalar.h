@@ -10,9 +10,9 @@ namespace {
 
 struct Simd {
   static constexpr int kWidth = 8;
-  static constexpr int kTileRows = 4, kTileCols = 3;      // matmul_nt register tile
-  static constexpr int kRowTileCols = 8;                  // the same for a single row
-  static constexpr int kOuterRows = 4, kOuterVectors = 2; // matmul_nn register tile
+  static constexpr int kTileRows = 4, kTileCols = 3;       // matmul_nt register tile
+  static constexpr int kRowTileCols = 8;                   // the same for a single row
+  static constexpr int kOuterRows = 4, kOuterVectors = 2;  // matmul_nn register tile
   struct F {
     float lane[kWidth];
   };
@@ -71,13 +71,17 @@ struct Simd {
   static F max(F a, F b) {
     return each([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
   }
+  // Like max, gives b where a or b is NaN.
+  static F min(F a, F b) {
+    return each([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
   static F round_to_integer(F a) {
     return each([&](int i) { return std::nearbyint(a.lane[i]); });
   }
-  // 2^a for integral a in [-126, 127]; any value elsewhere.
+  // 2^a for integral a in [-126, 127], infinity for 128; any value elsewhere.
   static F power_of_two(F a) {
     return each([&](int i) {
-      const float n = a.lane[i] >= -126.f && a.lane[i] <= 127.f ? a.lane[i] : 0.f;
+      const float n = a.lane[i] >= -126.f && a.lane[i] <= 128.f ? a.lane[i] : 0.f;
       return std::bit_cast<float>(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
     });
   }

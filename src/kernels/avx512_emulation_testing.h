@@ -1,0 +1,271 @@
+// Plain C++ with the documented meaning (Intel SDM volume 2) of exactly the AVX-512 intrinsics that
+// simd_avx512.h uses. Include it after <immintrin.h> and the standard headers, and before simd_avx512.h: its
+// macros then make the real kernel sources run on any AVX2 machine. An intrinsic missing here does not
+// compile without -mavx512f.
+#pragma once
+
+#include <immintrin.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+namespace fovea::emulated {
+
+struct M512 {
+  float lane[16];
+};
+struct M512i {
+  uint32_t lane[16];
+};
+struct M512bh {
+  uint16_t lane[32];
+  M512bh() = default;
+  explicit M512bh(const M512i& bits) { std::memcpy(lane, bits.lane, sizeof lane); }
+};
+
+template <typename Vector, typename Fn>
+inline Vector each(Fn fn) {
+  Vector result;
+  for (int i = 0; i < 16; ++i) result.lane[i] = fn(i);
+  return result;
+}
+inline bool has(uint32_t mask, int i) { return (mask >> i & 1u) != 0; }
+
+// ---- moves
+// ------------------------------------------------------------------------------------------------------
+
+inline M512 set1_ps(float x) {
+  return each<M512>([&](int) { return x; });
+}
+inline M512 setzero_ps() { return set1_ps(0.f); }
+inline M512i set1_epi32(int x) {
+  return each<M512i>([&](int) { return static_cast<uint32_t>(x); });
+}
+inline M512 loadu_ps(const void* p) {
+  M512 result;
+  std::memcpy(result.lane, p, sizeof result.lane);
+  return result;
+}
+inline void storeu_ps(void* p, const M512& a) { std::memcpy(p, a.lane, sizeof a.lane); }
+// Lanes that the mask clears are neither read nor written, so they cannot fault.
+inline M512 maskz_loadu_ps(__mmask16 mask, const void* p) {
+  M512 result = setzero_ps();
+  for (int i = 0; i < 16; ++i) {
+    if (has(mask, i)) std::memcpy(&result.lane[i], static_cast<const char*>(p) + 4 * i, 4);
+  }
+  return result;
+}
+inline void mask_storeu_ps(void* p, __mmask16 mask, const M512& a) {
+  for (int i = 0; i < 16; ++i) {
+    if (has(mask, i)) std::memcpy(static_cast<char*>(p) + 4 * i, &a.lane[i], 4);
+  }
+}
+inline M512i loadu_epi16(const void* p) {
+  M512i result;
+  std::memcpy(result.lane, p, sizeof result.lane);
+  return result;
+}
+inline M512i maskz_loadu_epi16(__mmask32 mask, const void* p) {
+  uint16_t lanes[32] = {};
+  for (int i = 0; i < 32; ++i) {
+    if (has(mask, i)) std::memcpy(&lanes[i], static_cast<const char*>(p) + 2 * i, 2);
+  }
+  return loadu_epi16(lanes);
+}
+inline M512 castsi512_ps(const M512i& a) {
+  return each<M512>([&](int i) { return std::bit_cast<float>(a.lane[i]); });
+}
+inline M512i castps_si512(const M512& a) {
+  return each<M512i>([&](int i) { return std::bit_cast<uint32_t>(a.lane[i]); });
+}
+inline __m256 extractf32x8_ps(const M512& a, int half) { return _mm256_loadu_ps(a.lane + 8 * (half & 1)); }
+inline __m256 castps512_ps256(const M512& a) { return extractf32x8_ps(a, 0); }
+
+// ---- integers
+// -----------------------------------------------------------------------------------------------------
+
+inline M512i and_si512(const M512i& a, const M512i& b) {
+  return each<M512i>([&](int i) { return a.lane[i] & b.lane[i]; });
+}
+inline M512i or_si512(const M512i& a, const M512i& b) {
+  return each<M512i>([&](int i) { return a.lane[i] | b.lane[i]; });
+}
+inline M512i add_epi32(const M512i& a, const M512i& b) {
+  return each<M512i>([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+inline M512i slli_epi32(const M512i& a, unsigned count) {
+  return each<M512i>([&](int i) { return count > 31 ? 0u : a.lane[i] << count; });
+}
+inline M512i srli_epi32(const M512i& a, unsigned count) {
+  return each<M512i>([&](int i) { return count > 31 ? 0u : a.lane[i] >> count; });
+}
+inline M512i cvtepu16_epi32(__m256i a) {
+  uint16_t lanes[16];
+  std::memcpy(lanes, &a, sizeof lanes);
+  return each<M512i>([&](int i) { return uint32_t{lanes[i]}; });
+}
+inline __m256i cvtepi32_epi16(const M512i& a) {
+  uint16_t lanes[16];
+  for (int i = 0; i < 16; ++i) lanes[i] = static_cast<uint16_t>(a.lane[i]);
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes));
+}
+inline M512i mask_blend_epi32(__mmask16 mask, const M512i& a, const M512i& b) {
+  return each<M512i>([&](int i) { return has(mask, i) ? b.lane[i] : a.lane[i]; });
+}
+
+// ---- f32 arithmetic
+// -------------------------------------------------------------------------------------------------
+
+inline M512 add_ps(const M512& a, const M512& b) {
+  return each<M512>([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+inline M512 mul_ps(const M512& a, const M512& b) {
+  return each<M512>([&](int i) { return a.lane[i] * b.lane[i]; });
+}
+inline M512 fmadd_ps(const M512& a, const M512& b, const M512& c) {
+  return each<M512>([&](int i) { return std::fma(a.lane[i], b.lane[i], c.lane[i]); });
+}
+// The second operand when either is NaN or both are zeros.
+inline M512 max_ps(const M512& a, const M512& b) {
+  return each<M512>([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+inline M512 min_ps(const M512& a, const M512& b) {
+  return each<M512>([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+inline M512 mask_blend_ps(__mmask16 mask, const M512& a, const M512& b) {
+  return each<M512>([&](int i) { return has(mask, i) ? b.lane[i] : a.lane[i]; });
+}
+inline __mmask16 cmp_ps_mask(const M512& a, const M512& b, int predicate) {
+  uint32_t mask = 0;
+  for (int i = 0; i < 16; ++i) {
+    const float x = a.lane[i], y = b.lane[i];
+    bool holds = false;
+    switch (predicate) {
+      case _CMP_UNORD_Q:
+        holds = x != x || y != y;
+        break;
+      case _CMP_LT_OQ:
+        holds = x < y;
+        break;
+      default:
+        std::abort();
+    }
+    mask |= static_cast<uint32_t>(holds) << i;
+  }
+  return static_cast<__mmask16>(mask);
+}
+// Only the control 0 (no scaling, round to nearest even) is used.
+inline M512 roundscale_ps(const M512& a, int control) {
+  if (control != _MM_FROUND_TO_NEAREST_INT) std::abort();
+  return each<M512>([&](int i) { return std::nearbyint(a.lane[i]); });
+}
+// Round to nearest even under the default MXCSR; "integer indefinite" for NaN and what does not fit.
+inline M512i cvtps_epi32(const M512& a) {
+  return each<M512i>([&](int i) {
+    const float rounded = std::nearbyint(a.lane[i]);
+    const bool fits = rounded >= -0x1p31f && rounded < 0x1p31f;
+    return fits ? static_cast<uint32_t>(static_cast<int32_t>(rounded)) : 0x80000000u;
+  });
+}
+
+// ---- 16-bit floats
+// --------------------------------------------------------------------------------------------------
+
+// VCVTPH2PS ignores DAZ: subnormal halves become normal floats; a signalling NaN becomes quiet.
+inline float f32_from_half(uint16_t bits) {
+  const uint32_t sign = uint32_t{bits & 0x8000u} << 16, exponent = bits >> 10 & 31u, fraction = bits & 0x3ffu;
+  if (exponent == 31) {
+    return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13) | (fraction != 0 ? 0x400000u : 0u));
+  }
+  const float magnitude =
+      exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
+                    : std::ldexp(static_cast<float>(fraction + 1024), static_cast<int>(exponent) - 25);
+  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+}
+// Round to nearest even by arithmetic: the quotient by the spacing of halves around the value is exact.
+inline uint16_t half_from_f32(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = bits >> 16 & 0x8000u;
+  if (value != value) return static_cast<uint16_t>(sign | 0x7e00u | (bits >> 13 & 0x3ffu));
+  const float magnitude = std::fabs(value);
+  if (magnitude >= 65520.f) return static_cast<uint16_t>(sign | 0x7c00u);
+  int exponent = static_cast<int>(bits >> 23 & 255u) - 127;
+  if (exponent < -14) exponent = -14;
+  const auto steps =
+      static_cast<uint32_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));  // 0 .. 2048
+  return static_cast<uint16_t>(sign | (static_cast<uint32_t>(exponent + 14) * 1024 + steps));
+}
+inline M512 cvtph_ps(__m256i a) {
+  uint16_t lanes[16];
+  std::memcpy(lanes, &a, sizeof lanes);
+  return each<M512>([&](int i) { return f32_from_half(lanes[i]); });
+}
+inline __m256i cvtps_ph(const M512& a, int rounding) {
+  if (rounding != _MM_FROUND_TO_NEAREST_INT) std::abort();
+  uint16_t lanes[16];
+  for (int i = 0; i < 16; ++i) lanes[i] = half_from_f32(a.lane[i]);
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes));
+}
+
+// VDPBF16PS: two fused multiply-adds per lane, the odd (upper) elements first; each rounds to nearest even,
+// takes denormal inputs as zero and flushes a denormal result to zero; MXCSR is not consulted.
+inline float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.f, x) : x; }
+inline float flushing_fma(uint16_t a, uint16_t b, float c) {
+  const float x = flushed(std::bit_cast<float>(uint32_t{a} << 16));
+  const float y = flushed(std::bit_cast<float>(uint32_t{b} << 16));
+  return flushed(std::fma(x, y, flushed(c)));
+}
+inline M512 dpbf16_ps(const M512& acc, const M512bh& a, const M512bh& b) {
+  return each<M512>([&](int i) {
+    const float upper = flushing_fma(a.lane[2 * i + 1], b.lane[2 * i + 1], acc.lane[i]);
+    return flushing_fma(a.lane[2 * i], b.lane[2 * i], upper);
+  });
+}
+
+}  // namespace fovea::emulated
+
+#define __m512 ::fovea::emulated::M512
+#define __m512i ::fovea::emulated::M512i
+#define __m512bh ::fovea::emulated::M512bh
+#define _mm512_add_epi32 ::fovea::emulated::add_epi32
+#define _mm512_add_ps ::fovea::emulated::add_ps
+#define _mm512_and_si512 ::fovea::emulated::and_si512
+#define _mm512_castps512_ps256 ::fovea::emulated::castps512_ps256
+#define _mm512_castps_si512 ::fovea::emulated::castps_si512
+#define _mm512_castsi512_ps ::fovea::emulated::castsi512_ps
+#undef _mm512_cmp_ps_mask
+#define _mm512_cmp_ps_mask ::fovea::emulated::cmp_ps_mask
+#define _mm512_cvtepi32_epi16 ::fovea::emulated::cvtepi32_epi16
+#define _mm512_cvtepu16_epi32 ::fovea::emulated::cvtepu16_epi32
+#define _mm512_cvtph_ps ::fovea::emulated::cvtph_ps
+#define _mm512_cvtps_epi32 ::fovea::emulated::cvtps_epi32
+#undef _mm512_cvtps_ph
+#define _mm512_cvtps_ph ::fovea::emulated::cvtps_ph
+#define _mm512_dpbf16_ps ::fovea::emulated::dpbf16_ps
+#undef _mm512_extractf32x8_ps
+#define _mm512_extractf32x8_ps ::fovea::emulated::extractf32x8_ps
+#define _mm512_fmadd_ps ::fovea::emulated::fmadd_ps
+#define _mm512_loadu_epi16 ::fovea::emulated::loadu_epi16
+#define _mm512_loadu_ps ::fovea::emulated::loadu_ps
+#define _mm512_mask_blend_epi32 ::fovea::emulated::mask_blend_epi32
+#define _mm512_mask_blend_ps ::fovea::emulated::mask_blend_ps
+#define _mm512_mask_storeu_ps ::fovea::emulated::mask_storeu_ps
+#define _mm512_maskz_loadu_epi16 ::fovea::emulated::maskz_loadu_epi16
+#define _mm512_maskz_loadu_ps ::fovea::emulated::maskz_loadu_ps
+#define _mm512_max_ps ::fovea::emulated::max_ps
+#define _mm512_min_ps ::fovea::emulated::min_ps
+#define _mm512_mul_ps ::fovea::emulated::mul_ps
+#define _mm512_or_si512 ::fovea::emulated::or_si512
+#undef _mm512_roundscale_ps
+#define _mm512_roundscale_ps ::fovea::emulated::roundscale_ps
+#define _mm512_set1_epi32 ::fovea::emulated::set1_epi32
+#define _mm512_set1_ps ::fovea::emulated::set1_ps
+#define _mm512_setzero_ps ::fovea::emulated::setzero_ps
+#undef _mm512_slli_epi32
+#define _mm512_slli_epi32 ::fovea::emulated::slli_epi32
+#undef _mm512_srli_epi32
+#define _mm512_srli_epi32 ::fovea::emulated::srli_epi32
+#define _mm512_storeu_ps ::fovea::emulated::storeu_ps
