@@ -8,15 +8,19 @@ namespace fovea {
 
 const char* name_of(AttentionKind kind) {
   switch (kind) {
-    case AttentionKind::eager: return "eager";
-    case AttentionKind::sdpa: return "sdpa";
-    case AttentionKind::flash_attention_2: return "flash_attention_2";
+    case AttentionKind::eager:
+      return "eager";
+    case AttentionKind::sdpa:
+      return "sdpa";
+    case AttentionKind::flash_attention_2:
+      return "flash_attention_2";
   }
   return "?";
 }
 
 AttentionKind parse_attention(std::string_view name) {
-  for (const AttentionKind kind : {AttentionKind::eager, AttentionKind::sdpa, AttentionKind::flash_attention_2}) {
+  for (const AttentionKind kind :
+       {AttentionKind::eager, AttentionKind::sdpa, AttentionKind::flash_attention_2}) {
     if (name == name_of(kind)) return kind;
   }
   throw Error(ErrorKind::invalid_argument, "unknown attention '" + std::string(name) + "'",
@@ -44,17 +48,23 @@ void check_problem(const AttentionProblem& problem) {
 
 void attend(AttentionKind kind, const AttentionProblem& problem) {
   switch (kind) {
-    case AttentionKind::eager: return eager_attention(problem);
-    case AttentionKind::sdpa: return sdpa_attention(problem);
-    case AttentionKind::flash_attention_2: return flash_attention_2(problem);
+    case AttentionKind::eager:
+      return eager_attention(problem);
+    case AttentionKind::sdpa:
+      return sdpa_attention(problem);
+    case AttentionKind::flash_attention_2:
+      return flash_attention_2(problem);
   }
 }
 
 int64_t attention_scratch_bytes(AttentionKind kind, const AttentionProblem& problem) {
   switch (kind) {
-    case AttentionKind::eager: return eager_scratch_bytes(problem);
-    case AttentionKind::sdpa: return sdpa_scratch_bytes(problem);
-    case AttentionKind::flash_attention_2: return flash_scratch_bytes(problem);
+    case AttentionKind::eager:
+      return eager_scratch_bytes(problem);
+    case AttentionKind::sdpa:
+      return sdpa_scratch_bytes(problem);
+    case AttentionKind::flash_attention_2:
+      return flash_scratch_bytes(problem);
   }
   return 0;
 }

@@ -1,6 +1,6 @@
 // Goal: the three implementations compute softmax attention for every shape, mask and storage type.
-// Method: distance from the f64 reference within a bound derived from f32 rounding, and bit equality wherever the
-// contract promises it (threads, chunks, GQA, segments).
+// Method: distance from the f64 reference within a bound derived from f32 rounding, and bit equality wherever
+// the contract promises it (threads, chunks, GQA, segments).
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -29,10 +29,10 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 // A bound for |o - o64| with f32 nodes. With u = 2^-24, a score is off by at most (d + 3) u a, where
-// a = scale * sum_c |q_c k_c| (d products and additions, scaling, subtraction of the maximum), which changes a weight
-// by that factor twice (itself and the sum) on top of exp's own 2^-21 (twice). Summing n weights, n products and
-// dividing adds (2n + 4) u, and rescaling online adds at most one exp and one product per key tile and split.
-// All of it multiplies sum_j p_j |v_j| <= max |v|.
+// a = scale * sum_c |q_c k_c| (d products and additions, scaling, subtraction of the maximum), which changes
+// a weight by that factor twice (itself and the sum) on top of exp's own 2^-21 (twice). Summing n weights, n
+// products and dividing adds (2n + 4) u, and rescaling online adds at most one exp and one product per key
+// tile and split. All of it multiplies sum_j p_j |v_j| <= max |v|.
 double f32_bound(const Inputs& inputs) {
   const Shape& s = inputs.shape;
   const auto largest = [](const HeadsView& view) {
@@ -40,9 +40,10 @@ double f32_bound(const Inputs& inputs) {
     for (int64_t i = 0; i < view.tokens * view.heads * view.head_dim; ++i) {
       const int64_t token = i / (view.heads * view.head_dim), column = i % (view.heads * view.head_dim);
       const void* row = view.at(token, 0);
-      const double value = view.dtype == DType::f32    ? static_cast<const float*>(row)[column]
-                           : view.dtype == DType::bf16 ? f32_from_bf16(static_cast<const uint16_t*>(row)[column])
-                                                       : f32_from_f16(static_cast<const uint16_t*>(row)[column]);
+      const double value = view.dtype == DType::f32 ? static_cast<const float*>(row)[column]
+                           : view.dtype == DType::bf16
+                               ? f32_from_bf16(static_cast<const uint16_t*>(row)[column])
+                               : f32_from_f16(static_cast<const uint16_t*>(row)[column]);
       most = std::max(most, std::abs(value));
     }
     return most;
@@ -51,7 +52,8 @@ double f32_bound(const Inputs& inputs) {
   const double u = 0x1p-24, d = static_cast<double>(s.head_dim), n = static_cast<double>(s.tokens_kv);
   const double a = std::min(2 * d, d * largest(inputs.q.view()) * largest(inputs.k.view())) / std::sqrt(d);
   const double tiles = n / kKeyTile + 2;
-  return largest(inputs.v.view()) * (2 * (d + 3) * u * a + 2 * 0x1p-21 + (2 * n + 4) * u + tiles * (0x1p-21 + u));
+  return largest(inputs.v.view()) *
+         (2 * (d + 3) * u * a + 2 * 0x1p-21 + (2 * n + 4) * u + tiles * (0x1p-21 + u));
 }
 
 const Shape kShapes[] = {
@@ -88,7 +90,8 @@ TEST(Attention, MatchesF64WithinF32Rounding) {
         worst = std::max(worst, std::abs(double{out[i]} - truth[i]));
       }
       EXPECT_LE(worst, bound) << name_of(kind) << " q=" << shape.tokens_q << " kv=" << shape.tokens_kv
-                              << " heads=" << shape.heads_q << "/" << shape.heads_kv << " d=" << shape.head_dim;
+                              << " heads=" << shape.heads_q << "/" << shape.heads_kv
+                              << " d=" << shape.head_dim;
     }
   }
 }
@@ -112,13 +115,13 @@ TEST(Attention, BitsDoNotDependOnThreads) {
 }
 
 // Runs queries [first, first + count) alone and compares them with the rows of the whole prefill.
-void expect_chunk_equal(const Inputs& inputs, AttentionKind kind, const std::vector<float>& whole, int64_t first,
-                        int64_t count, AttentionPrecision precision) {
+void expect_chunk_equal(const Inputs& inputs, AttentionKind kind, const std::vector<float>& whole,
+                        int64_t first, int64_t count, AttentionPrecision precision) {
   const std::vector<float> part = run(kind, inputs.chunk(first, count, precision));
   const int64_t width = inputs.shape.heads_q * inputs.shape.head_dim;
   const std::vector<float> rows(whole.begin() + first * width, whole.begin() + (first + count) * width);
-  EXPECT_TRUE(same_bits(part, rows)) << name_of(kind) << " chunk [" << first << ", " << first + count << ") d="
-                                     << inputs.shape.head_dim;
+  EXPECT_TRUE(same_bits(part, rows)) << name_of(kind) << " chunk [" << first << ", " << first + count
+                                     << ") d=" << inputs.shape.head_dim;
 }
 
 TEST(Attention, ChunkedPrefillAndDecodeEqualTheWholeBitForBit) {
@@ -197,7 +200,8 @@ TEST(Attention, FutureKeysHaveExactlyZeroWeight) {
       for (int64_t c = 0; c < 64; ++c) loud.v.set(t, 0, c, 60000);
     }
     for (const AttentionKind kind : kKinds) {
-      std::vector<float> a = run(kind, calm.problem(all_in(dtype))), b = run(kind, loud.problem(all_in(dtype)));
+      std::vector<float> a = run(kind, calm.problem(all_in(dtype))),
+                         b = run(kind, loud.problem(all_in(dtype)));
       a.resize(40 * 2 * 64);
       b.resize(40 * 2 * 64);
       EXPECT_TRUE(same_bits(a, b)) << name_of(kind) << " " << name_of(dtype);
@@ -250,7 +254,8 @@ TEST(Attention, ScratchGrowsAsPromised) {
             scratch(AttentionKind::flash_attention_2, 1 << 17, 1 << 17));
   EXPECT_LE(scratch(AttentionKind::flash_attention_2, 1, 1 << 17),
             1.01 * scratch(AttentionKind::flash_attention_2, 1, 1 << 14));
-  EXPECT_LE(scratch(AttentionKind::sdpa, 1 << 17, 1 << 17), 9 * scratch(AttentionKind::sdpa, 1 << 14, 1 << 14));
+  EXPECT_LE(scratch(AttentionKind::sdpa, 1 << 17, 1 << 17),
+            9 * scratch(AttentionKind::sdpa, 1 << 14, 1 << 14));
   EXPECT_GE(scratch(AttentionKind::eager, 1 << 13, 1 << 13), 8. * (1 << 26) * 4);
 }
 

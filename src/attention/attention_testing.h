@@ -11,7 +11,8 @@
 
 namespace fovea::attention_testing {
 
-// splitmix64 (Steele, Lea, Flood 2014): the same numbers on every machine and in the Python that makes the goldens.
+// splitmix64 (Steele, Lea, Flood 2014): the same numbers on every machine and in the Python that makes the
+// goldens.
 class Random {
  public:
   explicit Random(uint64_t seed) : state_(seed) {}
@@ -43,7 +44,11 @@ class Random {
 class Tensor {
  public:
   Tensor(DType dtype, int64_t tokens, int64_t heads, int64_t head_dim, int64_t padding = 0)
-      : dtype_(dtype), tokens_(tokens), heads_(heads), head_dim_(head_dim), stride_(heads * head_dim + padding) {
+      : dtype_(dtype),
+        tokens_(tokens),
+        heads_(heads),
+        head_dim_(head_dim),
+        stride_(heads * head_dim + padding) {
     wide_.resize(static_cast<size_t>(dtype == DType::f32 ? tokens * stride_ : 0), std::nanf(""));
     narrow_.resize(static_cast<size_t>(dtype == DType::f32 ? 0 : tokens * stride_), 0x7fff);
   }
@@ -70,7 +75,11 @@ class Tensor {
   // Tokens [first, first + count).
   HeadsView view(int64_t first, int64_t count) const {
     const HeadsView all{dtype_ == DType::f32 ? static_cast<const void*>(wide_.data()) : narrow_.data(),
-                        dtype_, tokens_, heads_, head_dim_, stride_};
+                        dtype_,
+                        tokens_,
+                        heads_,
+                        head_dim_,
+                        stride_};
     return {all.at(first, 0), dtype_, count, heads_, head_dim_, stride_};
   }
   HeadsView view() const { return view(0, tokens_); }
@@ -133,14 +142,16 @@ inline constexpr AttentionKind kKinds[] = {AttentionKind::eager, AttentionKind::
 inline AttentionPrecision all_in(DType type) { return {type, type, type}; }
 
 inline std::vector<float> run(AttentionKind kind, AttentionProblem problem) {
-  std::vector<float> out(static_cast<size_t>(problem.q.tokens * problem.q.heads * problem.q.head_dim), std::nanf(""));
+  std::vector<float> out(static_cast<size_t>(problem.q.tokens * problem.q.heads * problem.q.head_dim),
+                         std::nanf(""));
   problem.out = out.data();
   attend(kind, problem);
   return out;
 }
 
 inline std::vector<double> run_reference(const AttentionProblem& problem) {
-  std::vector<double> out(static_cast<size_t>(problem.q.tokens * problem.q.heads * problem.q.head_dim), std::nan(""));
+  std::vector<double> out(static_cast<size_t>(problem.q.tokens * problem.q.heads * problem.q.head_dim),
+                          std::nan(""));
   reference_attention(problem, out.data());
   return out;
 }

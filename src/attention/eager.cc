@@ -1,10 +1,10 @@
 // transformers' eager attention (eager_attention_forward of 4.57), rounding at every node it stores:
 //   S = r(q.k), S = r(S * scale), S = r(S + M), P = r(softmax_f32(S)), O = r(P.v), sums in f32.
-// torch multiplies a 16-bit tensor by a python float in f32 with the float cast to f32, then rounds (checked bit for
-// bit in torch 2.13). M is 0 or the lowest finite number of the scores' dtype, so in fp16 a masked score can become
-// -inf or, far from zero, stay a number: that is reproduced, not repaired.
-// The scores of a whole segment exist for one kv head's query heads at a time (group * tokens_q * tokens_kv floats),
-// or for several while they are small.
+// torch multiplies a 16-bit tensor by a python float in f32 with the float cast to f32, then rounds (checked
+// bit for bit in torch 2.13). M is 0 or the lowest finite number of the scores' dtype, so in fp16 a masked
+// score can become -inf or, far from zero, stay a number: that is reproduced, not repaired. The scores of a
+// whole segment exist for one kv head's query heads at a time (group * tokens_q * tokens_kv floats), or for
+// several while they are small.
 #include <algorithm>
 #include <limits>
 
@@ -22,9 +22,12 @@ constexpr int64_t kBatchFloats = int64_t{1} << 23;
 
 float lowest_finite(DType type) {
   switch (type) {
-    case DType::f32: return std::numeric_limits<float>::lowest();
-    case DType::bf16: return f32_from_bf16(0xff7f);
-    case DType::f16: return -65504.f;
+    case DType::f32:
+      return std::numeric_limits<float>::lowest();
+    case DType::bf16:
+      return f32_from_bf16(0xff7f);
+    case DType::f16:
+      return -65504.f;
   }
   return 0.f;
 }
@@ -75,7 +78,9 @@ class EagerPlan {
  private:
   int64_t score_floats(const QueryTile& block) const { return block.queries * group_ * score_stride(block); }
   int64_t kv_floats(const QueryTile& block) const {
-    return problem_.k.dtype == DType::f32 && problem_.v.dtype == DType::f32 ? 0 : block.keys * problem_.q.head_dim;
+    return problem_.k.dtype == DType::f32 && problem_.v.dtype == DType::f32
+               ? 0
+               : block.keys * problem_.q.head_dim;
   }
 
   const AttentionProblem& problem_;

@@ -1,6 +1,6 @@
 // FlashAttention-2 (Dao 2023) on CPU tiles: online softmax, no buffer that grows with the number of tokens.
-// Scores, running maximum, running sum and output are f32; the sum takes the unrounded exponentials while the product
-// with V takes them rounded to precision.probabilities, as flash-attention's softmax.h does.
+// Scores, running maximum, running sum and output are f32; the sum takes the unrounded exponentials while the
+// product with V takes them rounded to precision.probabilities, as flash-attention's softmax.h does.
 #include <algorithm>
 #include <limits>
 
@@ -16,8 +16,9 @@ constexpr int64_t kTileRows = 128;
 // Kernels see per-row arrays in whole vectors of any width.
 constexpr int64_t kRowPadding = 16;
 
-// The softmax of a tile's rows over the keys seen so far: exponentials are relative to `shift` (the largest scaled
-// score, -inf before the first visible key), `sum` is theirs, `out` (rows * head_dim) is their product with V.
+// The softmax of a tile's rows over the keys seen so far: exponentials are relative to `shift` (the largest
+// scaled score, -inf before the first visible key), `sum` is theirs, `out` (rows * head_dim) is their product
+// with V.
 struct RunningSoftmax {
   float *shift, *sum, *out;
 
@@ -36,7 +37,8 @@ class FlashPlan {
     rows_ = round_up(tiles_.rows_max(), kRowPadding);
     state_floats_ = rows_ * (2 + head_dim_);
     splits_max_ = divide_up(tiles_.keys_max(), kKeySplit);
-    // Decode has too few tiles to keep every thread busy: then each tile's splits are computed at the same time.
+    // Decode has too few tiles to keep every thread busy: then each tile's splits are computed at the same
+    // time.
     split_parallel_ = threads() > 1 && splits_max_ > 1 && tiles_.count() < 2 * threads();
     const int64_t tile_count = std::max<int64_t>(tiles_.count(), 1);
     splits_at_once_ = split_parallel_ ? std::min(splits_max_, divide_up(4 * threads(), tile_count)) : 1;
@@ -88,12 +90,14 @@ class FlashWorker {
   // Keys [key, key + count) of the tile's segment.
   void add_key_tile(const QueryTile& tile, int64_t key, int64_t count, const RunningSoftmax& state) const {
     const int64_t rows = tile.queries * group_;
-    score_rows(queries_, rows, problem_.k, tile.kv_head, tile.first_key + key, count, scores_, kKeyTile, k_tile_);
+    score_rows(queries_, rows, problem_.k, tile.kv_head, tile.first_key + key, count, scores_, kKeyTile,
+               k_tile_);
     mask(tile, key, count);
     exponentiate(rows, state);
     round_to(problem_.precision.probabilities, scores_, rows * kKeyTile);
     const FloatRows v = float_rows(problem_.v, tile.kv_head, tile.first_key + key, count, v_tile_);
-    kernels().matmul_nn_f32(scores_, kKeyTile, v.data, v.stride, state.out, head_dim_, rows, head_dim_, count);
+    kernels().matmul_nn_f32(scores_, kKeyTile, v.data, v.stride, state.out, head_dim_, rows, head_dim_,
+                            count);
   }
 
   // -inf where the key lies after the query, and in the columns beyond the last key.
@@ -167,8 +171,8 @@ void merge(const RunningSoftmax& total, const RunningSoftmax& part, int64_t rows
   }
 }
 
-// One attention call: the plan, its scratch, and the two ways to spread the work. Both merge the same splits in the
-// same order.
+// One attention call: the plan, its scratch, and the two ways to spread the work. Both merge the same splits
+// in the same order.
 class FlashCall {
  public:
   explicit FlashCall(const AttentionProblem& problem)

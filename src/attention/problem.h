@@ -1,5 +1,5 @@
-// What every attention implementation is given: borrowed views, segments and dtypes. RoPE, projections and cache
-// writes happen before; the implementations are interchangeable functions of one Problem.
+// What every attention implementation is given: borrowed views, segments and dtypes. RoPE, projections and
+// cache writes happen before; the implementations are interchangeable functions of one Problem.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +18,21 @@ struct HeadsView {
   int64_t tokens = 0, heads = 0, head_dim = 0, stride = 0;
 
   const void* at(int64_t token, int64_t head) const {
-    return static_cast<const char*>(data) + static_cast<size_t>(token * stride + head * head_dim) * bytes_of(dtype);
+    return static_cast<const char*>(data) +
+           static_cast<size_t>(token * stride + head * head_dim) * bytes_of(dtype);
   }
 };
 
 struct AttentionProblem {
-  HeadsView q;     // f32 container, values already rounded; [tokens_q, heads_q, head_dim]
-  HeadsView k, v;  // f32, bf16 or f16; [tokens_kv, heads_kv, head_dim]; query head h reads kv head h / (heads_q / heads_kv)
+  HeadsView q;           // f32 container, values already rounded; [tokens_q, heads_q, head_dim]
+  HeadsView k, v;        // f32, bf16 or f16; [tokens_kv, heads_kv, head_dim]; query head h reads kv head h /
+                         // (heads_q / heads_kv)
   float* out = nullptr;  // [tokens_q, heads_q * head_dim], contiguous, rounded to precision.output
   float scale = 0;       // head_dim^-0.5
   // causal: query i attends to keys 0 .. i + (tokens_kv - tokens_q).
   bool causal = false;
-  // Not causal: boundaries of independent segments, cu_seqlens[0] = 0 ... back() = tokens; empty means one segment.
-  // Requires tokens_q == tokens_kv when there are segments.
+  // Not causal: boundaries of independent segments, cu_seqlens[0] = 0 ... back() = tokens; empty means one
+  // segment. Requires tokens_q == tokens_kv when there are segments.
   std::span<const int64_t> cu_seqlens;
   AttentionPrecision precision;
 };
@@ -40,14 +42,15 @@ const char* name_of(AttentionKind kind);
 // Throws Error(invalid_argument) for any other name.
 AttentionKind parse_attention(std::string_view name);
 
-// Writes problem.out. Parallel inside. The result for a query does not depend on the number of threads nor on which
-// other queries are in the problem: chunked prefill, whole prefill and decode agree bit for bit.
+// Writes problem.out. Parallel inside. The result for a query does not depend on the number of threads nor on
+// which other queries are in the problem: chunked prefill, whole prefill and decode agree bit for bit.
 void attend(AttentionKind kind, const AttentionProblem& problem);
 // The three by name.
 void eager_attention(const AttentionProblem& problem);
 void sdpa_attention(const AttentionProblem& problem);
 void flash_attention_2(const AttentionProblem& problem);
-// The slow truth: exact softmax attention of the given (rounded) Q, K, V in f64; out64 is [tokens_q, heads_q * head_dim].
+// The slow truth: exact softmax attention of the given (rounded) Q, K, V in f64; out64 is [tokens_q, heads_q
+// * head_dim].
 void reference_attention(const AttentionProblem& problem, double* out64);
 
 // The most working memory attend() allocates for this problem on the current number of threads(), in bytes.

@@ -19,13 +19,15 @@ QueryTiles::QueryTiles(const AttentionProblem& problem, int64_t rows_max)
   int64_t queries_max = 1;
   for (int64_t s = 0; s < segments; ++s) {
     queries_max = std::max(queries_max, segment_end(s) - segment_begin(s));
-    keys_max_ = std::max(keys_max_, problem.cu_seqlens.empty() ? problem.k.tokens : segment_end(s) - segment_begin(s));
+    keys_max_ = std::max(keys_max_,
+                         problem.cu_seqlens.empty() ? problem.k.tokens : segment_end(s) - segment_begin(s));
   }
   queries_per_tile_ = std::clamp<int64_t>(rows_max / group_, 1, queries_max);
   tiles_before_.reserve(static_cast<size_t>(segments) + 1);
   tiles_before_.push_back(0);
   for (int64_t s = 0; s < segments; ++s) {
-    tiles_before_.push_back(tiles_before_.back() + divide_up(segment_end(s) - segment_begin(s), queries_per_tile_));
+    tiles_before_.push_back(tiles_before_.back() +
+                            divide_up(segment_end(s) - segment_begin(s), queries_per_tile_));
   }
 }
 
@@ -34,7 +36,8 @@ int64_t QueryTiles::segment_begin(int64_t segment) const {
 }
 
 int64_t QueryTiles::segment_end(int64_t segment) const {
-  return problem_.cu_seqlens.empty() ? problem_.q.tokens : problem_.cu_seqlens[static_cast<size_t>(segment) + 1];
+  return problem_.cu_seqlens.empty() ? problem_.q.tokens
+                                     : problem_.cu_seqlens[static_cast<size_t>(segment) + 1];
 }
 
 QueryTile QueryTiles::operator[](int64_t index) const {

@@ -1,4 +1,5 @@
-// How a problem is cut: segments into tiles of queries (the unit of parallel work), keys into tiles and splits.
+// How a problem is cut: segments into tiles of queries (the unit of parallel work), keys into tiles and
+// splits.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +9,14 @@
 
 namespace fovea {
 
-// Keys are visited in tiles and tiles are grouped into splits. Both boundaries are counted from the first key of the
-// segment, never from the query, and partial sums are always combined in ascending order: that alone makes a query's
-// result independent of the queries around it.
+// Keys are visited in tiles and tiles are grouped into splits. Both boundaries are counted from the first key
+// of the segment, never from the query, and partial sums are always combined in ascending order: that alone
+// makes a query's result independent of the queries around it.
 inline constexpr int64_t kKeyTile = 64;
 inline constexpr int64_t kKeySplit = 1024;
 
-// Some queries of one segment with all query heads that share `kv_head`. Row i * group + g of a tile's matrices
-// belongs to query first_query + i and query head kv_head * group + g.
+// Some queries of one segment with all query heads that share `kv_head`. Row i * group + g of a tile's
+// matrices belongs to query first_query + i and query head kv_head * group + g.
 struct QueryTile {
   int64_t kv_head, first_query, queries;
   int64_t first_key, keys;  // the range that holds every key visible to any of the queries
@@ -46,7 +47,8 @@ class QueryTiles {
 
 // Independent (query range, key range) pairs: one, or those of cu_seqlens.
 int64_t segment_count(const AttentionProblem& problem);
-// The number of leading keys of its segment that `query` may attend to, when it is in the causal or only segment.
+// The number of leading keys of its segment that `query` may attend to, when it is in the causal or only
+// segment.
 int64_t causal_keys(const AttentionProblem& problem, int64_t query);
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }

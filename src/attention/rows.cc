@@ -18,7 +18,8 @@ FloatRows float_rows(const HeadsView& view, int64_t head, int64_t first, int64_t
   if (view.dtype == DType::f32) return {static_cast<const float*>(begin), view.stride};
   const auto widen = view.dtype == DType::bf16 ? kernels().f32_from_bf16 : kernels().f32_from_f16;
   const auto* row = static_cast<const uint16_t*>(begin);
-  for (int64_t i = 0; i < count; ++i) widen(row + i * view.stride, scratch + i * view.head_dim, view.head_dim);
+  for (int64_t i = 0; i < count; ++i)
+    widen(row + i * view.stride, scratch + i * view.head_dim, view.head_dim);
   return {scratch, view.head_dim};
 }
 
@@ -37,9 +38,14 @@ void score_rows(const float* x, int64_t rows, const HeadsView& k, int64_t head, 
 
 void round_to(DType type, float* x, int64_t count) {
   switch (type) {
-    case DType::f32: return;
-    case DType::bf16: kernels().round_bf16(x, count); return;
-    case DType::f16: kernels().round_f16(x, count); return;
+    case DType::f32:
+      return;
+    case DType::bf16:
+      kernels().round_bf16(x, count);
+      return;
+    case DType::f16:
+      kernels().round_f16(x, count);
+      return;
   }
 }
 

@@ -17,20 +17,20 @@ struct FloatRows {
 // The tile's query rows, in tile row order, head_dim contiguous columns each.
 void gather_queries(const AttentionProblem& problem, const QueryTile& tile, float* out);
 
-// Tokens [first, first + count) of one head as f32: the view itself when it is f32, else widened into `scratch`
-// (count * head_dim).
+// Tokens [first, first + count) of one head as f32: the view itself when it is f32, else widened into
+// `scratch` (count * head_dim).
 FloatRows float_rows(const HeadsView& view, int64_t head, int64_t first, int64_t count, float* scratch);
 
-// y[rows, keys] = x . k^T for keys [first, first + count) of one head. `scratch` as for float_rows; few rows read
-// 16-bit keys directly, which the kernels promise to be bit-equal.
+// y[rows, keys] = x . k^T for keys [first, first + count) of one head. `scratch` as for float_rows; few rows
+// read 16-bit keys directly, which the kernels promise to be bit-equal.
 void score_rows(const float* x, int64_t rows, const HeadsView& k, int64_t head, int64_t first, int64_t count,
                 float* y, int64_t ldy, float* scratch);
 
 // Rounds in place to the values `type` can hold.
 void round_to(DType type, float* x, int64_t count);
 
-// Multiplies each of the tile's rows in `rows` by 1 / sums[row] (rows with sum 0 saw no key and become zeros), rounds
-// them to the output dtype and writes them to problem.out. `rows` is overwritten.
+// Multiplies each of the tile's rows in `rows` by 1 / sums[row] (rows with sum 0 saw no key and become
+// zeros), rounds them to the output dtype and writes them to problem.out. `rows` is overwritten.
 void write_output(const AttentionProblem& problem, const QueryTile& tile, float* rows, const float* sums);
 
 }  // namespace fovea

@@ -1,6 +1,6 @@
-// torch.nn.functional.scaled_dot_product_attention as its math kernel computes it since torch 2.5: everything in f32
-// between the 16-bit inputs and the single rounding of the output. Scores exist for one query tile at a time, and
-// the softmax takes two passes: the maximum, then exponentials and their sum.
+// torch.nn.functional.scaled_dot_product_attention as its math kernel computes it since torch 2.5: everything
+// in f32 between the 16-bit inputs and the single rounding of the output. Scores exist for one query tile at
+// a time, and the softmax takes two passes: the maximum, then exponentials and their sum.
 #include <algorithm>
 #include <limits>
 
@@ -21,13 +21,15 @@ int64_t keys_max_of(const AttentionProblem& problem) { return QueryTiles(problem
 // How the scratch of one call is laid out, in floats.
 struct SdpaPlan {
   explicit SdpaPlan(const AttentionProblem& problem)
-      : tiles(problem, std::clamp(kScoreFloats / std::max<int64_t>(keys_max_of(problem), 1), kTileRowsMin, kTileRowsMax)),
+      : tiles(problem, std::clamp(kScoreFloats / std::max<int64_t>(keys_max_of(problem), 1), kTileRowsMin,
+                                  kTileRowsMax)),
         head_dim(problem.q.head_dim),
         rows(tiles.rows_max()),
         splits_max(divide_up(tiles.keys_max(), kKeySplit)) {
     // 16 more than needed: rows a multiple of 4 KiB apart would share one cache set.
     score_stride = std::min(kKeySplit, round_up(tiles.keys_max(), kKeyTile)) + 16;
-    // Decode has too few tiles to keep every thread busy: then each tile's splits are computed at the same time.
+    // Decode has too few tiles to keep every thread busy: then each tile's splits are computed at the same
+    // time.
     split_parallel = threads() > 1 && splits_max > 1 && tiles.count() < 2 * threads();
     parts = split_parallel ? splits_max : 1;
     part_floats = rows * (2 + head_dim);
@@ -50,7 +52,11 @@ struct Part {
 class SdpaTile {
  public:
   SdpaTile(const AttentionProblem& problem, const SdpaPlan& plan, const QueryTile& tile, float* scratch)
-      : problem_(problem), plan_(plan), tile_(tile), rows_(tile.queries * plan.tiles.group()), queries_(scratch) {
+      : problem_(problem),
+        plan_(plan),
+        tile_(tile),
+        rows_(tile.queries * plan.tiles.group()),
+        queries_(scratch) {
     scores_ = queries_ + plan.rows * plan.head_dim;
     parts_ = scores_ + plan.splits_max * plan.rows * plan.score_stride;
   }
@@ -69,8 +75,8 @@ class SdpaTile {
     const int64_t first = split * kKeySplit, end = std::min(tile_.keys, first + kKeySplit);
     float* scores = split_scores(split);
     for (int64_t key = first; key < end; key += kKeyTile) {
-      score_rows(queries_, rows_, problem_.k, tile_.kv_head, tile_.first_key + key, std::min(kKeyTile, end - key),
-                 scores + key - first, plan_.score_stride, k_tile);
+      score_rows(queries_, rows_, problem_.k, tile_.kv_head, tile_.first_key + key,
+                 std::min(kKeyTile, end - key), scores + key - first, plan_.score_stride, k_tile);
     }
     const int64_t columns = round_up(end - first, kKeyTile);
     for (int64_t row = 0; row < rows_; ++row) {
@@ -102,8 +108,8 @@ class SdpaTile {
     for (int64_t key = first; key < end; key += kKeyTile) {
       const int64_t count = std::min(kKeyTile, end - key);
       const FloatRows v = float_rows(problem_.v, tile_.kv_head, tile_.first_key + key, count, v_tile);
-      kernels().matmul_nn_f32(scores + key - first, plan_.score_stride, v.data, v.stride, out, plan_.head_dim, rows_,
-                              plan_.head_dim, count);
+      kernels().matmul_nn_f32(scores + key - first, plan_.score_stride, v.data, v.stride, out, plan_.head_dim,
+                              rows_, plan_.head_dim, count);
     }
   }
 
@@ -169,11 +175,13 @@ void run_splits_in_parallel(const AttentionProblem& problem, const SdpaPlan& pla
     });
   };
   parallel_for(tile_count, [&](int64_t index) { tile_at(index).begin(); });
-  each_split([](const SdpaTile& tile, int64_t split, float* k_tile) { tile.score_split(split, split, k_tile); });
+  each_split(
+      [](const SdpaTile& tile, int64_t split, float* k_tile) { tile.score_split(split, split, k_tile); });
   parallel_for(tile_count, [&](int64_t index) {
     for (int64_t split = 0; split < tile_at(index).splits(); ++split) tile_at(index).join_maxima(split);
   });
-  each_split([](const SdpaTile& tile, int64_t split, float* v_tile) { tile.weigh_split(split, split, v_tile); });
+  each_split(
+      [](const SdpaTile& tile, int64_t split, float* v_tile) { tile.weigh_split(split, split, v_tile); });
   parallel_for(tile_count, [&](int64_t index) {
     for (int64_t split = 0; split < tile_at(index).splits(); ++split) tile_at(index).join_sums(split);
     tile_at(index).finish();
