@@ -24,8 +24,8 @@ BmpHeader read_header(Bytes bytes, const MediaOptions& options) {
   if (info != kCoreHeader && info < kInfoHeader) throw_corrupt("BMP", "an unknown header");
   if (bytes.size() < kFileHeader + info) throw_truncated("BMP");
   const bool core = info == kCoreHeader;
-  const int64_t width = core ? u16(bytes, 18) : static_cast<int32_t>(u32(bytes, 18));
-  const int64_t height = core ? u16(bytes, 20) : static_cast<int32_t>(u32(bytes, 22));
+  const int64_t width = core ? int64_t{u16(bytes, 18)} : static_cast<int32_t>(u32(bytes, 18));
+  const int64_t height = core ? int64_t{u16(bytes, 20)} : static_cast<int32_t>(u32(bytes, 22));  // < 0: top down
   BmpHeader header{{std::abs(height), width}, false};
   check_header(header.size, options);
   const int64_t bits = u16(bytes, core ? 24 : 28);

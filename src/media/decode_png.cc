@@ -110,10 +110,9 @@ class PngReader {
     guarded(state_, [this] { png_read_end(state_.png, state_.end); });
   }
 
-  // Unused entries are a grey ramp, as in a palette Pillow has just created.
+  // Indices past its end are black, as in Pillow.
   std::array<uint8_t, 768> palette() const {
-    std::array<uint8_t, 768> entries;
-    for (size_t i = 0; i < entries.size(); ++i) entries[i] = static_cast<uint8_t>(i / 3);
+    std::array<uint8_t, 768> entries{};
     png_colorp colours = nullptr;
     int count = 0;
     png_get_PLTE(state_.png, state_.info, &colours, &count);

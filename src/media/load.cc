@@ -39,12 +39,20 @@ void check_options(const MediaOptions& options) {
   within("max_pixels", options.max_pixels, 1, int64_t{1} << 32);
 }
 
+Bicubic arithmetic_of(MediaOptions::Resize resize) {
+  switch (resize) {
+    case MediaOptions::Resize::pil: return Bicubic::pil;
+    case MediaOptions::Resize::pil_12: return Bicubic::pil_12;
+    case MediaOptions::Resize::torchvision: return Bicubic::torch_u8;
+  }
+  return Bicubic::pil;
+}
+
 Picture still_picture(const std::string& source, const Image& image, const MediaOptions& options) {
   const ImageSize size = smart_resize(
       image.size, options.patch_size * options.merge_size,
       {static_cast<double>(options.min_pixels), static_cast<double>(options.max_pixels)});
-  const Image resized = resample_bicubic(
-      image, size, options.resize == MediaOptions::Resize::pil ? Bicubic::pil : Bicubic::torch_u8);
+  const Image resized = resample_bicubic(image, size, arithmetic_of(options.resize));
   Picture picture;
   picture.source = source;
   picture.original_height = image.size.height;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,10 +19,13 @@ struct MediaOptions {
   double rescale_factor = 1.0 / 255;
   std::vector<double> mean{0.48145466, 0.4578275, 0.40821073};
   std::vector<double> std{0.26862954, 0.26130258, 0.27577711};
-  enum class Resize { pil, torchvision } resize = Resize::pil;
+  // pil: Pillow 13, which may resample columns before rows; pil_12: Pillow up to 12, rows first always.
+  enum class Resize { pil, pil_12, torchvision } resize = Resize::pil;
   enum class Alpha { white, drop } alpha = Alpha::white;  // white: qwen_vl_utils; drop: PIL's convert("RGB")
   double fps = 2.0;                       // video: frames sampled per second
   int64_t min_frames = 4, max_frames = 768;
+  // Limits of one video frame; unset: 128 merged tokens, and 768 or fewer when many frames share the token budget.
+  std::optional<int64_t> video_min_pixels, video_max_pixels;
   int64_t pixels_decoded_max = 256 << 20;  // refuse larger pictures before decoding them
 };
 

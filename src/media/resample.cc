@@ -119,28 +119,44 @@ void resample_column(const In* in, int64_t row_size, uint8_t* out, int64_t i, co
   }
 }
 
-Image resample_fixed(const Image& image, ImageSize size, bool pil) {
+struct FixedTaps {
+  Taps<int32_t> taps;
+  StoreFixed store;
+};
+
+FixedTaps make_fixed_taps(int64_t size_in, int64_t size_out, bool pil) {
   constexpr int kPilBits = 22;
-  const Image* rows = &image;
-  Image narrowed, result;
-  if (size.width != image.size.width) {
-    const auto real = make_taps<double>(image.size.width, size.width);
-    const int bits = pil ? kPilBits : int16_bits(real);
-    const auto taps = to_fixed_point(real, bits);
-    narrowed = Image({image.size.height, size.width});
-    parallel_for(image.size.height,
-                 [&](int64_t y) { resample_row(image.row(y), narrowed.row(y), taps, StoreFixed{bits}); });
-    rows = &narrowed;
-  }
-  if (size.height == image.size.height) return narrowed;
-  const auto real = make_taps<double>(image.size.height, size.height);
+  const auto real = make_taps<double>(size_in, size_out);
   const int bits = pil ? kPilBits : int16_bits(real);
-  const auto taps = to_fixed_point(real, bits);
-  result = Image(size);
-  parallel_for(size.height, [&](int64_t y) {
-    resample_column(rows->rgb.data(), size.width * 3, result.row(y), y, taps, StoreFixed{bits});
+  return {to_fixed_point(real, bits), StoreFixed{bits}};
+}
+
+Image resample_width(const Image& image, int64_t width, bool pil) {
+  const FixedTaps fixed = make_fixed_taps(image.size.width, width, pil);
+  Image result({image.size.height, width});
+  parallel_for(image.size.height,
+               [&](int64_t y) { resample_row(image.row(y), result.row(y), fixed.taps, fixed.store); });
+  return result;
+}
+
+Image resample_height(const Image& image, int64_t height, bool pil) {
+  const FixedTaps fixed = make_fixed_taps(image.size.height, height, pil);
+  Image result({height, image.size.width});
+  parallel_for(height, [&](int64_t y) {
+    resample_column(image.rgb.data(), image.size.width * 3, result.row(y), y, fixed.taps, fixed.store);
   });
   return result;
+}
+
+Image resample_fixed(const Image& image, ImageSize size, Bicubic arithmetic) {
+  const bool pil = arithmetic != Bicubic::torch_u8;
+  if (size.width == image.size.width) return resample_height(image, size.height, pil);
+  if (size.height == image.size.height) return resample_width(image, size.width, pil);
+  const int64_t rows_saved = image.size.height - size.height, columns_saved = image.size.width - size.width;
+  if (arithmetic == Bicubic::pil && rows_saved > 0 && rows_saved > 2 * columns_saved) {
+    return resample_width(resample_height(image, size.height, pil), size.width, pil);
+  }
+  return resample_height(resample_width(image, size.width, pil), size.height, pil);
 }
 
 Image resample_float(const Image& image, ImageSize size) {
@@ -167,7 +183,7 @@ Image resample_bicubic(const Image& image, ImageSize size, Bicubic arithmetic) {
     return copy;
   }
   if (arithmetic == Bicubic::torch_f32) return resample_float(image, size);
-  return resample_fixed(image, size, arithmetic == Bicubic::pil);
+  return resample_fixed(image, size, arithmetic);
 }
 
 }  // namespace fovea
