@@ -1,5 +1,6 @@
-#include "kernels/kernels-inl.h"
 #include "kernels/simd_avx2.h"
+//
+#include "kernels/kernels-inl.h"
 
 namespace fovea {
 extern const Kernels kAvx2Kernels;

@@ -1,5 +1,6 @@
-#include "kernels/kernels-inl.h"
 #include "kernels/simd_scalar.h"
+//
+#include "kernels/kernels-inl.h"
 
 namespace fovea {
 extern const Kernels kScalarKernels;
