@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "text/reference_unicode.h"
 #include "text/utf8.h"
 
 namespace fovea {
@@ -43,20 +44,39 @@ void order_marks(std::vector<utf8proc_int32_t>& code_points) {
   }
 }
 
-}  // namespace
+// Code points below U+0300 (lead bytes below 0xCC) neither combine nor change under NFC.
+bool is_plain(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) < 0xCC; });
+}
 
-std::string nfc(std::string_view text) {
-  // Code points below U+0300 (lead bytes below 0xCC) neither combine nor change under NFC.
-  const bool is_plain = std::all_of(text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) < 0xCC; });
-  if (is_plain) return std::string(text);
+void append_nfc(std::string& result, std::string_view text) {
+  if (is_plain(text)) {
+    result.append(text);
+    return;
+  }
   std::vector<utf8proc_int32_t> code_points = decompose(text);
   order_marks(code_points);
   const utf8proc_ssize_t count =
       utf8proc_normalize_utf32(code_points.data(), static_cast<utf8proc_ssize_t>(code_points.size()), kCompose);
   FOVEA_CHECK(count >= 0);
+  for (utf8proc_ssize_t i = 0; i < count; ++i) append_utf8(result, static_cast<char32_t>(code_points[i]));
+}
+
+}  // namespace
+
+std::string nfc(std::string_view text) {
+  if (is_plain(text)) return std::string(text);
   std::string result;
   result.reserve(text.size());
-  for (utf8proc_ssize_t i = 0; i < count; ++i) append_utf8(result, static_cast<char32_t>(code_points[i]));
+  size_t begin = 0;
+  for (size_t at = 0, length = 0; at < text.size(); at += length) {
+    // What the reference does not know never reorders nor composes: it parts the text.
+    if (!is_inert_in_reference_nfc(decode_utf8(text.substr(at), length))) continue;
+    append_nfc(result, text.substr(begin, at - begin));
+    result.append(text.substr(at, length));
+    begin = at + length;
+  }
+  append_nfc(result, text.substr(begin));
   return result;
 }
 

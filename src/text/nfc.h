@@ -1,4 +1,4 @@
-// Unicode normalisation form C.
+// Unicode normalisation form C as the reference knows it (Unicode 9).
 #pragma once
 
 #include <string>

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "text/reference_unicode.h"
 #include "text/utf8.h"
 
 namespace fovea {
@@ -30,18 +31,6 @@ std::string pcre2_message(int code) {
   PCRE2_UCHAR text[256] = {};
   pcre2_get_error_message(code, text, sizeof text);
   return reinterpret_cast<const char*>(text);
-}
-
-// PCRE2's \s takes in U+180E, which Unicode (since 6.3) and the reference count as a format character. For matching
-// it is replaced by another format character of the same length in UTF-8, U+200B, so that all offsets stand.
-std::string without_mongolian_separator(std::string_view text) {
-  constexpr std::string_view kMongolianVowelSeparator = "\xE1\xA0\x8E", kZeroWidthSpace = "\xE2\x80\x8B";
-  std::string copy(text);
-  for (size_t at = copy.find(kMongolianVowelSeparator); at != std::string::npos;
-       at = copy.find(kMongolianVowelSeparator, at + 3)) {
-    copy.replace(at, 3, kZeroWidthSpace);
-  }
-  return copy;
 }
 
 }  // namespace
@@ -117,7 +106,7 @@ class Matcher {
 }  // namespace
 
 void SplitPattern::for_each_piece(std::string_view text, const std::function<void(std::string_view)>& piece) const {
-  const std::string subject = without_mongolian_separator(text);
+  const std::string subject = with_reference_classes(text);
   Matcher matcher(compiled_->code.get(), subject);
   size_t done = 0;  // everything before it has been handed out
   const auto hand_out_until = [&](size_t end) {

@@ -1,16 +1,14 @@
 #include "text/tokenizer_json.h"
 
-#include "base/error.h"
 #include "text/added_token_files.h"
 #include "text/json_fields.h"
 #include "text/text_file.h"
+#include "text/tokenizer_json_sax.h"
 
 namespace fovea {
 namespace {
 
 using nlohmann::json;
-
-constexpr const char* kRemedy = "use the tokenizer.json that was published with the model";
 
 void expect_string(const JsonPlace& object, const char* name, std::string_view expected) {
   const JsonPlace place = field_of(object, name);
@@ -83,39 +81,7 @@ void read_added_tokens(const JsonPlace& list, TokenizerDefinition& definition) {
   }
 }
 
-[[noreturn]] void bad_merge(const JsonPlace& merges, size_t index) {
-  throw Error(ErrorKind::corrupt,
-              fmt::format("{}[{}] is neither \"a b\" nor [\"a\", \"b\"]", merges.where, index), kRemedy);
-}
-
-void read_merges(const JsonPlace& merges, TokenizerDefinition& definition) {
-  definition.merges.reserve(array_at(merges).size());
-  for (size_t i = 0; i < merges.value->size(); ++i) {
-    const json& merge = (*merges.value)[i];
-    if (merge.is_string()) {
-      const auto& text = merge.get_ref<const std::string&>();
-      const size_t space = text.find(' ');
-      if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) bad_merge(merges, i);
-      definition.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
-    } else {
-      if (!merge.is_array() || merge.size() != 2 || !merge[0].is_string() || !merge[1].is_string()) bad_merge(merges, i);
-      definition.merges.emplace_back(merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>());
-    }
-  }
-}
-
-void read_vocabulary(const JsonPlace& vocabulary, TokenizerDefinition& definition) {
-  if (!vocabulary.value->is_object()) refuse(vocabulary);
-  definition.vocabulary.reserve(vocabulary.value->size());
-  for (const auto& [spelling, id] : vocabulary.value->items()) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() > uint64_t{kLargestTokenId}) {
-      token_id_at({&id, fmt::format("{}[\"{}\"]", vocabulary.where, spelling)});  // throws, with the place
-    }
-    definition.vocabulary.emplace_back(spelling, id.get<int32_t>());
-  }
-}
-
-void read_model(const JsonPlace& model, TokenizerDefinition& definition) {
+void check_model(const JsonPlace& model) {
   refuse_other_fields(model, {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
                               "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"});
   if (!optional_field_of(model, "type").value->is_null()) expect_string(model, "type", "BPE");
@@ -125,19 +91,19 @@ void read_model(const JsonPlace& model, TokenizerDefinition& definition) {
   expect_null_or(model, "byte_fallback", false);
   expect_null_or(model, "ignore_merges", false);
   // unk_token and fuse_unk never act: every byte must be in the vocabulary.
-  read_vocabulary(field_of(model, "vocab"), definition);
-  read_merges(field_of(model, "merges"), definition);
+  if (!field_of(model, "vocab").value->is_object()) refuse(field_of(model, "vocab"));
+  array_at(field_of(model, "merges"));
 }
 
 }  // namespace
 
 TokenizerDefinition read_tokenizer_json(const std::filesystem::path& file) {
-  const json document = parse_json(read_text_file(file), file.string());
+  TokenizerDefinition definition;
+  const json document = read_tokenizer_document(read_text_file(file), file.string(), definition);
   const JsonPlace root{&document, file.string() + ": "};
   // transformers overrides truncation and padding in every call.
   refuse_other_fields(root, {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
                              "post_processor", "decoder", "model"});
-  TokenizerDefinition definition;
   expect_string(root, "version", "1.0");
   read_added_tokens(optional_field_of(root, "added_tokens"), definition);
   read_normalizer(optional_field_of(root, "normalizer"), definition);
@@ -145,7 +111,7 @@ TokenizerDefinition read_tokenizer_json(const std::filesystem::path& file) {
   const JsonPlace post_processor = optional_field_of(root, "post_processor");
   if (!post_processor.value->is_null()) check_byte_level(post_processor);
   check_byte_level(field_of(root, "decoder"));
-  read_model(field_of(root, "model"), definition);
+  check_model(field_of(root, "model"));
   return definition;
 }
 

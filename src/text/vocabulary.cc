@@ -41,7 +41,9 @@ void Vocabulary::insert(std::string_view spelling, int32_t id) {
   bytes_ += bytes;
   const size_t start = spellings_.size();
   spellings_ += spelling;
-  ids_.emplace(std::string_view(spellings_).substr(start), id);
+  if (!ids_.emplace(std::string_view(spellings_).substr(start), id).second) {
+    throw Error(ErrorKind::corrupt, fmt::format("the tokenizer's vocabulary states \"{}\" twice", spelling), kRemedy);
+  }
 }
 
 void Vocabulary::insert_added(const AddedToken& token, int32_t expected_id) {
