@@ -1,11 +1,15 @@
+#include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "media/decode.h"
+#include "media/frame_sampling.h"
 #include "media/media.h"
 #include "media/patches.h"
 #include "media/resample.h"
 #include "media/smart_resize.h"
 #include "media/source.h"
+#include "media/video.h"
 
 namespace fovea {
 namespace {
@@ -22,10 +26,6 @@ auto naming(const std::string& source, Work work) {
   }
 }
 
-int64_t patch_columns(const MediaOptions& options) {
-  return 3 * options.temporal_patch_size * options.patch_size * options.patch_size;
-}
-
 void check_options(const MediaOptions& options) {
   const auto within = [](const char* name, int64_t value, int64_t min, int64_t max) {
     if (value >= min && value <= max) return;
@@ -37,6 +37,11 @@ void check_options(const MediaOptions& options) {
   within("merge_size", options.merge_size, 1, 64);
   within("min_pixels", options.min_pixels, 0, options.max_pixels);
   within("max_pixels", options.max_pixels, 1, int64_t{1} << 32);
+  within("min_frames", options.min_frames, 0, options.max_frames);
+  within("max_frames", options.max_frames, 2, 1 << 20);
+  if (!std::isfinite(options.fps) || options.fps <= 0) {
+    throw Error(ErrorKind::invalid_argument, fmt::format("fps is {}", options.fps), "give a positive number");
+  }
 }
 
 Bicubic arithmetic_of(MediaOptions::Resize resize) {
@@ -48,24 +53,63 @@ Bicubic arithmetic_of(MediaOptions::Resize resize) {
   return Bicubic::pil;
 }
 
-Picture still_picture(const std::string& source, const Image& image, const MediaOptions& options) {
-  const ImageSize size = smart_resize(
-      image.size, options.patch_size * options.merge_size,
-      {static_cast<double>(options.min_pixels), static_cast<double>(options.max_pixels)});
-  const Image resized = resample_bicubic(image, size, arithmetic_of(options.resize));
-  Picture picture;
-  picture.source = source;
-  picture.original_height = image.size.height;
-  picture.original_width = image.size.width;
-  picture.resized_height = size.height;
-  picture.resized_width = size.width;
-  picture.grid = grid_of(size, 1, options);
-  picture.patches.resize(picture.grid.patches() * patch_columns(options));
-  const Normaliser normaliser(options);
-  for (int64_t frame = 0; frame < options.temporal_patch_size; ++frame) {
-    write_frame(resized, frame, picture.grid, options, normaliser, picture.patches.span());
+ImageSize factor_resize(ImageSize size, PixelLimits limits, const MediaOptions& options) {
+  return smart_resize(size, options.patch_size * options.merge_size, limits);
+}
+
+// A picture under construction: frames arrive one by one and go straight into its patches.
+class PictureBuilder {
+ public:
+  PictureBuilder(const std::string& source, const MediaOptions& options) : options_(options), normaliser_(options) {
+    picture_.source = source;
   }
-  return picture;
+
+  // Everything known before the first frame's pixels are needed.
+  void begin(ImageSize original, ImageSize resized, int64_t frames) {
+    picture_.original_height = original.height;
+    picture_.original_width = original.width;
+    picture_.resized_height = resized.height;
+    picture_.resized_width = resized.width;
+    picture_.frames = frames;
+    picture_.grid = grid_of(resized, frames, options_);
+    picture_.patches.resize(picture_.grid.patches() * 3 * options_.temporal_patch_size * options_.patch_size *
+                            options_.patch_size);
+  }
+  ImageSize resized() const { return {picture_.resized_height, picture_.resized_width}; }
+
+  // The last frame is repeated until the temporal patches are full.
+  void add(const Image& image, int64_t frame) {
+    const int64_t places = picture_.grid.t * options_.temporal_patch_size;
+    const int64_t end = frame + 1 == picture_.frames ? places : frame + 1;
+    for (int64_t place = frame; place < end; ++place) {
+      write_frame(image, place, picture_.grid, options_, normaliser_, picture_.patches.span());
+    }
+  }
+
+  Picture finish_image() { return std::move(picture_); }
+  Picture finish_video(double sampled_fps) {
+    picture_.is_video = true;
+    picture_.second_per_grid = static_cast<double>(options_.temporal_patch_size) / sampled_fps;
+    return std::move(picture_);
+  }
+
+ private:
+  const MediaOptions& options_;
+  Normaliser normaliser_;
+  Picture picture_;
+};
+
+Image load_upright(const std::string& source, const MediaOptions& options) {
+  const Buffer<uint8_t> bytes = read_source(source);
+  return decode_image(bytes.span(), options);
+}
+
+// qwen_vl_utils treats each listed frame as an image first, with an image's limits unless the user gave some.
+PixelLimits listed_frame_limits(const MediaOptions& options) {
+  constexpr double kTokensMin = 4, kTokensMax = 16384;
+  const double factor = static_cast<double>(options.patch_size * options.merge_size), token = factor * factor;
+  return {options.video_min_pixels ? static_cast<double>(*options.video_min_pixels) : kTokensMin * token,
+          options.video_max_pixels ? static_cast<double>(*options.video_max_pixels) : kTokensMax * token};
 }
 
 }  // namespace
@@ -73,9 +117,69 @@ Picture still_picture(const std::string& source, const Image& image, const Media
 Picture load_image(const std::string& source, const MediaOptions& options) {
   check_options(options);
   return naming(source, [&] {
-    const Buffer<uint8_t> bytes = read_source(source);
-    return still_picture(source, decode_image(bytes.span(), options), options);
+    const Image image = load_upright(source, options);
+    const PixelLimits limits{static_cast<double>(options.min_pixels), static_cast<double>(options.max_pixels)};
+    PictureBuilder picture(source, options);
+    picture.begin(image.size, factor_resize(image.size, limits, options), 1);
+    picture.add(resample_bicubic(image, picture.resized(), arithmetic_of(options.resize)), 0);
+    return picture.finish_image();
   });
+}
+
+Picture load_video(const std::string& source, const MediaOptions& options) {
+  check_options(options);
+  return naming(source, [&] {
+    VideoReader reader(source, options);
+    const double fps = reader.fps();
+    int64_t total = reader.count_frames();
+    // Containers may count frames that are never shown; sampling is then repeated with what decoding found.
+    for (int attempt = 0; attempt < 2; ++attempt) {
+      const auto indices = sample_frames(total, fps, options);
+      const int64_t count = static_cast<int64_t>(indices.size());
+      const PixelLimits limits = frame_limits(count, options);
+      PictureBuilder picture(source, options);
+      const int64_t decoded = reader.read(indices, [&](int64_t k, const Image& image) {
+        if (k == 0) picture.begin(image.size, factor_resize(image.size, limits, options), count);
+        picture.add(resample_bicubic(image, picture.resized(), Bicubic::torch_f32), k);
+      });
+      if (decoded > indices.back()) {
+        return picture.finish_video(static_cast<double>(count) / static_cast<double>(total) * fps);
+      }
+      total = decoded;
+    }
+    throw Error(ErrorKind::corrupt, "the video decodes to another number of frames each time", "re-encode the video");
+  });
+}
+
+Picture load_frames(const std::vector<std::string>& sources, const MediaOptions& options) {
+  check_options(options);
+  if (sources.empty()) {
+    throw Error(ErrorKind::invalid_argument, "a video of no frames", "list at least one picture");
+  }
+  const int64_t count = static_cast<int64_t>(sources.size());
+  // The reference counts the frames after padding them to an even number.
+  const PixelLimits limits = frame_limits(count + count % 2, options);
+  PictureBuilder picture(sources[0], options);
+  ImageSize listed;  // what each frame must be resized to as an image
+  for (int64_t k = 0; k < count; ++k) {
+    const std::string& source = sources[static_cast<size_t>(k)];
+    naming(source, [&] {
+      const Image image = load_upright(source, options);
+      const ImageSize size = factor_resize(image.size, listed_frame_limits(options), options);
+      if (k == 0) {
+        listed = size;
+        picture.begin(image.size, factor_resize(size, limits, options), count);
+      } else if (size != listed) {
+        throw Error(ErrorKind::invalid_argument,
+                    fmt::format("this frame of {} x {} pixels does not fit the first frame's size", image.size.width,
+                                image.size.height),
+                    "give frames of one size");
+      }
+      const Image resized = resample_bicubic(image, listed, arithmetic_of(options.resize));
+      picture.add(resample_bicubic(resized, picture.resized(), Bicubic::torch_f32), k);
+    });
+  }
+  return picture.finish_video(options.fps);
 }
 
 }  // namespace fovea
