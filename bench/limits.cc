@@ -1,0 +1,223 @@
+#include "limits.h"
+
+#include <algorithm>
+#include <atomic>
+#include <ctime>
+#include <thread>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+namespace fovea::bench {
+
+namespace {
+
+// Each loop keeps 12 independent sums: more than latency (4 to 6 cycles) times the two units of today's
+// cores, and no more than 16 registers hold. It returns a value that depends on all of them, so nothing can
+// be left out.
+constexpr int kSums = 12;
+using Loop = float (*)(int64_t steps);
+struct Rate {
+  Loop loop;
+  int operations;  // per step and sum
+};
+
+float portable_loop(int64_t steps) {
+  float sums[kSums][4] = {};
+  for (int64_t i = 0; i < steps; ++i) {
+    for (auto& sum : sums) {
+      for (float& lane : sum) lane = lane * 0.5f + 1.f;
+    }
+  }
+  float total = 0;
+  for (const auto& sum : sums) {
+    for (const float lane : sum) total += lane;
+  }
+  return total;
+}
+
+uint64_t portable_sum(const uint64_t* p, int64_t count) {
+  uint64_t sums[8] = {};
+  for (int64_t i = 0; i + 8 <= count; i += 8) {
+    for (int l = 0; l < 8; ++l) sums[l] += p[i + l];
+  }
+  uint64_t total = 0;
+  for (const uint64_t sum : sums) total += sum;
+  return total;
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2,fma"))) float avx2_loop(int64_t steps) {
+  __m256 sums[kSums];
+  for (__m256& sum : sums) sum = _mm256_setzero_ps();
+  const __m256 half = _mm256_set1_ps(0.5f), one = _mm256_set1_ps(1.f);
+  for (int64_t i = 0; i < steps; ++i) {
+#pragma GCC unroll 12
+    for (int s = 0; s < kSums; ++s) sums[s] = _mm256_fmadd_ps(sums[s], half, one);
+  }
+  for (int s = 1; s < kSums; ++s) sums[0] = _mm256_add_ps(sums[0], sums[s]);
+  return _mm256_cvtss_f32(sums[0]);
+}
+
+__attribute__((target("avx2"))) uint64_t avx2_sum(const uint64_t* p, int64_t count) {
+  __m256i sums[4] = {};
+  for (int64_t i = 0; i + 16 <= count; i += 16) {
+#pragma GCC unroll 4
+    for (int s = 0; s < 4; ++s) {
+      sums[s] =
+          _mm256_add_epi64(sums[s], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i + 4 * s)));
+    }
+  }
+  uint64_t lanes[4];
+  const __m256i total =
+      _mm256_add_epi64(_mm256_add_epi64(sums[0], sums[1]), _mm256_add_epi64(sums[2], sums[3]));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), total);
+  return lanes[0] + lanes[1] + lanes[2] + lanes[3];
+}
+
+// gcc 11 and 12 warn inside their own AVX-512 headers (GCC bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+__attribute__((target("avx512f"))) float avx512_loop(int64_t steps) {
+  __m512 sums[kSums];
+  for (__m512& sum : sums) sum = _mm512_setzero_ps();
+  const __m512 half = _mm512_set1_ps(0.5f), one = _mm512_set1_ps(1.f);
+  for (int64_t i = 0; i < steps; ++i) {
+#pragma GCC unroll 12
+    for (int s = 0; s < kSums; ++s) sums[s] = _mm512_fmadd_ps(sums[s], half, one);
+  }
+  for (int s = 1; s < kSums; ++s) sums[0] = _mm512_add_ps(sums[0], sums[s]);
+  return _mm512_cvtss_f32(sums[0]);
+}
+
+__attribute__((target("avx512f,avx512bf16"))) float avx512_bf16_loop(int64_t steps) {
+  __m512 sums[kSums];
+  for (__m512& sum : sums) sum = _mm512_setzero_ps();
+  const auto small = (__m512bh)_mm512_set1_epi32(0x20002000), one = (__m512bh)_mm512_set1_epi32(0x3f803f80);
+  for (int64_t i = 0; i < steps; ++i) {
+#pragma GCC unroll 12
+    for (int s = 0; s < kSums; ++s) sums[s] = _mm512_dpbf16_ps(sums[s], small, one);
+  }
+  for (int s = 1; s < kSums; ++s) sums[0] = _mm512_add_ps(sums[0], sums[s]);
+  return _mm512_cvtss_f32(sums[0]);
+}
+
+__attribute__((target("avx512f"))) uint64_t avx512_sum(const uint64_t* p, int64_t count) {
+  __m512i sums[4] = {};
+  for (int64_t i = 0; i + 32 <= count; i += 32) {
+#pragma GCC unroll 4
+    for (int s = 0; s < 4; ++s) sums[s] = _mm512_add_epi64(sums[s], _mm512_loadu_si512(p + i + 8 * s));
+  }
+  uint64_t lanes[8];
+  const __m512i total =
+      _mm512_add_epi64(_mm512_add_epi64(sums[0], sums[1]), _mm512_add_epi64(sums[2], sums[3]));
+  _mm512_storeu_si512(lanes, total);
+  return lanes[0] + lanes[1] + lanes[2] + lanes[3] + lanes[4] + lanes[5] + lanes[6] + lanes[7];
+}
+#pragma GCC diagnostic pop
+
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() { return has_avx2() && __builtin_cpu_supports("avx512f"); }
+
+Rate fp32_rate() {
+  if (has_avx512()) return {avx512_loop, 32};
+  if (has_avx2()) return {avx2_loop, 16};
+  return {portable_loop, 8};
+}
+Rate bf16_rate() { return has_native_bf16() ? Rate{avx512_bf16_loop, 64} : fp32_rate(); }
+uint64_t sum_of(const uint64_t* p, int64_t count) {
+  if (has_avx512()) return avx512_sum(p, count);
+  return has_avx2() ? avx2_sum(p, count) : portable_sum(p, count);
+}
+#else
+Rate fp32_rate() { return {portable_loop, 8}; }
+Rate bf16_rate() { return fp32_rate(); }
+uint64_t sum_of(const uint64_t* p, int64_t count) { return portable_sum(p, count); }
+#endif
+
+// Results end here, so that the compiler must compute them.
+std::atomic<uint64_t> sink;
+
+// Seconds until `work(worker)` is done on every worker; the threads stand ready before the clock starts.
+double seconds_on(Clock clock, int workers, const std::function<void(int)>& work) {
+  std::atomic<int> ready = 0;
+  std::atomic<bool> go = false;
+  std::vector<std::thread> threads;
+  for (int w = 1; w < workers; ++w) {
+    threads.emplace_back([&, w] {
+      ++ready;
+      while (!go) std::this_thread::yield();
+      work(w);
+    });
+  }
+  while (ready < workers - 1) std::this_thread::yield();
+  return seconds_of(clock, workers, [&] {
+    go = true;
+    work(0);
+    for (std::thread& thread : threads) thread.join();
+  });
+}
+
+double gflops(Clock clock, const Rate& rate, int workers) {
+  constexpr int64_t kSteps = 3'000'000;  // 18e6 cycles on two units: 5 to 10 ms
+  const double seconds =
+      seconds_on(clock, workers, [&](int) { sink += static_cast<uint64_t>(rate.loop(kSteps)); });
+  return static_cast<double>(kSteps) * kSums * rate.operations * workers / seconds / 1e9;
+}
+
+}  // namespace
+
+Measured summary_of(std::vector<double> samples) {
+  std::sort(samples.begin(), samples.end());
+  const double median = samples[samples.size() / 2];
+  return {median, (samples.back() - samples.front()) / median * 100};
+}
+
+double seconds_of(Clock clock, int workers, const std::function<void()>& work) {
+  const auto now = [&] {
+    timespec time{};
+    clock_gettime(clock == Clock::wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+  };
+  const double start = now();
+  work();
+  return (now() - start) / (clock == Clock::wall ? 1 : workers);
+}
+
+const char* instruction_set() {
+#ifdef __x86_64__
+  if (has_avx512()) return "avx512";
+  if (has_avx2()) return "avx2";
+#endif
+  return "portable";
+}
+
+bool has_native_bf16() {
+#ifdef __x86_64__
+  return has_avx512() && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+double fp32_gflops(Clock clock, int workers) { return gflops(clock, fp32_rate(), workers); }
+double bf16_gflops(Clock clock, int workers) { return gflops(clock, bf16_rate(), workers); }
+
+double read_gbps(Clock clock, const Buffer<uint64_t>& data, int workers) {
+  constexpr int64_t kPiece = 1 << 19;  // 4 MiB, taken in turn: a slowed worker does not hold the other
+  std::atomic<int64_t> next = 0;
+  const double seconds = seconds_on(clock, workers, [&](int) {
+    for (int64_t at; (at = next.fetch_add(kPiece)) < data.size();) {
+      sink += sum_of(data.data() + at, std::min(kPiece, data.size() - at));
+    }
+  });
+  return static_cast<double>(data.size()) * 8 / seconds / 1e9;
+}
+
+void fill(Buffer<uint64_t>& data) {
+  for (int64_t i = 0; i < data.size(); ++i) data[i] = static_cast<uint64_t>(i);
+}
+
+}  // namespace fovea::bench
