@@ -7,8 +7,8 @@
 JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable/ { fit = int($$2 / 1500000) } \
 	END { n = (fit && fit < cores) ? fit : cores; print (n > 0) ? n : 1 }' /proc/meminfo)
 PREFIX ?= /usr/local
-# What `make demo` runs; the random-weight checkpoint stands in until a trained one ships.
-DEMO_MODEL ?= $(firstword $(wildcard models/fovea-demo models/demo-tiny))
+# What `make demo` runs; empty: a tiny checkpoint with random weights, made on the spot, until a trained one ships.
+DEMO_MODEL ?= $(wildcard models/fovea-demo)
 # Which tests `make asan` runs: a ctest regular expression; empty runs all.
 TESTS ?=
 

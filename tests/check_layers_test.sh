@@ -50,7 +50,9 @@ expect 'low uses high, which is not listed above it' 'a cycle'
 printf 'low:\nhigh: low\nlow:\n' >"$root/src/LAYERS"
 expect 'low is listed twice' 'a layer listed twice'
 echo 'fovea_layer(low SOURCES a.cc USES high)' >"$root/src/low/CMakeLists.txt"
-expect 'USES high, which src/LAYERS does not grant' 'a CMake arrow that LAYERS does not know'
+expect 'low/CMakeLists.txt: uses high, which src/LAYERS does not grant' 'a CMake arrow that LAYERS does not know'
+printf 'add_executable(x a.cc)\ntarget_link_libraries(x PRIVATE fovea_high)\n' >"$root/src/low/CMakeLists.txt"
+expect 'low/CMakeLists.txt: uses high, which src/LAYERS does not grant' 'the same in a program'
 echo 'fovea_layer(high SOURCES b.cc)' >"$root/src/high/CMakeLists.txt"
 expect 'USES lacks low' 'a LAYERS arrow that CMake does not know'
 yes '// line' | head -n 601 >"$root/src/low/long.cc"

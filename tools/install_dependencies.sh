@@ -8,7 +8,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# Debian package | how to see that it is there: a command, a pkg-config module or a header | what fovea needs it for
+# Debian package | how to see that it is there: a command, or a pkg-config module | what fovea needs it for
 packages() {
   cat <<'TABLE'
 build-essential|command g++|the C++20 compiler (g++ 11 or newer) and the C library's headers
@@ -27,9 +27,8 @@ libavformat-dev|module libavformat|opens videos
 libavcodec-dev|module libavcodec|decodes videos
 libswscale-dev|module libswscale|video frames to RGB
 libavutil-dev|module libavutil|the base of FFmpeg's libraries
-liblzma-dev|module liblzma|unpacks the compressed test data
+liblzma-dev|module liblzma|unpacks the tokenizer that ships, and test data
 libgtest-dev|module gtest|the tests
-libsimde-dev|header simde/x86/avx512.h|runs the kernels of every instruction set on any machine, in the tests
 TABLE
   if [ "$with_lint" = yes ]; then
     echo 'python3-venv|command python3 -m ensurepip|a private copy of the formatter, in .venv/'
@@ -59,7 +58,6 @@ present() {
   case $2 in
     'command python3 -m ensurepip') python3 -c 'import ensurepip, venv' 2>/dev/null ;;
     command\ *) command -v "${2#command }" >/dev/null 2>&1 ;;
-    header\ *) echo "#include <${2#header }>" | "${CXX:-g++}" -E -x c++ - >/dev/null 2>&1 ;;
     module\ *)
       if dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'; then return 0; fi
       pkg-config --exists "${2#module }" 2>/dev/null
