@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "checkpoint/mapped_file.h"
 #include "checkpoint/strict_json.h"
 #include "checkpoint/tensor_names.h"
 #include "checkpoint/weight_files.h"
@@ -15,12 +16,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
 
 GenerationConfig read_generation(const fs::path& dir, const ModelConfig& model) {
   const fs::path path = dir / "generation_config.json";
   GenerationConfig config;
-  if (fs::exists(path)) config = parse_generation_config(read_json_text(path), path.string());
+  if (path_exists(path)) config = parse_generation_config(read_json_text(path), path.string());
   if (config.eos_token_ids.empty()) config.eos_token_ids = model.eos_token_ids;
   return config;
 }
@@ -28,8 +31,8 @@ GenerationConfig read_generation(const fs::path& dir, const ModelConfig& model) 
 PreprocessorConfig read_preprocessor(const fs::path& dir, const VisionConfig& vision) {
   PreprocessorConfig config;
   fs::path path = dir / "preprocessor_config.json";
-  if (!fs::exists(path)) path = dir / "processor_config.json";
-  if (!fs::exists(path)) {
+  if (!path_exists(path)) path = dir / "processor_config.json";
+  if (!path_exists(path)) {
     config.patch_size = vision.patch_size;
     config.temporal_patch_size = vision.temporal_patch_size;
     config.merge_size = vision.spatial_merge_size;
@@ -48,7 +51,8 @@ PreprocessorConfig read_preprocessor(const fs::path& dir, const VisionConfig& vi
   return config;
 }
 
-// The weights among the tensors of one file, under their canonical names. Buffers are dropped, strangers refused.
+// The weights among the tensors of one file, under their canonical names. Buffers are dropped, strangers
+// refused.
 void collect(const SafetensorsFile& file, std::vector<TensorInfo>& tensors) {
   for (const StoredTensor& stored : file.tensors()) {
     if (is_saved_buffer(stored.name)) continue;
@@ -59,8 +63,8 @@ void collect(const SafetensorsFile& file, std::vector<TensorInfo>& tensors) {
                               stored.name.substr(0, 200)),
                   "use a checkpoint saved by transformers; adapters must be merged first");
     }
-    tensors.push_back({*name, stored.name, file.path().filename().string(), weight_dtype(stored.type, stored.name),
-                       stored.shape, stored.data});
+    tensors.push_back({*name, stored.name, file.path().filename().string(),
+                       weight_dtype(stored.type, stored.name), stored.shape, stored.data});
   }
 }
 
@@ -73,8 +77,8 @@ TensorIndex index_by_name(const std::vector<TensorInfo>& tensors) {
     if (inserted) continue;
     const TensorInfo& other = tensors[first->second];
     throw Error(ErrorKind::corrupt,
-                fmt::format("tensor {} occurs twice: as {} in {} and as {} in {}", tensors[i].name, other.file_name,
-                            other.file, tensors[i].file_name, tensors[i].file),
+                fmt::format("tensor {} occurs twice: as {} in {} and as {} in {}", tensors[i].name,
+                            other.file_name, other.file, tensors[i].file_name, tensors[i].file),
                 "remove the file that does not belong to this checkpoint");
   }
   return index;
@@ -85,41 +89,46 @@ void check_expected(const std::vector<ExpectedTensor>& expected, const std::vect
   for (const ExpectedTensor& wanted : expected) {
     const auto found = index.find(wanted.name);
     if (found == index.end()) {
-      throw Error(ErrorKind::not_found,
-                  fmt::format("{} lacks tensor {} {}", dir.string(), wanted.name, shape_text(wanted.shape)),
-                  wanted.name == "lm_head.weight"
-                      ? "complete the download, or state \"tie_word_embeddings\": true in config.json if it is tied"
-                      : "complete the download; config.json must belong to these weights");
+      throw Error(
+          ErrorKind::not_found,
+          fmt::format("{} lacks tensor {} {}", dir.string(), wanted.name, shape_text(wanted.shape)),
+          wanted.name == "lm_head.weight"
+              ? "complete the download, or state \"tie_word_embeddings\": true in config.json if it is tied"
+              : "complete the download; config.json must belong to these weights");
     }
     const TensorInfo& tensor = tensors[found->second];
     if (tensor.shape == wanted.shape) continue;
     throw Error(ErrorKind::corrupt,
-                fmt::format("tensor {} in {} has shape {}, config.json implies {}", tensor.file_name, tensor.file,
-                            shape_text(tensor.shape), shape_text(wanted.shape)),
+                fmt::format("tensor {} in {} has shape {}, config.json implies {}", tensor.file_name,
+                            tensor.file, shape_text(tensor.shape), shape_text(wanted.shape)),
                 "config.json must belong to these weights; download both from one source");
   }
 }
 
-// Keeps what the config implies. A tied checkpoint's own lm_head goes unused, as in transformers; any other tensor
-// means that the model is not the one the config describes.
-void drop_unused_head(std::vector<TensorInfo>& tensors, const std::vector<ExpectedTensor>& expected, bool tied) {
+// Keeps what the config implies. A tied checkpoint's own lm_head goes unused, as in transformers; any other
+// tensor means that the model is not the one the config describes.
+void drop_unused_head(std::vector<TensorInfo>& tensors, const std::vector<ExpectedTensor>& expected,
+                      bool tied) {
   if (tied) {
-    tensors.erase(std::remove_if(tensors.begin(), tensors.end(), [](const auto& t) { return t.name == "lm_head.weight"; }),
+    tensors.erase(std::remove_if(tensors.begin(), tensors.end(),
+                                 [](const auto& t) { return t.name == "lm_head.weight"; }),
                   tensors.end());
   }
   std::unordered_map<std::string_view, bool> known;
   for (const ExpectedTensor& wanted : expected) known.emplace(wanted.name, true);
   std::vector<std::string> strangers;
   for (const TensorInfo& tensor : tensors) {
-    if (known.count(tensor.name) == 0) strangers.push_back(fmt::format("{} ({})", tensor.file_name, tensor.file));
+    if (known.count(tensor.name) == 0)
+      strangers.push_back(fmt::format("{} ({})", tensor.file_name, tensor.file));
   }
   if (strangers.empty()) return;
   const size_t count = strangers.size();
   strangers.resize(std::min<size_t>(count, 5));
-  throw Error(ErrorKind::unsupported,
-              fmt::format("{} tensors that config.json does not imply: {}{}", count, fmt::join(strangers, ", "),
-                          count > 5 ? ", ..." : ""),
-              "config.json must belong to these weights; adapters and quantised weights must be merged first");
+  throw Error(
+      ErrorKind::unsupported,
+      fmt::format("{} tensors that config.json does not imply: {}{}", count, fmt::join(strangers, ", "),
+                  count > 5 ? ", ..." : ""),
+      "config.json must belong to these weights; adapters and quantised weights must be merged first");
 }
 
 }  // namespace
@@ -143,7 +152,7 @@ Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
 Checkpoint::~Checkpoint() = default;
 
 Checkpoint Checkpoint::open(const fs::path& dir) {
-  if (!fs::is_directory(dir)) {
+  if (std::error_code ignored; !fs::is_directory(dir, ignored)) {
     throw Error(ErrorKind::not_found, fmt::format("{} is not a folder", dir.string()),
                 "give the folder of a Hugging Face checkpoint");
   }
@@ -157,7 +166,8 @@ Checkpoint Checkpoint::open(const fs::path& dir) {
   for (const SafetensorsFile& file : state->files) collect(file, state->tensors);
   const std::vector<ExpectedTensor> expected = expected_tensors(state->config);
   drop_unused_head(state->tensors, expected, state->config.text.tie_word_embeddings);
-  std::sort(state->tensors.begin(), state->tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(state->tensors.begin(), state->tensors.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
   state->index = index_by_name(state->tensors);
   check_expected(expected, state->tensors, state->index, dir);
   Checkpoint checkpoint(std::move(state));
@@ -196,9 +206,15 @@ std::vector<float> Checkpoint::vector(const std::string& name) const {
   std::vector<float> values(static_cast<size_t>(info.shape[0]));
   for (size_t i = 0; i < values.size(); ++i) {
     switch (info.dtype) {
-      case DType::f32: values[i] = static_cast<const float*>(info.data)[i]; break;
-      case DType::bf16: values[i] = f32_from_bf16(static_cast<const uint16_t*>(info.data)[i]); break;
-      case DType::f16: values[i] = f32_from_f16(static_cast<const uint16_t*>(info.data)[i]); break;
+      case DType::f32:
+        values[i] = static_cast<const float*>(info.data)[i];
+        break;
+      case DType::bf16:
+        values[i] = f32_from_bf16(static_cast<const uint16_t*>(info.data)[i]);
+        break;
+      case DType::f16:
+        values[i] = f32_from_f16(static_cast<const uint16_t*>(info.data)[i]);
+        break;
     }
   }
   return values;

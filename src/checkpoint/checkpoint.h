@@ -1,4 +1,5 @@
-// A Hugging Face checkpoint folder: configs parsed, tensors memory-mapped and checked against the config, none copied.
+// A Hugging Face checkpoint folder: configs parsed, tensors memory-mapped and checked against the config,
+// none copied.
 #pragma once
 
 #include <filesystem>
@@ -27,8 +28,8 @@ struct TensorInfo {
 
 class Checkpoint {
  public:
-  // Reads the configs and maps the weights of folder `dir`. Every tensor that the config implies is present with
-  // the implied shape, in bounds and without overlap; otherwise throws Error naming file and tensor.
+  // Reads the configs and maps the weights of folder `dir`. Every tensor that the config implies is present
+  // with the implied shape, in bounds and without overlap; otherwise throws Error naming file and tensor.
   static Checkpoint open(const std::filesystem::path& dir);
 
   Checkpoint(Checkpoint&&) noexcept;

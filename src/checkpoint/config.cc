@@ -11,8 +11,8 @@
 namespace fovea {
 namespace {
 
-// Bounds far above any published shape, and low enough that a product of two sizes, times the number of layers and
-// the bytes of an element, stays below 2^63.
+// Bounds far above any published shape, and low enough that a product of two sizes, times the number of
+// layers and the bytes of an element, stays below 2^63.
 constexpr int64_t kMaxHidden = 1 << 20;
 constexpr int64_t kMaxWide = 1 << 24;  // intermediate and vocabulary sizes, token ids
 constexpr int64_t kMaxLayers = 4096;
@@ -21,13 +21,41 @@ constexpr int64_t kMaxTokenId = (int64_t{1} << 31) - 1;
 
 // What every Hugging Face config may carry and the computation does not read.
 void ignore_bookkeeping(JsonFields& fields) {
-  fields.ignore({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "architectures", "use_cache",
-                 "initializer_range", "attention_dropout", "return_dict", "output_attentions", "output_hidden_states",
-                 "torchscript", "use_bfloat16", "problem_type", "id2label", "label2id", "finetuning_task", "prefix",
-                 "task_specific_params", "tokenizer_class", "chunk_size_feed_forward", "gradient_checkpointing",
-                 "_attn_implementation", "_attn_implementation_autoset", "attn_implementation", "pad_token_id",
-                 "sep_token_id", "decoder_start_token_id", "vision_token_id", "unsloth_fixed", "unsloth_version",
-                 "tf_legacy_loss", "cross_attention_hidden_size", "use_return_dict", "_from_model_config"});
+  fields.ignore({"_name_or_path",
+                 "name_or_path",
+                 "_commit_hash",
+                 "transformers_version",
+                 "architectures",
+                 "use_cache",
+                 "initializer_range",
+                 "attention_dropout",
+                 "return_dict",
+                 "output_attentions",
+                 "output_hidden_states",
+                 "torchscript",
+                 "use_bfloat16",
+                 "problem_type",
+                 "id2label",
+                 "label2id",
+                 "finetuning_task",
+                 "prefix",
+                 "task_specific_params",
+                 "tokenizer_class",
+                 "chunk_size_feed_forward",
+                 "gradient_checkpointing",
+                 "_attn_implementation",
+                 "_attn_implementation_autoset",
+                 "attn_implementation",
+                 "pad_token_id",
+                 "sep_token_id",
+                 "decoder_start_token_id",
+                 "vision_token_id",
+                 "unsloth_fixed",
+                 "unsloth_version",
+                 "tf_legacy_loss",
+                 "cross_attention_hidden_size",
+                 "use_return_dict",
+                 "_from_model_config"});
   // Sampling parameters once lived here; stated with their neutral values they change nothing.
   fields.require("is_decoder", false);
   fields.require("is_encoder_decoder", false);
@@ -69,8 +97,9 @@ void read_rope(JsonFields& text, const std::string& where, TextConfig& config) {
   for (const char* name : {"type", "rope_type"}) {
     const std::string type = rope.string(name, "default");
     if (type == "default" || type == "mrope") continue;
-    throw Error(ErrorKind::unsupported, fmt::format("{} is \"{}\"", rope.name_of(name), type.substr(0, 40)),
-                "only \"mrope\" and \"default\" are supported; remove the long-context scaling from the config");
+    throw Error(
+        ErrorKind::unsupported, fmt::format("{} is \"{}\"", rope.name_of(name), type.substr(0, 40)),
+        "only \"mrope\" and \"default\" are supported; remove the long-context scaling from the config");
   }
   config.rope_theta = text.number("rope_theta", 1e6, 1, 1e15);
   config.rope_theta = rope.number("rope_theta", config.rope_theta, 1, 1e15);
@@ -97,7 +126,8 @@ void read_heads(JsonFields& text, TextConfig& config) {
                 "num_attention_heads");
   config.head_dim = config.hidden_size / config.num_attention_heads;
   if (text.integer("head_dim", config.head_dim, 1, kMaxHidden) != config.head_dim) {
-    refuse(text, "head_dim", fmt::format("differs from hidden_size / num_attention_heads = {}", config.head_dim),
+    refuse(text, "head_dim",
+           fmt::format("differs from hidden_size / num_attention_heads = {}", config.head_dim),
            "Qwen2.5-VL has no other; correct the field or remove it");
   }
   if (config.head_dim % 2 != 0) {
@@ -111,12 +141,13 @@ void refuse_sliding_window(JsonFields& text, const TextConfig& config) {
   text.ignore({"sliding_window", "max_window_layers"});
   const nlohmann::json* types = text.get("layer_types");
   if (types == nullptr) return;
-  const bool full = types->is_array() && static_cast<int64_t>(types->size()) == config.num_hidden_layers &&
-                    std::all_of(types->begin(), types->end(), [](const auto& t) { return t == "full_attention"; });
+  const bool full =
+      types->is_array() && static_cast<int64_t>(types->size()) == config.num_hidden_layers &&
+      std::all_of(types->begin(), types->end(), [](const auto& t) { return t == "full_attention"; });
   if (!full) {
     throw Error(ErrorKind::unsupported,
-                fmt::format("{} is not \"full_attention\" for each of the {} layers", text.name_of("layer_types"),
-                            config.num_hidden_layers),
+                fmt::format("{} is not \"full_attention\" for each of the {} layers",
+                            text.name_of("layer_types"), config.num_hidden_layers),
                 "sliding window attention is not supported; use a checkpoint without it");
   }
 }
@@ -156,8 +187,9 @@ void read_patches(JsonFields& vision, VisionConfig& config) {
   check_alias(vision, "in_chans", "in_channels", 3);
   check_alias(vision, "spatial_patch_size", "patch_size", config.patch_size);
   if (config.window_size < config.patch_size * config.spatial_merge_size) {
-    refuse(vision, "window_size", fmt::format("is {} pixels, less than one merged patch of {}", config.window_size,
-                                              config.patch_size * config.spatial_merge_size),
+    refuse(vision, "window_size",
+           fmt::format("is {} pixels, less than one merged patch of {}", config.window_size,
+                       config.patch_size * config.spatial_merge_size),
            "get the file again from its source, or correct the field");
   }
 }
@@ -200,7 +232,8 @@ std::optional<DType> read_dtype(JsonFields& fields) {
     if (name.empty() || name == "auto") continue;
     if (name.rfind("torch.", 0) == 0) name = name.substr(6);
     if (name != "float32" && name != "bfloat16" && name != "float16") {
-      throw Error(ErrorKind::unsupported, fmt::format("{} is \"{}\"", fields.name_of(field), name.substr(0, 40)),
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("{} is \"{}\"", fields.name_of(field), name.substr(0, 40)),
                   "use a checkpoint in float32, bfloat16 or float16");
     }
     dtype = parse_dtype(name);
@@ -224,7 +257,8 @@ void read_tokens(JsonFields& root, JsonFields& text, ModelConfig& config) {
   config.video_token_id = root.integer("video_token_id", 151656, 0, kMaxTokenId);
   config.vision_start_token_id = root.integer("vision_start_token_id", 151652, 0, kMaxTokenId);
   config.vision_end_token_id = root.integer("vision_end_token_id", 151653, 0, kMaxTokenId);
-  config.bos_token_id = root.integer("bos_token_id", text.integer("bos_token_id", 151643, 0, kMaxTokenId), 0, kMaxTokenId);
+  config.bos_token_id =
+      root.integer("bos_token_id", text.integer("bos_token_id", 151643, 0, kMaxTokenId), 0, kMaxTokenId);
   config.eos_token_ids = root.integer_or_list("eos_token_id", kMaxTokenId);
   const std::vector<int64_t> nested = text.integer_or_list("eos_token_id", kMaxTokenId);
   if (config.eos_token_ids.empty()) config.eos_token_ids = nested;
@@ -233,26 +267,28 @@ void read_tokens(JsonFields& root, JsonFields& text, ModelConfig& config) {
 
 void check_architecture(JsonFields& root) {
   if (root.string("model_type", "") != "qwen2_5_vl") {
-    throw Error(ErrorKind::unsupported,
-                fmt::format("{} is not \"qwen2_5_vl\"", root.name_of("model_type")),
+    throw Error(ErrorKind::unsupported, fmt::format("{} is not \"qwen2_5_vl\"", root.name_of("model_type")),
                 "fovea runs Qwen2.5-VL checkpoints only");
   }
   const nlohmann::json* names = root.get("architectures");
   if (names == nullptr) return;
-  const bool known = names->is_array() && std::count(names->begin(), names->end(), "Qwen2_5_VLForConditionalGeneration");
+  const bool known =
+      names->is_array() && std::count(names->begin(), names->end(), "Qwen2_5_VLForConditionalGeneration");
   if (!known) {
-    throw Error(ErrorKind::unsupported,
-                fmt::format("{} does not list Qwen2_5_VLForConditionalGeneration", root.name_of("architectures")),
-                "fovea runs the generating Qwen2.5-VL only, not reward or embedding models");
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("{} does not list Qwen2_5_VLForConditionalGeneration", root.name_of("architectures")),
+        "fovea runs the generating Qwen2.5-VL only, not reward or embedding models");
   }
 }
 
-// Beside a nested text_config some releases leave the text fields at the top as well; transformers reads the nested.
+// Beside a nested text_config some releases leave the text fields at the top as well; transformers reads the
+// nested.
 void ignore_flat_leftovers(JsonFields& root) {
-  root.ignore({"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-               "head_dim", "vocab_size", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling",
-               "rope_parameters", "hidden_act", "use_sliding_window", "sliding_window", "max_window_layers",
-               "layer_types"});
+  root.ignore({"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+               "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings", "rms_norm_eps",
+               "rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "use_sliding_window",
+               "sliding_window", "max_window_layers", "layer_types"});
 }
 
 }  // namespace
@@ -275,7 +311,8 @@ ModelConfig parse_config(std::string_view json, const std::string& file_name) {
   config.vision = read_vision(vision != nullptr ? *vision : kAllDefaults, file_name + ": vision_config");
   if (config.vision.out_hidden_size != config.text.hidden_size) {
     refuse(root, "vision_config: out_hidden_size",
-           fmt::format("is {}, the text model's hidden_size {}", config.vision.out_hidden_size, config.text.hidden_size),
+           fmt::format("is {}, the text model's hidden_size {}", config.vision.out_hidden_size,
+                       config.text.hidden_size),
            "the two must be equal; get the file again from its source");
   }
   std::optional<DType> dtype = read_dtype(root);
@@ -293,7 +330,8 @@ ModelConfig parse_config(std::string_view json, const std::string& file_name) {
   for (JsonFields* fields : {&root, nested ? &*nested : &root}) {
     ignore_bookkeeping(*fields);
     // transformers 4.5x repeats these in text_config.
-    if (fields != &root) fields->ignore({"vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id"});
+    if (fields != &root)
+      fields->ignore({"vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id"});
     fields->refuse_the_rest();
   }
   return config;

@@ -1,5 +1,5 @@
-// The configuration of a Qwen2.5-VL checkpoint, read from config.json in the flat (transformers <= 4.51) and the
-// nested (text_config, vision_config) layout. Field names are Hugging Face's.
+// The configuration of a Qwen2.5-VL checkpoint, read from config.json in the flat (transformers <= 4.51) and
+// the nested (text_config, vision_config) layout. Field names are Hugging Face's.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,8 @@ struct TextConfig {
 struct ModelConfig {
   VisionConfig vision;
   TextConfig text;
-  DType dtype = DType::bf16;  // dtype / torch_dtype: what the weights are stored in, and the default compute type
+  DType dtype =
+      DType::bf16;  // dtype / torch_dtype: what the weights are stored in, and the default compute type
   bool dtype_stated = false;  // false: the file names none; Checkpoint::open then takes the embedding's
   int64_t image_token_id = 151655;
   int64_t video_token_id = 151656;
@@ -57,8 +58,8 @@ struct ModelConfig {
   std::vector<int64_t> eos_token_ids;
 };
 
-// Parses and validates the text of a config.json. Throws Error(corrupt | unsupported | invalid_argument) naming
-// the field; every size is bounded, so that no later product of two of them overflows int64.
+// Parses and validates the text of a config.json. Throws Error(corrupt | unsupported | invalid_argument)
+// naming the field; every size is bounded, so that no later product of two of them overflows int64.
 ModelConfig parse_config(std::string_view json, const std::string& file_name);
 
 // generation_config.json; the defaults are transformers' (greedy).

@@ -1,4 +1,5 @@
-// Files compiled into the program: the tokenizer and the chat template of the checkpoints that `fovea synth` writes.
+// Files compiled into the program: the tokenizer and the chat template of the checkpoints that `fovea synth`
+// writes.
 #pragma once
 
 #include <functional>

@@ -18,7 +18,8 @@ std::string shown(const nlohmann::json& value) {
 
 }  // namespace
 
-JsonFields::JsonFields(const nlohmann::json& object, std::string where) : object_(object), where_(std::move(where)) {
+JsonFields::JsonFields(const nlohmann::json& object, std::string where)
+    : object_(object), where_(std::move(where)) {
   if (!object.is_object()) {
     throw Error(ErrorKind::corrupt, fmt::format("{} is {}, not an object", where_, shown(object)),
                 "get the file again from its source");
@@ -103,8 +104,8 @@ std::vector<int64_t> JsonFields::integers(const std::string& field, const std::v
   return list;
 }
 
-std::vector<double> JsonFields::numbers(const std::string& field, const std::vector<double>& fallback, double low,
-                                        double high) {
+std::vector<double> JsonFields::numbers(const std::string& field, const std::vector<double>& fallback,
+                                        double low, double high) {
   const nlohmann::json* value = get(field);
   if (value == nullptr) return fallback;
   if (!value->is_array() || value->size() > kMaxListed) wrong_type(field, "a list of numbers");
@@ -120,12 +121,15 @@ std::vector<int64_t> JsonFields::integer_or_list(const std::string& field, int64
   return {checked_integer(*value, field, 0, high)};
 }
 
-void JsonFields::ignore(std::initializer_list<std::string_view> fields) { read_.insert(fields.begin(), fields.end()); }
+void JsonFields::ignore(std::initializer_list<std::string_view> fields) {
+  read_.insert(fields.begin(), fields.end());
+}
 
 void JsonFields::require(const std::string& field, const nlohmann::json& neutral) {
   const nlohmann::json* value = get(field);
   if (value == nullptr || *value == neutral) return;
-  throw Error(ErrorKind::unsupported, fmt::format("{} is {}, which fovea does not support", name_of(field), shown(*value)),
+  throw Error(ErrorKind::unsupported,
+              fmt::format("{} is {}, which fovea does not support", name_of(field), shown(*value)),
               fmt::format("only {} is supported; use a checkpoint without it", shown(neutral)));
 }
 
@@ -133,8 +137,8 @@ void JsonFields::refuse_the_rest() const {
   for (const auto& item : object_.items()) {
     if (item.value().is_null() || read_.count(item.key()) != 0) continue;
     throw Error(ErrorKind::unsupported,
-                fmt::format("{} is a field fovea does not know (value {})", name_of(item.key().substr(0, 200)),
-                            shown(item.value())),
+                fmt::format("{} is a field fovea does not know (value {})",
+                            name_of(item.key().substr(0, 200)), shown(item.value())),
                 "if it does not change what the model computes, remove it from the file");
   }
 }

@@ -1,4 +1,5 @@
-// One JSON object read field by field: each value is checked, and at the end every field nobody read is refused.
+// One JSON object read field by field: each value is checked, and at the end every field nobody read is
+// refused.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +36,8 @@ class JsonFields {
 
   // Fields without influence on the computation.
   void ignore(std::initializer_list<std::string_view> fields);
-  // Fields that change the computation in ways fovea does not do: accepted only when absent, null, or `neutral`.
+  // Fields that change the computation in ways fovea does not do: accepted only when absent, null, or
+  // `neutral`.
   void require(const std::string& field, const nlohmann::json& neutral);
   // Throws Error(unsupported) naming the first field nobody asked for.
   void refuse_the_rest() const;
@@ -45,7 +47,8 @@ class JsonFields {
 
  private:
   [[noreturn]] void wrong_type(const std::string& field, const char* wanted) const;
-  int64_t checked_integer(const nlohmann::json& value, const std::string& field, int64_t low, int64_t high) const;
+  int64_t checked_integer(const nlohmann::json& value, const std::string& field, int64_t low,
+                          int64_t high) const;
   double checked_number(const nlohmann::json& value, const std::string& field, double low, double high) const;
 
   const nlohmann::json& object_;

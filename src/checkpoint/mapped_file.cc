@@ -16,9 +16,9 @@
 namespace fovea {
 namespace {
 
-constexpr int64_t kPage = 4096;                 // no page of a supported machine is smaller
-constexpr int64_t kPiece = int64_t{4} << 20;    // one worker's share, large enough for the disk to stream
-constexpr int64_t kStretch = int64_t{64} << 20; // between two reports of progress
+constexpr int64_t kPage = 4096;                  // no page of a supported machine is smaller
+constexpr int64_t kPiece = int64_t{4} << 20;     // one worker's share, large enough for the disk to stream
+constexpr int64_t kStretch = int64_t{64} << 20;  // between two reports of progress
 
 // Faults the pages of [begin, begin + bytes) in; begin is page aligned.
 void touch(const char* begin, int64_t bytes) {
@@ -33,8 +33,14 @@ void touch(const char* begin, int64_t bytes) {
 
 }  // namespace
 
+bool path_exists(const std::filesystem::path& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
 MappedFile MappedFile::open(const std::filesystem::path& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: a named pipe must be refused below, not waited for.
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0) {
     const int reason = errno;
     throw Error(reason == ENOENT ? ErrorKind::not_found : ErrorKind::io,
@@ -52,7 +58,8 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
   }
   ::close(file);
   if (!regular) {
-    throw Error(ErrorKind::io, fmt::format("{} is not a regular file", path.string()), "give a file, not a folder");
+    throw Error(ErrorKind::io, fmt::format("{} is not a regular file", path.string()),
+                "give a file, not a folder");
   }
   if (address == MAP_FAILED) {
     throw Error(ErrorKind::io, fmt::format("cannot map {}: {}", path.string(), std::strerror(reason)),
@@ -83,7 +90,8 @@ void MappedFile::read_ahead(const std::function<void(int64_t)>& done) const {
     const int64_t advised = start == 0 ? 0 : end;
     const int64_t advised_end = std::min(end + kStretch, bytes_);
     if (advised < advised_end) {
-      ::madvise(const_cast<char*>(data_ + advised), static_cast<size_t>(advised_end - advised), MADV_WILLNEED);
+      ::madvise(const_cast<char*>(data_ + advised), static_cast<size_t>(advised_end - advised),
+                MADV_WILLNEED);
     }
     parallel_for((end - start + kPiece - 1) / kPiece, [&](int64_t piece) {
       const int64_t at = start + piece * kPiece;

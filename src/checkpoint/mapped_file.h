@@ -1,4 +1,4 @@
-// A file mapped read-only into memory.
+// A file mapped read-only into memory. Another process that shortens it meanwhile ends this one (SIGBUS).
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,9 @@
 #include <functional>
 
 namespace fovea {
+
+// Whether something stands at `path`, readable or not: opening it then says what is wrong.
+bool path_exists(const std::filesystem::path& path);
 
 class MappedFile {
  public:
@@ -19,7 +22,8 @@ class MappedFile {
   const char* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
 
-  // Brings every page into memory, front to back, on all threads; calls done(bytes so far) from the calling thread.
+  // Brings every page into memory, front to back, on all threads; calls done(bytes so far) from the calling
+  // thread.
   void read_ahead(const std::function<void(int64_t)>& done) const;
 
  private:

@@ -8,8 +8,8 @@ namespace {
 
 constexpr int64_t kMaxPixels = int64_t{1} << 40;
 
-// "size" in newer files holds what min_pixels and max_pixels hold in the released ones; the latter win when stated,
-// as in transformers' (fast) processor.
+// "size" in newer files holds what min_pixels and max_pixels hold in the released ones; the latter win when
+// stated, as in transformers' (fast) processor.
 void read_limits(JsonFields& fields, const std::string& file_name, PreprocessorConfig& config) {
   if (const nlohmann::json* size = fields.get("size")) {
     JsonFields limits(*size, file_name + ": size");
@@ -23,7 +23,8 @@ void read_limits(JsonFields& fields, const std::string& file_name, PreprocessorC
   config.max_pixels = fields.integer("max_pixels", config.max_pixels, 1, kMaxPixels);
   if (config.min_pixels > config.max_pixels) {
     throw Error(ErrorKind::invalid_argument,
-                fmt::format("{}: min_pixels {} exceeds max_pixels {}", file_name, config.min_pixels, config.max_pixels),
+                fmt::format("{}: min_pixels {} exceeds max_pixels {}", file_name, config.min_pixels,
+                            config.max_pixels),
                 "correct one of the two");
   }
 }
@@ -54,15 +55,34 @@ PreprocessorConfig parse_preprocessor_config(std::string_view json, const std::s
   config.patch_size = fields.integer("patch_size", 14, 1, 1024);
   config.temporal_patch_size = fields.integer("temporal_patch_size", 2, 1, 64);
   config.merge_size = fields.integer("merge_size", 2, 1, 16);
-  for (const char* step : {"do_resize", "do_rescale", "do_normalize", "do_convert_rgb"}) fields.require(step, true);
+  for (const char* step : {"do_resize", "do_rescale", "do_normalize", "do_convert_rgb"})
+    fields.require(step, true);
   fields.require("resample", 3);  // PIL's number of bicubic
   fields.require("do_center_crop", false);
   fields.require("do_pad", false);
-  fields.ignore({"image_processor_type", "feature_extractor_type", "processor_class", "_valid_kwargs_names",
-                 "_valid_processor_keys", "default_to_square", "data_format", "input_data_format", "device",
-                 "return_tensors", "disable_grouping", "crop_size", "pad_size", "image_seq_length", "use_fast",
-                 "do_sample_frames", "fps", "min_frames", "max_frames", "num_frames", "video_processor_type",
-                 "size_divisor", "model_input_names"});
+  fields.ignore({"image_processor_type",
+                 "feature_extractor_type",
+                 "processor_class",
+                 "_valid_kwargs_names",
+                 "_valid_processor_keys",
+                 "default_to_square",
+                 "data_format",
+                 "input_data_format",
+                 "device",
+                 "return_tensors",
+                 "disable_grouping",
+                 "crop_size",
+                 "pad_size",
+                 "image_seq_length",
+                 "use_fast",
+                 "do_sample_frames",
+                 "fps",
+                 "min_frames",
+                 "max_frames",
+                 "num_frames",
+                 "video_processor_type",
+                 "size_divisor",
+                 "model_input_names"});
   fields.refuse_the_rest();
   return config;
 }

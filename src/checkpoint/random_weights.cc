@@ -8,7 +8,8 @@
 namespace fovea {
 namespace {
 
-// The finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64 bits that passes BigCrush on a counter.
+// The finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64 bits that passes BigCrush on a
+// counter.
 uint64_t mix(uint64_t z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -24,12 +25,14 @@ uint64_t hash_of(std::string_view text) {
   return hash;
 }
 
-// The sum of four uniform 16-bit integers less its mean: close to normal, bounded, and exact in integers, where the
-// standard library's normal_distribution differs between implementations. Its deviation is 2^16 / sqrt(3).
+// The sum of four uniform 16-bit integers less its mean: close to normal, bounded, and exact in integers,
+// where the standard library's normal_distribution differs between implementations. Its deviation is 2^16 /
+// sqrt(3).
 constexpr double kDeviation = 37837.22745;
 int32_t deviate(uint64_t key, uint64_t index) {
   const uint64_t z = mix(key + (index + 1) * kGolden);
-  return static_cast<int32_t>((z & 0xffff) + ((z >> 16) & 0xffff) + ((z >> 32) & 0xffff) + (z >> 48)) - 2 * 0xffff;
+  return static_cast<int32_t>((z & 0xffff) + ((z >> 16) & 0xffff) + ((z >> 32) & 0xffff) + (z >> 48)) -
+         2 * 0xffff;
 }
 
 bool ends_with(std::string_view text, std::string_view end) {
@@ -40,8 +43,10 @@ template <typename T, typename Store>
 void fill(const RandomTensor& tensor, int64_t begin, int64_t count, void* out, Store store) {
   T* const values = static_cast<T*>(out);
   for (int64_t i = 0; i < count; ++i) {
-    const auto x = static_cast<float>(deviate(tensor.key, static_cast<uint64_t>(begin + i)));  // exact: < 2^24
-    // Where mean is not 0, scale is a power of two: the product is exact and a fused multiply-add changes nothing.
+    const auto x =
+        static_cast<float>(deviate(tensor.key, static_cast<uint64_t>(begin + i)));  // exact: < 2^24
+    // Where mean is not 0, scale is a power of two: the product is exact and a fused multiply-add changes
+    // nothing.
     values[i] = store(tensor.mean + tensor.scale * x);
   }
 }
@@ -72,9 +77,12 @@ RandomTensor random_tensor(const ExpectedTensor& tensor, const ModelConfig& conf
 
 void fill_random(const RandomTensor& tensor, int64_t begin, int64_t count, void* out) {
   switch (tensor.dtype) {
-    case DType::f32: return fill<float>(tensor, begin, count, out, [](float x) { return x; });
-    case DType::bf16: return fill<uint16_t>(tensor, begin, count, out, bf16_from_f32);
-    case DType::f16: return fill<uint16_t>(tensor, begin, count, out, f16_from_f32);
+    case DType::f32:
+      return fill<float>(tensor, begin, count, out, [](float x) { return x; });
+    case DType::bf16:
+      return fill<uint16_t>(tensor, begin, count, out, bf16_from_f32);
+    case DType::f16:
+      return fill<uint16_t>(tensor, begin, count, out, f16_from_f32);
   }
 }
 

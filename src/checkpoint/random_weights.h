@@ -16,8 +16,8 @@ struct RandomTensor {
   DType dtype = DType::bf16;
 };
 
-// Scales that keep activations finite and of unit order at any depth: fan-in for projections, 1 / sqrt(2 blocks) more
-// for those that write to the residual, norms near 1, small biases.
+// Scales that keep activations finite and of unit order at any depth: fan-in for projections, 1 / sqrt(2
+// blocks) more for those that write to the residual, norms near 1, small biases.
 RandomTensor random_tensor(const ExpectedTensor& tensor, const ModelConfig& config, uint64_t seed);
 
 // Elements [begin, begin + count) into `out`, in the storage type.

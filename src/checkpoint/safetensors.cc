@@ -21,8 +21,9 @@ uint64_t little_endian_u64(const char* bytes) {
 // The header's text, checked to lie inside the file.
 std::string_view header_text(const MappedFile& file, const std::string& name) {
   const auto corrupt = [&](const std::string& what) {
-    throw Error(ErrorKind::corrupt, fmt::format("{} is not a safetensors file: {}", name, what),
-                "download or write the file again; a partial download or a Git LFS pointer is the usual cause");
+    throw Error(
+        ErrorKind::corrupt, fmt::format("{} is not a safetensors file: {}", name, what),
+        "download or write the file again; a partial download or a Git LFS pointer is the usual cause");
   };
   if (file.bytes() < 8) corrupt(fmt::format("it has only {} bytes", file.bytes()));
   const uint64_t length = little_endian_u64(file.data());
@@ -39,25 +40,36 @@ std::string_view header_text(const MappedFile& file, const std::string& name) {
 size_t bytes_of(StoredType type) {
   switch (type) {
     case StoredType::f64:
-    case StoredType::i64: return 8;
+    case StoredType::i64:
+      return 8;
     case StoredType::f32:
-    case StoredType::i32: return 4;
+    case StoredType::i32:
+      return 4;
     case StoredType::bf16:
-    case StoredType::f16: return 2;
-    case StoredType::u8: return 1;
+    case StoredType::f16:
+      return 2;
+    case StoredType::u8:
+      return 1;
   }
   return 0;
 }
 
 const char* name_of(StoredType type) {
   switch (type) {
-    case StoredType::f64: return "F64";
-    case StoredType::f32: return "F32";
-    case StoredType::bf16: return "BF16";
-    case StoredType::f16: return "F16";
-    case StoredType::i64: return "I64";
-    case StoredType::i32: return "I32";
-    case StoredType::u8: return "U8";
+    case StoredType::f64:
+      return "F64";
+    case StoredType::f32:
+      return "F32";
+    case StoredType::bf16:
+      return "BF16";
+    case StoredType::f16:
+      return "F16";
+    case StoredType::i64:
+      return "I64";
+    case StoredType::i32:
+      return "I32";
+    case StoredType::u8:
+      return "U8";
   }
   return "?";
 }
@@ -72,9 +84,12 @@ DType weight_dtype(StoredType type, const std::string& tensor_name) {
 
 StoredType stored_type(DType type) {
   switch (type) {
-    case DType::f32: return StoredType::f32;
-    case DType::bf16: return StoredType::bf16;
-    case DType::f16: return StoredType::f16;
+    case DType::f32:
+      return StoredType::f32;
+    case DType::bf16:
+      return StoredType::bf16;
+    case DType::f16:
+      return StoredType::f16;
   }
   return StoredType::f32;
 }
@@ -118,8 +133,9 @@ SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
   for (size_t i = 0; i < state->header.tensors.size(); ++i) {
     StoredTensor& tensor = state->header.tensors[i];
     tensor.data = data + tensor.offset;
-    if (reinterpret_cast<uintptr_t>(tensor.data) % bytes_of(tensor.type) != 0) {
-      throw Error(ErrorKind::unsupported, fmt::format("{}: tensor {} is not aligned to its elements", name, tensor.name),
+    if (tensor.bytes > 0 && reinterpret_cast<uintptr_t>(tensor.data) % bytes_of(tensor.type) != 0) {
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("{}: tensor {} is not aligned to its elements", name, tensor.name),
                   "write the file again with safetensors 0.3 or newer, which pads the header");
     }
     state->index.emplace(tensor.name, i);
@@ -129,7 +145,9 @@ SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
 
 const std::filesystem::path& SafetensorsFile::path() const { return state_->path; }
 const std::vector<StoredTensor>& SafetensorsFile::tensors() const { return state_->header.tensors; }
-const std::map<std::string, std::string>& SafetensorsFile::metadata() const { return state_->header.metadata; }
+const std::map<std::string, std::string>& SafetensorsFile::metadata() const {
+  return state_->header.metadata;
+}
 int64_t SafetensorsFile::bytes() const { return state_->file.bytes(); }
 
 const StoredTensor* SafetensorsFile::find(std::string_view name) const {
@@ -146,6 +164,8 @@ const StoredTensor& SafetensorsFile::tensor(std::string_view name) const {
   return *found;
 }
 
-void SafetensorsFile::read_ahead(const std::function<void(int64_t)>& done) const { state_->file.read_ahead(done); }
+void SafetensorsFile::read_ahead(const std::function<void(int64_t)>& done) const {
+  state_->file.read_ahead(done);
+}
 
 }  // namespace fovea

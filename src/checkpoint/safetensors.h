@@ -32,7 +32,7 @@ struct StoredTensor {
   std::string name;
   StoredType type = StoredType::f32;
   std::vector<int64_t> shape;
-  int64_t offset = 0;          // of the first byte, from the end of the header
+  int64_t offset = 0;  // of the first byte, from the end of the header
   int64_t bytes = 0;
   const void* data = nullptr;  // aligned to the element size; borrowed from the file's mapping
 
@@ -48,7 +48,8 @@ struct StoredTensor {
 
 class SafetensorsFile {
  public:
-  // Maps the file and checks its header. Throws Error(corrupt | unsupported | not_found | io) naming the file.
+  // Maps the file and checks its header. Throws Error(corrupt | unsupported | not_found | io) naming the
+  // file.
   static SafetensorsFile open(const std::filesystem::path& path);
 
   SafetensorsFile(SafetensorsFile&&) noexcept;

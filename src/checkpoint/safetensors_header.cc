@@ -12,11 +12,13 @@ namespace fovea {
 namespace {
 
 constexpr size_t kMaxTensors = 1 << 18;  // the 72B has about 1400
+constexpr size_t kMaxMetadata = 1 << 16;
 constexpr size_t kMaxRank = 16;
 constexpr const char* kRemedy = "download or write the file again; a partial download is the usual cause";
 
-constexpr std::array<StoredType, 7> kTypes{StoredType::f64, StoredType::f32, StoredType::bf16, StoredType::f16,
-                                           StoredType::i64, StoredType::i32, StoredType::u8};
+constexpr std::array<StoredType, 7> kTypes{StoredType::f64, StoredType::f32, StoredType::bf16,
+                                           StoredType::f16, StoredType::i64, StoredType::i32,
+                                           StoredType::u8};
 
 // Receives the parser's events. The grammar is two levels: {"name": {"dtype": s, "shape": [n...],
 // "data_offsets": [n, n]}, "__metadata__": {s: s}}; `Place` says where in it the parser stands.
@@ -28,7 +30,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   bool null() override { return unexpected("null"); }
   bool boolean(bool) override { return unexpected("a boolean"); }
-  bool number_float(double, const std::string&) override { return unexpected("a fraction or a number beyond 64 bits"); }
+  bool number_float(double, const std::string&) override {
+    return unexpected("a fraction or a number beyond 64 bits");
+  }
   bool binary(binary_t&) override { return unexpected("binary data"); }
   bool number_integer(int64_t value) override {
     if (value < 0) return unexpected(fmt::format("the negative number {}", value));
@@ -37,12 +41,14 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool number_unsigned(uint64_t value) override { return add_number(value); }
 
   bool string(std::string& value) override {
-    if (place_ == Place::metadata && !key_.empty()) {
-      header_.metadata[std::exchange(key_, {})] = std::move(value);
+    if (place_ == Place::metadata) {
+      if (header_.metadata.size() == kMaxMetadata) return unexpected("too many entries");
+      header_.metadata.emplace(key_, std::move(value));
       return true;
     }
     if (place_ != Place::tensor || key_ != "dtype") return unexpected("a string");
-    const auto found = std::find_if(kTypes.begin(), kTypes.end(), [&](StoredType t) { return value == name_of(t); });
+    const auto found =
+        std::find_if(kTypes.begin(), kTypes.end(), [&](StoredType t) { return value == name_of(t); });
     if (found == kTypes.end()) {
       throw Error(ErrorKind::unsupported,
                   fmt::format("{}: tensor {} has dtype {}", file_name_, tensor_.name, value.substr(0, 40)),
@@ -85,7 +91,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool key(std::string& value) override {
-    const bool first = place_ == Place::top ? names_.insert(value).second
+    const bool first = place_ == Place::top        ? names_.insert(value).second
                        : place_ == Place::metadata ? header_.metadata.count(value) == 0
                                                    : !stated(value);
     if (!first) corrupt(fmt::format("states \"{}\" twice", value.substr(0, 200)));
@@ -112,13 +118,15 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool stated(const std::string& field) const {
-    return (field == "dtype" && type_) || (field == "shape" && shape_) || (field == "data_offsets" && offsets_);
+    return (field == "dtype" && type_) || (field == "shape" && shape_) ||
+           (field == "data_offsets" && offsets_);
   }
 
   bool add_number(uint64_t value) {
     if (place_ != Place::shape && place_ != Place::offsets) return unexpected("a number");
     std::vector<int64_t>& list = place_ == Place::shape ? *shape_ : *offsets_;
-    if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return unexpected("a number beyond 2^63");
+    if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+      return unexpected("a number beyond 2^63");
     if (list.size() == kMaxRank) return unexpected(fmt::format("a list longer than {}", kMaxRank));
     list.push_back(static_cast<int64_t>(value));
     return true;
@@ -126,7 +134,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   void start_tensor() {
     if (header_.tensors.size() == kMaxTensors) {
-      throw Error(ErrorKind::exhausted, fmt::format("{} lists more than {} tensors", file_name_, kMaxTensors), kRemedy);
+      throw Error(ErrorKind::exhausted, fmt::format("{} lists more than {} tensors", file_name_, kMaxTensors),
+                  kRemedy);
     }
     place_ = Place::tensor;
     tensor_ = StoredTensor{};
@@ -138,7 +147,10 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   void finish_tensor() {
     if (!type_ || !shape_ || !offsets_) {
-      corrupt(fmt::format("gives tensor {} no {}", name_, !type_ ? "dtype" : !shape_ ? "shape" : "data_offsets"));
+      corrupt(fmt::format("gives tensor {} no {}", name_,
+                          !type_    ? "dtype"
+                          : !shape_ ? "shape"
+                                    : "data_offsets"));
     }
     if (offsets_->size() != 2 || (*offsets_)[1] < (*offsets_)[0]) {
       corrupt(fmt::format("gives tensor {} offsets that are no range", name_));
@@ -169,7 +181,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace
 
-SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_bytes, const std::string& file_name) {
+SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_bytes,
+                                           const std::string& file_name) {
   HeaderReader reader(file_name);
   nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
   SafetensorsHeader header = reader.take();
@@ -179,10 +192,11 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_b
   int64_t end = 0;
   for (const StoredTensor& tensor : header.tensors) {
     if (tensor.offset != end) {
-      throw Error(ErrorKind::corrupt,
-                  fmt::format("{}: tensor {} starts at byte {} where {} ends the one before ({})", file_name,
-                              tensor.name, tensor.offset, end, tensor.offset < end ? "they overlap" : "a hole"),
-                  kRemedy);
+      throw Error(
+          ErrorKind::corrupt,
+          fmt::format("{}: tensor {} starts at byte {} where {} ends the one before ({})", file_name,
+                      tensor.name, tensor.offset, end, tensor.offset < end ? "they overlap" : "a hole"),
+          kRemedy);
     }
     if (tensor.bytes > data_bytes - end) {
       throw Error(ErrorKind::corrupt,
@@ -193,8 +207,8 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_b
     end += tensor.bytes;
   }
   if (end != data_bytes) {
-    throw Error(ErrorKind::corrupt, fmt::format("{} holds {} bytes that no tensor owns", file_name, data_bytes - end),
-                kRemedy);
+    throw Error(ErrorKind::corrupt,
+                fmt::format("{} holds {} bytes that no tensor owns", file_name, data_bytes - end), kRemedy);
   }
   return header;
 }

@@ -1,5 +1,5 @@
-// The JSON header of a safetensors file, parsed without building a tree, so that a hostile one costs no more memory
-// than its own size allows.
+// The JSON header of a safetensors file, parsed without building a tree, so that a hostile one costs no more
+// memory than its own size allows.
 #pragma once
 
 #include <map>
@@ -16,8 +16,9 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
-// `data_bytes` is what follows the header in the file; the tensors must fill it exactly, without overlap or hole.
-// Throws Error(corrupt | unsupported | exhausted) naming `file_name` and the tensor.
-SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_bytes, const std::string& file_name);
+// `data_bytes` is what follows the header in the file; the tensors must fill it exactly, without overlap or
+// hole. Throws Error(corrupt | unsupported | exhausted) naming `file_name` and the tensor.
+SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_bytes,
+                                           const std::string& file_name);
 
 }  // namespace fovea

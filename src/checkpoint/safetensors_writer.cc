@@ -19,20 +19,28 @@ int64_t byte_count(const std::vector<TensorToWrite>& tensors) {
 }
 
 // Length and JSON, padded with spaces so that the data begins at a multiple of 8 bytes.
-std::string header_of(const std::vector<TensorToWrite>& tensors, const std::map<std::string, std::string>& metadata) {
+std::string header_of(const std::vector<TensorToWrite>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t offset = 0;
   for (const TensorToWrite& tensor : tensors) {
     if (header.contains(tensor.name)) {
-      throw Error(ErrorKind::invalid_argument, fmt::format("two tensors are called {}", tensor.name), "rename one");
+      throw Error(ErrorKind::invalid_argument, fmt::format("two tensors are called {}", tensor.name),
+                  "rename one");
     }
     FOVEA_CHECK(offset % static_cast<int64_t>(bytes_of(tensor.type)) == 0);
     const int64_t end = offset + byte_count(tensor);
-    header[tensor.name] = {{"dtype", name_of(tensor.type)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    header[tensor.name] = {
+        {"dtype", name_of(tensor.type)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::exception&) {
+    throw Error(ErrorKind::invalid_argument, "a tensor name or metadata value is not UTF-8", "rename it");
+  }
   text.resize((text.size() + 7) / 8 * 8, ' ');
   std::string length(8, '\0');
   for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(static_cast<uint64_t>(text.size()) >> (8 * i));
@@ -41,11 +49,13 @@ std::string header_of(const std::vector<TensorToWrite>& tensors, const std::map<
 
 }  // namespace
 
-SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
+                                     const std::vector<TensorToWrite>& tensors,
                                      const std::map<std::string, std::string>& metadata)
     : SafetensorsWriter(path, header_of(tensors, metadata), byte_count(tensors)) {}
 
-SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::string& header, int64_t data_bytes)
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::string& header,
+                                     int64_t data_bytes)
     : file_(path, static_cast<int64_t>(header.size()) + data_bytes), missing_(data_bytes) {
   file_.append(header);
 }

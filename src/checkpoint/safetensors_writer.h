@@ -24,8 +24,8 @@ struct TensorToWrite {
 void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata);
 
-// The streaming form: the bytes of all tensors are appended in the order stated. That order must keep each tensor
-// aligned to its element size, as any order of equal types, or of falling element size, does.
+// The streaming form: the bytes of all tensors are appended in the order stated. That order must keep each
+// tensor aligned to its element size, as any order of equal types, or of falling element size, does.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,

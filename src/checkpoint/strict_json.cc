@@ -17,7 +17,8 @@ class Watch {
   bool operator()(int depth, nlohmann::json::parse_event_t event, const nlohmann::json& parsed) {
     using Event = nlohmann::json::parse_event_t;
     if (depth > kMaxJsonDepth) {
-      throw Error(ErrorKind::corrupt, fmt::format("{} nests deeper than {} levels", file_name_, kMaxJsonDepth),
+      throw Error(ErrorKind::corrupt,
+                  fmt::format("{} nests deeper than {} levels", file_name_, kMaxJsonDepth),
                   "get the file again from its source");
     }
     if (event == Event::object_start) keys_.emplace_back();

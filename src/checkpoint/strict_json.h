@@ -12,8 +12,8 @@ namespace fovea {
 inline constexpr int64_t kMaxJsonBytes = int64_t{16} << 20;
 inline constexpr int kMaxJsonDepth = 32;
 
-// Throws Error(corrupt) naming `file_name` for anything that is not one JSON object, and Error(exhausted) beyond
-// the limits above.
+// Throws Error(corrupt) naming `file_name` for anything that is not one JSON object, and Error(exhausted)
+// beyond the limits above.
 nlohmann::json parse_json_object(std::string_view text, const std::string& file_name);
 
 // The text of a JSON file of at most kMaxJsonBytes. Throws Error(not_found | io | exhausted).

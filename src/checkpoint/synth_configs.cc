@@ -1,16 +1,19 @@
 #include "checkpoint/synth_configs.h"
 
 #include <array>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "checkpoint/mapped_file.h"
 #include "checkpoint/strict_json.h"
 
 namespace fovea {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+// As in the published files. Without it transformers 4.57 warns of a tokenizer defect that is Mistral's.
+constexpr const char* kVersion = "4.41.2";
 
 // What differs between the published sizes.
 struct PublishedShape {
@@ -69,6 +72,7 @@ Json config_json(const PublishedShape& shape) {
           {"sliding_window", 32768},
           {"tie_word_embeddings", shape.tied},
           {"torch_dtype", "bfloat16"},
+          {"transformers_version", kVersion},
           {"use_cache", true},
           {"use_sliding_window", false},
           {"vision_config", vision_json(shape)},
@@ -84,14 +88,15 @@ std::string synthetic_config_json(const std::string& shape) {
   for (const PublishedShape& published : kPublished) {
     if (shape == published.name) return text_of(config_json(published));
   }
-  if (!std::filesystem::is_regular_file(shape)) {
+  if (!path_exists(shape)) {
     throw Error(ErrorKind::invalid_argument, fmt::format("'{}' is neither a known shape nor a file", shape),
                 "give 3b, 7b, 32b, 72b or the path of a config.json");
   }
   const std::string text = read_json_text(shape);
-  if (parse_config(text, shape).dtype_stated) return text;
+  const bool dtype_stated = parse_config(text, shape).dtype_stated;
   Json config = Json::parse(text);
-  config["torch_dtype"] = "bfloat16";
+  if (!dtype_stated) config["torch_dtype"] = "bfloat16";
+  if (!config.contains("transformers_version")) config["transformers_version"] = kVersion;
   return text_of(config);
 }
 

@@ -8,7 +8,8 @@
 
 namespace fovea {
 
-// The config.json of "3b", "7b", "32b" or "72b" in the published (flat) layout, or the text of the file `shape`.
+// The config.json of "3b", "7b", "32b" or "72b" in the published (flat) layout, or that of the file `shape`
+// with its dtype stated.
 // Throws Error(invalid_argument) when it is neither.
 std::string synthetic_config_json(const std::string& shape);
 

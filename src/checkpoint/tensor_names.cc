@@ -11,7 +11,9 @@ constexpr std::string_view kText = "model.language_model.";
 constexpr std::string_view kOldVisual = "visual.";
 constexpr std::string_view kOldText = "model.";
 
-bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
+bool starts_with(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
 
 std::string replaced(std::string_view name, std::string_view prefix, std::string_view replacement) {
   return std::string(replacement).append(name.substr(prefix.size()));
@@ -39,8 +41,8 @@ class Listing {
 void list_vision(const VisionConfig& config, Listing& names) {
   const int64_t hidden = config.hidden_size;
   names.prefix = kVisual;
-  names.weight("patch_embed.proj",
-               {hidden, config.in_channels, config.temporal_patch_size, config.patch_size, config.patch_size});
+  names.weight("patch_embed.proj", {hidden, config.in_channels, config.temporal_patch_size, config.patch_size,
+                                    config.patch_size});
   for (int64_t block = 0; block < config.depth; ++block) {
     names.prefix = fmt::format("{}blocks.{}.", kVisual, block);
     names.weight("norm1", {hidden});

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "checkpoint/mapped_file.h"
 #include "checkpoint/strict_json.h"
 
 namespace fovea {
@@ -21,7 +22,8 @@ void check_shard_name(const std::string& shard, const std::string& index) {
   const bool plain = !shard.empty() && shard.find('\0') == std::string::npos && path.filename() == path &&
                      shard != "." && shard != "..";
   if (plain) return;
-  throw Error(ErrorKind::corrupt, fmt::format("{} names the file \"{}\" outside its folder", index, shard.substr(0, 200)),
+  throw Error(ErrorKind::corrupt,
+              fmt::format("{} names the file \"{}\" outside its folder", index, shard.substr(0, 200)),
               "get the index again from its source");
 }
 
@@ -50,14 +52,17 @@ std::vector<SafetensorsFile> open_shards(const fs::path& dir) {
   std::set<std::string> names;
   for (const auto& [tensor, shard] : shard_of) names.insert(shard);
   if (names.size() > kMaxShards) {
-    throw Error(ErrorKind::exhausted, fmt::format("{} lists {} shards, the limit is {}", (dir / kIndex).string(),
-                                                  names.size(), kMaxShards), "get the index again from its source");
+    throw Error(
+        ErrorKind::exhausted,
+        fmt::format("{} lists {} shards, the limit is {}", (dir / kIndex).string(), names.size(), kMaxShards),
+        "get the index again from its source");
   }
   std::vector<SafetensorsFile> files;
   std::map<std::string, size_t> opened;
   for (const std::string& shard : names) {
-    if (!fs::exists(dir / shard)) {
-      throw Error(ErrorKind::not_found, fmt::format("shard {} is missing: {} lists it", (dir / shard).string(), kIndex),
+    if (!path_exists(dir / shard)) {
+      throw Error(ErrorKind::not_found,
+                  fmt::format("shard {} is missing: {} lists it", (dir / shard).string(), kIndex),
                   "download the missing file into the folder");
     }
     opened.emplace(shard, files.size());
@@ -65,8 +70,9 @@ std::vector<SafetensorsFile> open_shards(const fs::path& dir) {
   }
   for (const auto& [tensor, shard] : shard_of) {
     if (files[opened.at(shard)].find(tensor) == nullptr) {
-      throw Error(ErrorKind::corrupt, fmt::format("{} says {} holds tensor {}, but it does not",
-                                                  (dir / kIndex).string(), shard, tensor.substr(0, 200)),
+      throw Error(ErrorKind::corrupt,
+                  fmt::format("{} says {} holds tensor {}, but it does not", (dir / kIndex).string(), shard,
+                              tensor.substr(0, 200)),
                   "download index and shards again, from one source");
     }
   }
@@ -76,12 +82,12 @@ std::vector<SafetensorsFile> open_shards(const fs::path& dir) {
 }  // namespace
 
 std::vector<SafetensorsFile> open_weight_files(const fs::path& dir) {
-  if (fs::exists(dir / kSingle)) {  // transformers, too, prefers it to an index
+  if (path_exists(dir / kSingle)) {  // transformers, too, prefers it to an index
     std::vector<SafetensorsFile> files;
     files.push_back(SafetensorsFile::open(dir / kSingle));
     return files;
   }
-  if (fs::exists(dir / kIndex)) return open_shards(dir);
+  if (path_exists(dir / kIndex)) return open_shards(dir);
   throw Error(ErrorKind::not_found, fmt::format("{} holds neither {} nor {}", dir.string(), kSingle, kIndex),
               "download the safetensors weights; .bin and .gguf files are not supported");
 }
