@@ -254,11 +254,108 @@ def bmps():
     yield "bmp_top_down.bmp", bmp_bytes(down, 27, -19, 24)
 
 
-# ---- what the reference makes of them -----------------------------------------------------------------------------
+# ---- videos -------------------------------------------------------------------------------------------------------
+
+def frame_scene(index, height=60, width=90):
+    """Frame `index` shows its number as a row of eight blocks, black 0 and white 1, lowest bit first, over grey."""
+    frame = np.full((height, width, 3), 128, np.uint8)
+    frame[:, :, 2] = np.linspace(64, 192, width).astype(np.uint8)
+    for bit in range(8):
+        frame[8:28, 4 + bit * 10: 14 + bit * 10] = 255 * (index >> bit & 1)
+    frame[36:52, 10:80] = (200, 40, 60)
+    return frame
+
+
+def encode(path, frames, rate, *options):
+    height, width = frames[0].shape[:2]
+    subprocess.run(["ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate,
+                    "-i", "-", "-fflags", "+bitexact", "-flags", "+bitexact", *options, str(path)],
+                   input=b"".join(frame.tobytes() for frame in frames), check=True)
+
+
+def write_videos(folder):
+    h264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-threads", "1")
+    encode(folder / "video_25fps.mp4", [frame_scene(i) for i in range(75)], "25", *h264)
+    encode(folder / "video_ntsc.mp4", [frame_scene(i) for i in range(50)], "30000/1001", *h264,
+           "-movflags", "+faststart")
+    encode(folder / "video_short.mp4", [frame_scene(i) for i in range(3)], "10", *h264)
+    encode(folder / "video_mpeg4.avi", [frame_scene(i) for i in range(21)], "7", "-c:v", "mpeg4", "-q:v", "3")
+    encode(folder / "video_vp9.webm", [frame_scene(i) for i in range(30)], "12", "-c:v", "libvpx-vp9", "-crf", "20",
+           "-threads", "1")
+    encode(folder / "video.ts", [frame_scene(i) for i in range(40)], "20", *h264)
+    encode(folder / "video_full_range.mp4", [frame_scene(i) for i in range(8)], "4", *h264, "-vf",
+           "scale=out_range=full:out_color_matrix=bt709", "-color_range", "pc", "-colorspace", "bt709")
+    rotated = folder / "video_rotated.mp4"
+    encode(rotated, [frame_scene(i) for i in range(8)], "4", *h264)
+    data = bytearray(rotated.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40  # shown a quarter turn clockwise, as a telephone held upright records it
+    data[matrix: matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 60 << 16, 0, 1 << 30)
+    rotated.write_bytes(data)
+    subprocess.run(["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", "sine=duration=0.3", "-c:a", "aac", "-b:a", "16k",
+                    "-fflags", "+bitexact", str(folder / "audio_only.mp4")], check=True)
+
+
+# ---- what qwen_vl_utils samples (vision_process.py 0.0.14: smart_nframes, fetch_video) ---------------------------------
+
+def smart_nframes(total, video_fps, fps, min_frames, max_frames):
+    low, high = math.ceil(min_frames / 2) * 2, math.floor(min(max_frames, total) / 2) * 2
+    return math.floor(min(min(max(total / video_fps * fps, low), high), total) / 2) * 2
+
+
+def sampling_lines():
+    rng = np.random.default_rng(5)
+    cases = [(75, 25.0, 2.0, 4, 768), (50, 30000 / 1001, 2.0, 4, 768), (3, 10.0, 2.0, 4, 768), (2, 30.0, 2.0, 4, 768)]
+    cases += [(9000, 29.97, 2.0, 4, 768), (54000, 30.0, 2.0, 4, 768), (30, 12.0, 1.5, 4, 768), (250, 25.0, 0.3, 5, 9)]
+    for _ in range(60):
+        cases.append((int(rng.integers(2, 3000)), float(rng.choice([10, 15, 23.976, 24, 25, 29.97, 30, 60])),
+                      float(rng.choice([0.5, 1, 2, 3.7, 5])), int(rng.integers(1, 12)), int(rng.integers(12, 300))))
+    for total, video_fps, fps, low, high in cases:
+        count = smart_nframes(total, video_fps, fps, low, high)
+        indices = torch.linspace(0, total - 1, count).round().long().tolist()
+        yield f"sampling {total} {video_fps!r} {fps!r} {low} {high} {' '.join(map(str, indices))}"
+
+
+def frame_limits(count, user_min=None, user_max=None):
+    low = 128 * 28 * 28 if user_min is None else user_min
+    high = max(min(768 * 28 * 28, 128000 * 28 * 28 * 0.9 / count * 2), int(low * 1.05))
+    return low, high if user_max is None else min(user_max, high)
+
+
+def frame_size_lines():
+    for count in (2, 4, 6, 100, 300, 400, 768):
+        for height, width in ((60, 90), (240, 320), (480, 640), (720, 1280), (1080, 1920), (2160, 3840), (1920, 1080)):
+            for user in ((None, None), (784, None), (None, 200704), (3136, 50176)):
+                low, high = frame_limits(count, *user)
+                h, w = smart_resize(height, width, 28, low, high)
+                yield "line", (f"frame_size {count} {height} {width} {user[0] or 0} {user[1] or 0} {h} {w}")
+
+
+def frame_list_expected():
+    """Three listed frames: each PIL-resized as an image, then all by torch to the limits of a video."""
+    frames = [Image.fromarray(scene(50, 70, seed)) for seed in (11, 12, 13)]
+    first = smart_resize(50, 70, 28, 4 * 784, 16384 * 784)
+    second = smart_resize(*first, 28, *frame_limits(4))
+    pixels = [torch_resize(frame.resize(first[::-1], Image.Resampling.BICUBIC), *second, True) for frame in frames]
+    return frames, pixels + pixels[-1:], second
+
+
+def patches_of_frames(frames):
+    """The slow processor's arithmetic and the reference's patch order (semantics: 9 axes, permuted)."""
+    values = np.stack([np.asarray(frame) for frame in frames]).astype(np.float64) * (1 / 255)
+    process = processor()
+    mean, std = np.float32(process.image_mean), np.float32(process.image_std)
+    values = ((values.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2)
+    t, _, h, w = values.shape
+    values = values.reshape(t // 2, 2, 3, h // 28, 2, 14, w // 28, 2, 14).transpose(0, 3, 6, 4, 7, 2, 1, 5, 8)
+    return np.ascontiguousarray(values).reshape(-1, 1176)
+
+
+# ---- what the reference makes of the pictures -----------------------------------------------------------------------------
 
 def reference_rgb(path):
     """Pillow's pixels, upright; mode RGBA on white as qwen_vl_utils.to_rgb, anything else convert("RGB")."""
     image = ImageOps.exif_transpose(Image.open(path))
+    image.info.pop("transparency", None)  # else transformers 5 composites a picture already converted to RGB again
     if image.mode == "RGBA":
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, mask=image.split()[3])
@@ -356,8 +453,12 @@ def expected(folder):
         for arithmetic in ("pil", "pil_12"):
             yield "line", f"large {arithmetic} {height} {width} {fnv(pil_resize(large, height, width, arithmetic))}"
         yield "line", f"large torch_u8 {height} {width} {fnv(torch_resize(large, height, width, False))}"
-    for line in smart_resize_lines():
+    for line in [*smart_resize_lines(), *sampling_lines()]:
         yield "line", line
+    yield from frame_size_lines()
+    _, frames, (height, width) = frame_list_expected()
+    yield "line", f"frame_list 2 {height // 14} {width // 14}"
+    yield "expected/frame_list.f32", patches_of_frames(frames).reshape(-1)[::997]
 
 
 def main():
@@ -371,6 +472,9 @@ def main():
         for group in (jpegs, pngs, webps, gifs, bmps):
             for name, data in group():
                 (folder / name).write_bytes(data)
+        write_videos(folder)
+        for index, frame in enumerate(frame_list_expected()[0]):
+            frame.save(folder / f"frame_list_{index}.png", optimize=True)
     lines, wrong = [], []
     for name, value in expected(folder):
         if name == "line":
