@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "text/json_fields.h"
+#include "text/json_place.h"
 #include "text/tokenizer_definition.h"
 
 namespace fovea {

@@ -1,7 +1,7 @@
 #include "text/tokenizer_json.h"
 
 #include "text/added_token_files.h"
-#include "text/json_fields.h"
+#include "text/json_place.h"
 #include "text/text_file.h"
 #include "text/tokenizer_json_sax.h"
 

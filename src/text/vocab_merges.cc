@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "text/json_fields.h"
+#include "text/json_place.h"
 #include "text/text_file.h"
 #include "text/tokenizer_json.h"
 

@@ -1,4 +1,4 @@
-#include "text/json_fields.h"
+#include "text/json_place.h"
 
 #include <algorithm>
 

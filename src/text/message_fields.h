@@ -1,0 +1,42 @@
+// One JSON object of a message list, read field by field. A field stated as null counts as absent; at the end every
+// field that nobody asked for is refused.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace fovea {
+
+constexpr const char* kPartForms =
+    R"(write {"type": "text", "text": "..."}, {"type": "image", "image": "file.jpg"} or {"type": "video", "video": "file.mp4"})";
+
+[[noreturn]] void refuse_message(const std::string& message, const std::string& remedy);  // Error(invalid_argument)
+
+class MessageFields {
+ public:
+  // `where` names the object in errors: "messages[1].content[0]". Throws Error(invalid_argument) unless an object.
+  MessageFields(const nlohmann::json& object, std::string where);
+
+  const std::string& where() const { return where_; }
+  std::string place_of(const char* name) const { return where_ + '.' + name; }
+
+  // Null when absent.
+  const nlohmann::json* get(const char* name);
+  // Throw Error(invalid_argument) naming the field when it is stated as anything else.
+  std::optional<std::string> string(const char* name);
+  std::optional<int64_t> pixels(const char* name);
+  std::optional<double> rate(const char* name);
+  // Throws Error(unsupported) naming the first field that was never asked for.
+  void refuse_the_rest() const;
+
+ private:
+  const nlohmann::json& object_;
+  std::string where_;
+  std::vector<std::string> asked_;
+};
+
+}  // namespace fovea
