@@ -54,8 +54,6 @@ class CheckpointFolder : public ::testing::Test {
                 "{\"metadata\": {}, \"weight_map\": {" + map + "}}");
   }
 
-  // Beside model.safetensors, whose place an index would not take, a second file cannot be listed: shards
-  // instead.
   void expect_refused(ErrorKind kind, const std::vector<std::string>& words) {
     expect_error(kind, words, [&] { Checkpoint::open(folder_.path()); });
   }
@@ -167,7 +165,6 @@ TEST_F(CheckpointFolder, RefusesATensorThatOccursTwice) {
   write_tiny_weights(folder_ / kShard1, config_, Era::older, DType::bf16, [](const std::string& name) {
     return in_first_shard(name) || name == "model.language_model.norm.weight";
   });
-  write_index(kShard2);
   expect_refused(ErrorKind::corrupt, {"twice", "model.language_model.norm.weight"});
 }
 

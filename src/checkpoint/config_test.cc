@@ -163,7 +163,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Refusal{kArgument, "/rope_theta", "0", "outside"},
                       Refusal{kArgument, "/vision_config/depth", "-1", "outside"},
                       Refusal{kArgument, "/vision_config/num_heads", "3", "divide"},
-                      Refusal{kArgument, "/vision_config/num_heads", "16", "multiple of 4"},
+                      Refusal{kArgument, "/vision_config/num_heads", "16", "heads of size 2"},
                       Refusal{kArgument, "/vision_config/patch_size", "0", "outside"},
                       Refusal{kCorrupt, "/vision_config/patch_size", "[14, 14]", "integer"},
                       Refusal{kArgument, "/vision_config/window_size", "20", "less than"},

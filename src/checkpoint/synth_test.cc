@@ -28,7 +28,7 @@ std::string shape_file() {
        {"/image_token_id", "/video_token_id", "/vision_start_token_id", "/vision_end_token_id"}) {
     json = with_field(json, field, "");
   }
-  return with_field(json, "/dtype", "");
+  return with_field(with_field(json, "/text_config/tie_word_embeddings", "true"), "/dtype", "");
 }
 
 TEST(Synth, WritesACompleteCheckpoint) {
@@ -116,7 +116,7 @@ TEST(Synth, RefusesShapesTheTokenizerDoesNotFit) {
                [&] { synth(with_field(shape_file(), "/image_token_id", "7")); });
   expect_error(ErrorKind::unsupported, {"hidden_act"},
                [&] { synth(with_field(shape_file(), "/text_config/hidden_act", "\"relu\"")); });
-  expect_error(ErrorKind::invalid_argument, {"4b", "3b"},
+  expect_error(ErrorKind::invalid_argument, {"'4b'"},
                [&] { write_synthetic_checkpoint("4b", folder / "out", 0, {}); });
   EXPECT_FALSE(std::filesystem::exists(folder / "out"));
 }
