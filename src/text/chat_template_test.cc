@@ -1,0 +1,101 @@
+// Goal: a conversation is rendered to the very bytes transformers renders, and no other template is taken for ours.
+// Method: goldens of tools/make_chat_goldens.py, which also proved the published Qwen2.5-VL text equal to ours.
+#include "text/chat_template.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "text/golden_files_testing.h"
+
+namespace fovea {
+namespace {
+
+using nlohmann::json;
+
+const ChatTemplate kTemplate{};
+
+ErrorKind kind_of_open(const TemporaryFolder& folder) {
+  try {
+    ChatTemplate::open(folder.path());
+  } catch (const Error& error) {
+    return error.kind();
+  }
+  ADD_FAILURE() << "opened";
+  return ErrorKind::io;
+}
+
+TEST(ChatTemplate, EveryGoldenConversationIsRenderedAsTransformersDoes) {
+  const json goldens = json::parse(unpacked_repository_file("tests/data/chat_template/goldens.json.xz"));
+  ASSERT_GE(goldens.size(), 400u);
+  for (const json& golden : goldens) {
+    const std::vector<Message> messages = parse_messages(golden["messages"].dump());
+    const ChatTemplate::Options options{golden["add_generation_prompt"].get<bool>(), golden["add_vision_id"].get<bool>()};
+    ASSERT_EQ(kTemplate.render(messages, options), golden["text"].get<std::string>()) << golden["messages"];
+  }
+}
+
+TEST(ChatTemplate, NumbersPicturesAndVideosThroughTheConversation) {
+  const auto messages = parse_messages(R"([{"role": "user", "content": [{"image": "a"}, {"video": "b"}, {"image": "c"}]},
+                                           {"role": "user", "content": [{"image": "d"}, {"text": "?"}]}])");
+  EXPECT_EQ(kTemplate.render(messages, {.add_generation_prompt = true, .add_vision_id = true}),
+            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+            "<|im_start|>user\nPicture 1: <|vision_start|><|image_pad|><|vision_end|>"
+            "Video 1: <|vision_start|><|video_pad|><|vision_end|>"
+            "Picture 2: <|vision_start|><|image_pad|><|vision_end|><|im_end|>\n"
+            "<|im_start|>user\nPicture 3: <|vision_start|><|image_pad|><|vision_end|>?<|im_end|>\n"
+            "<|im_start|>assistant\n");
+}
+
+TEST(ChatTemplate, KnowsTheTextThatFoveaWrites) {
+  const std::string jinja = repository_file("models/qwen-tokenizer/chat_template.jinja");
+  TemporaryFolder bare, as_json, in_config;
+  bare.write("chat_template.jinja", "\n" + jinja + "\n\n");
+  as_json.write("chat_template.json", json{{"chat_template", jinja}}.dump());
+  in_config.write("tokenizer_config.json",
+                  json{{"chat_template", {{{"name", "default"}, {"template", jinja}}}}}.dump());
+  EXPECT_NO_THROW(ChatTemplate::open(bare.path()));
+  EXPECT_NO_THROW(ChatTemplate::open(as_json.path()));
+  EXPECT_NO_THROW(ChatTemplate::open(in_config.path()));
+}
+
+TEST(ChatTemplate, RefusesAnyOtherText) {
+  std::string jinja = repository_file("models/qwen-tokenizer/chat_template.jinja");
+  jinja.replace(jinja.find("helpful"), 7, "playful");
+  TemporaryFolder bare, as_json, in_config;
+  bare.write("chat_template.jinja", jinja);
+  as_json.write("chat_template.json", json{{"chat_template", jinja}}.dump());
+  in_config.write("tokenizer_config.json", json{{"chat_template", jinja}}.dump());
+  EXPECT_EQ(kind_of_open(bare), ErrorKind::unsupported);
+  EXPECT_EQ(kind_of_open(as_json), ErrorKind::unsupported);
+  EXPECT_EQ(kind_of_open(in_config), ErrorKind::unsupported);
+}
+
+TEST(ChatTemplate, TheFirstFileThatStatesOneCounts) {
+  const std::string known = repository_file("models/qwen-tokenizer/chat_template.jinja");
+  TemporaryFolder folder;
+  folder.write("tokenizer_config.json", json{{"chat_template", "other"}}.dump());
+  folder.write("chat_template.json", json{{"chat_template", known}}.dump());
+  EXPECT_NO_THROW(ChatTemplate::open(folder.path()));
+  folder.write("chat_template.jinja", "another");
+  EXPECT_EQ(kind_of_open(folder), ErrorKind::unsupported);
+}
+
+TEST(ChatTemplate, AFolderWithoutAnyGetsTheNativeOne) {
+  TemporaryFolder folder;
+  EXPECT_NO_THROW(ChatTemplate::open(folder.path()));
+  folder.write("tokenizer_config.json", R"({"tokenizer_class": "Qwen2Tokenizer", "chat_template": null})");
+  EXPECT_NO_THROW(ChatTemplate::open(folder.path()));
+}
+
+TEST(ChatTemplate, BrokenFilesAreNamed) {
+  for (const char* text : {"", "{", "[]", "7", R"({"chat_template": 7})", R"({"chat_template": [{}]})", "{\"chat_template\": \"\xff\"}"}) {
+    TemporaryFolder folder;
+    folder.write("chat_template.json", text);
+    EXPECT_EQ(kind_of_open(folder), ErrorKind::corrupt) << text;
+  }
+}
+
+}  // namespace
+}  // namespace fovea
