@@ -1,0 +1,248 @@
+// Goal: the command line keeps its contract: flags, JSON fields, exit codes, and a clear error with a remedy for every
+// kind of bad input. Method: run the built program on the golden checkpoints and on damaged copies of one.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "checkpoint/safetensors.h"
+
+namespace fovea {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kModel = fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden" / "one_image";
+
+struct Outcome {
+  int exit_code = -1;
+  std::string out, err;
+};
+
+class CommandLine : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "fovea-test-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    image_ = (kModel / "inputs" / "image0.png").string();
+    ASSERT_TRUE(fs::exists(image_));
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  static std::string read(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  void write(const fs::path& path, std::string_view bytes) const {
+    std::ofstream(path, std::ios::binary) << bytes;
+  }
+
+  // Runs `fovea arguments` through the shell.
+  Outcome run(const std::string& arguments) const {
+    const std::string out = (folder_ / "out").string(), err = (folder_ / "err").string();
+    const int status = std::system(fmt::format("{} {} >{} 2>{} </dev/null", FOVEA_PROGRAM, arguments, out, err).c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
+  }
+
+  // The command fails with exit code 1 and an error that has a remedy and contains every word of `words`.
+  void expect_error(const std::string& arguments, const std::vector<std::string>& words) const {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.exit_code, 1) << arguments << "\n" << outcome.err;
+    EXPECT_NE(outcome.err.find("remedy: "), std::string::npos) << arguments << "\n" << outcome.err;
+    for (const std::string& word : words) {
+      EXPECT_NE(outcome.err.find(word), std::string::npos) << arguments << ": no '" << word << "' in\n" << outcome.err;
+    }
+    EXPECT_LT(outcome.err.size(), 2000u) << outcome.err;
+  }
+
+  fs::path copy_of_model() const {
+    const fs::path copy = folder_ / "model";
+    fs::create_directories(copy);
+    for (const auto& entry : fs::directory_iterator(kModel)) {
+      if (entry.is_regular_file()) fs::copy_file(entry.path(), copy / entry.path().filename());
+    }
+    return copy;
+  }
+
+  std::string ask(const fs::path& model, const std::string& more) const {
+    return fmt::format("run -m {} --greedy --max-new-tokens 4 --ignore-eos {}", model.string(), more);
+  }
+
+  fs::path folder_;
+  std::string image_;
+};
+
+TEST_F(CommandLine, JsonHasThePromisedFields) {
+  const Outcome outcome = run(ask(kModel, "--json --image " + image_ + " 'What is <image>?'"));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto answer = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(answer["token_ids"].size(), 4u);
+  EXPECT_EQ(answer["finish_reason"], "length");
+  EXPECT_TRUE(answer["text"].is_string());
+  ASSERT_EQ(answer["images"].size(), 1u);
+  const auto& image = answer["images"][0];
+  EXPECT_GT(image["original"]["width"].get<int>(), 0);
+  EXPECT_EQ(image["resized"]["height"].get<int>() % 28, 0);
+  const auto& grid = image["grid_thw"];
+  EXPECT_EQ(image["tokens"].get<int>() * 4, grid[0].get<int>() * grid[1].get<int>() * grid[2].get<int>());
+  for (const char* name : {"load_s", "preprocess_s", "vision_s", "prefill_s", "decode_s", "prefill_tokens_per_s",
+                           "decode_tokens_per_s"}) {
+    EXPECT_TRUE(answer["timings"][name].is_number()) << name;
+  }
+  EXPECT_GT(answer["peak_memory_bytes"].get<int64_t>(), 1 << 20);
+}
+
+TEST_F(CommandLine, SameSeedSameAnswerWhateverTheThreads) {
+  const std::string flags = fmt::format("run -m {} --temperature 1.5 --top-k 50 --top-p 0.9 --seed 5 --max-new-tokens 20 "
+                                        "--ignore-eos --json hello --threads ", kModel.string());
+  const auto ids = [&](int threads) {
+    return nlohmann::json::parse(run(flags + std::to_string(threads)).out)["token_ids"];
+  };
+  EXPECT_EQ(ids(1), ids(2));
+  EXPECT_EQ(ids(1), ids(3));
+}
+
+TEST_F(CommandLine, LogitsFileHoldsTheReferenceTensors) {
+  const fs::path file = folder_ / "x.safetensors";
+  ASSERT_EQ(run(fmt::format("logits -m {} --image {} hello --out {}", kModel.string(), image_, file.string())).exit_code, 0);
+  const SafetensorsFile stored = SafetensorsFile::open(file);
+  const int64_t n = stored.tensor("input_ids").shape[0];
+  EXPECT_EQ(stored.tensor("position_ids").shape, (std::vector<int64_t>{3, n}));
+  EXPECT_EQ(stored.tensor("logits").shape[0], n);
+  EXPECT_EQ(stored.tensor("pixel_values").shape[1], 1176);
+  EXPECT_EQ(stored.tensor("vision_embeddings").shape[0] * 4, stored.tensor("pixel_values").shape[0]);
+  EXPECT_EQ(stored.tensor("image_grid_thw").shape, (std::vector<int64_t>{1, 3}));
+}
+
+TEST_F(CommandLine, InspectShowsConfigTensorsAndMemory) {
+  const Outcome outcome = run("inspect --json -m " + kModel.string());
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto info = nlohmann::json::parse(outcome.out);
+  int64_t parameters = 0;
+  for (const auto& [name, part] : info["memory"].items()) parameters += part["parameters"].get<int64_t>();
+  EXPECT_EQ(parameters, info["parameters"].get<int64_t>());
+  EXPECT_FALSE(info["tensors"].empty());
+}
+
+TEST_F(CommandLine, SynthesisedCheckpointsRunAndRepeat) {
+  const auto make = [&](const char* name, int seed) {
+    const fs::path out = folder_ / name;
+    const fs::path config = fs::path(FOVEA_SOURCE_DIR) / "models" / "demo-tiny" / "config.json";
+    const Outcome outcome = run(fmt::format("synth --config {} --out {} --seed {}", config.string(), out.string(), seed));
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return read(out / "model.safetensors");
+  };
+  const std::string first = make("a", 1);
+  EXPECT_GT(first.size(), 1000u);
+  EXPECT_EQ(first, make("b", 1));
+  EXPECT_NE(first, make("c", 2));
+  EXPECT_EQ(run(ask(folder_ / "a", "--image " + image_ + " hello")).exit_code, 0);
+}
+
+TEST_F(CommandLine, PromptsThatCannotBeAnswered) {
+  expect_error(ask(kModel, ""), {"no prompt"});
+  expect_error(ask(kModel, "'what is <image>?'"), {"<image>"});
+  expect_error(ask(kModel, "'literal <|image_pad|> token'"), {"placeholder"});
+  expect_error(ask(kModel, "--messages /nonexistent.json"), {"/nonexistent.json"});
+  write(folder_ / "bad.json", "[{\"role\": \"user\", \"content\": 3}]");
+  expect_error(ask(kModel, "--messages " + (folder_ / "bad.json").string()), {"content"});
+  expect_error(ask(kModel, fmt::format("\"$(head -c 40000 /dev/zero | tr '\\0' 7)\"")), {"context", "tokens"});
+  expect_error(ask(kModel, "hello --threads 100000"), {"threads"});
+  expect_error(fmt::format("run -m {} --temperature -1 hello", kModel.string()), {"temperature"});
+}
+
+TEST_F(CommandLine, ImagesThatCannotBeRead) {
+  expect_error(ask(kModel, "--image /nonexistent.png hello"), {"/nonexistent.png"});
+  write(folder_ / "text.png", "this is no picture at all");
+  expect_error(ask(kModel, "--image " + (folder_ / "text.png").string() + " hello"), {"text.png"});
+  write(folder_ / "cut.png", read(image_).substr(0, 600));
+  expect_error(ask(kModel, "--image " + (folder_ / "cut.png").string() + " hello"), {"cut.png"});
+  expect_error(ask(kModel, "--image " + image_ + " --min-pixels 100000 --max-pixels 50000 hello"), {"pixels"});
+  expect_error(ask(kModel, "--video " + image_ + " hello"), {"image0.png"});
+}
+
+TEST_F(CommandLine, CheckpointsThatAreDamaged) {
+  expect_error(ask("/nonexistent", "hello"), {"/nonexistent"});
+  const fs::path copy = copy_of_model();
+  const fs::path weights = copy / "model.safetensors", config = copy / "config.json";
+  const std::string good = read(weights), good_config = read(config);
+  write(weights, good.substr(0, good.size() / 2));
+  expect_error(ask(copy, "hello"), {"model.safetensors"});
+  write(weights, good.substr(0, 5));
+  expect_error(ask(copy, "hello"), {"model.safetensors"});
+  write(weights, std::string(8, '\xff') + good.substr(8));
+  expect_error(ask(copy, "hello"), {"model.safetensors"});
+  write(weights, good);
+  auto json = nlohmann::json::parse(good_config);
+  json["use_sliding_window"] = true;
+  if (json.contains("text_config")) json["text_config"]["use_sliding_window"] = true;
+  write(config, json.dump());
+  expect_error(ask(copy, "hello"), {"sliding_window"});
+  json = nlohmann::json::parse(good_config);
+  json["vision_config"]["depth"] = -3;
+  write(config, json.dump());
+  expect_error(ask(copy, "hello"), {"depth"});
+  write(config, "{");
+  expect_error(ask(copy, "hello"), {"config.json"});
+}
+
+TEST_F(CommandLine, NonFiniteWeightsNameTheStage) {
+  const fs::path copy = copy_of_model();
+  int64_t offset = 0;
+  {
+    const SafetensorsFile stored = SafetensorsFile::open(copy / "model.safetensors");
+    const std::string end = "layers.1.mlp.down_proj.weight";
+    for (const StoredTensor& tensor : stored.tensors()) {
+      if (tensor.name.ends_with(end)) offset = stored.bytes() - (stored.tensors().back().offset + stored.tensors().back().bytes) + tensor.offset;
+    }
+  }
+  ASSERT_GT(offset, 0);
+  std::fstream file(copy / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(offset);
+  file.write("\xff\x7f\xff\x7f", 4);  // two bf16 NaNs
+  file.close();
+  expect_error(ask(copy, "hello"), {"NaN", "decoder layer 1"});
+}
+
+TEST_F(CommandLine, HelpTeachesEveryCommand) {
+  for (const char* command : {"", "run", "inspect", "synth", "logits"}) {
+    const Outcome outcome = run(std::string(command) + " --help");
+    EXPECT_EQ(outcome.exit_code, 0);
+    EXPECT_NE(outcome.out.find("--help"), std::string::npos);
+  }
+  EXPECT_NE(run("").exit_code, 0);
+  EXPECT_NE(run("run").exit_code, 0);
+  EXPECT_NE(run("run -m x --attn fastest y").exit_code, 0);
+}
+
+// The process group gets SIGINT while the model is generating a long answer.
+TEST_F(CommandLine, InterruptEndsWithWhatWasGenerated) {
+  const std::string out = (folder_ / "out").string();
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    if (!std::freopen(out.c_str(), "w", stdout)) _exit(99);
+    execl(FOVEA_PROGRAM, FOVEA_PROGRAM, "run", "-m", kModel.c_str(), "--no-kv-cache", "--ignore-eos", "--json", "--greedy",
+          "--max-new-tokens", "1500", "hello", nullptr);
+    _exit(98);
+  }
+  usleep(700 * 1000);
+  kill(child, SIGINT);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status)) << "killed by signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 130);
+  const auto answer = nlohmann::json::parse(read(out));
+  EXPECT_EQ(answer["finish_reason"], "cancelled");
+  EXPECT_LT(answer["token_ids"].size(), 1500u);
+}
+
+}  // namespace
+}  // namespace fovea
