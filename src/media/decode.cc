@@ -13,7 +13,8 @@ Decoded decode_by_magic(Bytes bytes, const MediaOptions& options) {
   const std::string_view head(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (head.starts_with("\xff\xd8\xff")) return decode_jpeg(bytes, options);
   if (head.starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes, options);
-  if (head.starts_with("RIFF") && head.size() >= 12 && head.substr(8, 4) == "WEBP") return decode_webp(bytes, options);
+  if (head.starts_with("RIFF") && head.size() >= 12 && head.substr(8, 4) == "WEBP")
+    return decode_webp(bytes, options);
   if (head.starts_with("GIF87a") || head.starts_with("GIF89a")) return decode_gif(bytes, options);
   if (head.starts_with("BM")) return decode_bmp(bytes, options);
   throw Error(ErrorKind::unsupported, "not a JPEG, PNG, WebP, GIF or BMP picture",
@@ -34,8 +35,8 @@ void check_header(ImageSize size, const MediaOptions& options) {
   }
   if (size.height > options.pixels_decoded_max / size.width) {
     throw Error(ErrorKind::exhausted,
-                fmt::format("the header claims {} x {} pixels, the limit is {} million", size.width, size.height,
-                            options.pixels_decoded_max / 1000000),
+                fmt::format("the header claims {} x {} pixels, the limit is {} million", size.width,
+                            size.height, options.pixels_decoded_max / 1000000),
                 "scale the picture down before giving it to fovea");
   }
   check_aspect_ratio(size);
@@ -53,7 +54,8 @@ void rgba_to_rgb(const uint8_t* rgba, uint8_t* rgb, int64_t width, MediaOptions:
 }
 
 void throw_truncated(const char* format) {
-  throw Error(ErrorKind::corrupt, fmt::format("the {} file is truncated", format), "copy or download the file again");
+  throw Error(ErrorKind::corrupt, fmt::format("the {} file is truncated", format),
+              "copy or download the file again");
 }
 
 void throw_corrupt(const char* format, const std::string& detail) {

@@ -1,4 +1,5 @@
-// BMP through FFmpeg's decoder, which knows the palettes, bit fields and run lengths; colours scaled as Pillow does.
+// BMP through FFmpeg's decoder, which knows the palettes, bit fields and run lengths; colours scaled as
+// Pillow does.
 #include <algorithm>
 #include <cstring>
 
@@ -25,7 +26,8 @@ BmpHeader read_header(Bytes bytes, const MediaOptions& options) {
   if (bytes.size() < kFileHeader + info) throw_truncated("BMP");
   const bool core = info == kCoreHeader;
   const int64_t width = core ? int64_t{u16(bytes, 18)} : static_cast<int32_t>(u32(bytes, 18));
-  const int64_t height = core ? int64_t{u16(bytes, 20)} : static_cast<int32_t>(u32(bytes, 22));  // < 0: top down
+  const int64_t height =
+      core ? int64_t{u16(bytes, 20)} : static_cast<int32_t>(u32(bytes, 22));  // < 0: top down
   BmpHeader header{{std::abs(height), width}, false};
   check_header(header.size, options);
   const int64_t bits = u16(bytes, core ? 24 : 28);
@@ -33,7 +35,8 @@ BmpHeader read_header(Bytes bytes, const MediaOptions& options) {
   const uint32_t compression = core ? kRaw : u32(bytes, 30);
   if (compression == kRaw || compression == kBitFields) {
     const int64_t row_bytes = (width * bits + 31) / 32 * 4;
-    if (static_cast<int64_t>(bytes.size()) - static_cast<int64_t>(pixels_at) < row_bytes * header.size.height) {
+    if (static_cast<int64_t>(bytes.size()) - static_cast<int64_t>(pixels_at) <
+        row_bytes * header.size.height) {
       throw_truncated("BMP");
     }
   }
@@ -46,7 +49,8 @@ BmpHeader read_header(Bytes bytes, const MediaOptions& options) {
 FfmpegPtr<AVFrame> decode_frame(Bytes bytes) {
   silence_ffmpeg();
   const AVCodec* codec = avcodec_find_decoder(AV_CODEC_ID_BMP);
-  if (!codec) throw Error(ErrorKind::unsupported, "this build of FFmpeg cannot read BMP", "convert it to PNG");
+  if (!codec)
+    throw Error(ErrorKind::unsupported, "this build of FFmpeg cannot read BMP", "convert it to PNG");
   FfmpegPtr<AVCodecContext> context(avcodec_alloc_context3(codec));
   FfmpegPtr<AVPacket> packet(av_packet_alloc());
   FfmpegPtr<AVFrame> frame(av_frame_alloc());
@@ -87,9 +91,11 @@ class PackedRows {
     const int components = format_->nb_components;
     for (int c = 0; c < (components < 3 ? 3 : components); ++c) {
       const int from = components < 3 ? 0 : c;
-      av_read_image_line(line_.data(), planes, frame_.linesize, format_, 0, static_cast<int>(y), from, frame_.width, 0);
+      av_read_image_line(line_.data(), planes, frame_.linesize, format_, 0, static_cast<int>(y), from,
+                         frame_.width, 0);
       const int largest = (1 << format_->comp[from].depth) - 1;
-      for (int x = 0; x < frame_.width; ++x) rgba_[x * 4 + c] = static_cast<uint8_t>(line_[x] * 255 / largest);
+      for (int x = 0; x < frame_.width; ++x)
+        rgba_[x * 4 + c] = static_cast<uint8_t>(line_[x] * 255 / largest);
     }
     rgba_to_rgb(rgba_.data(), rgb, frame_.width, alpha_);
   }
@@ -113,8 +119,10 @@ Decoded decode_bmp(Bytes bytes, const MediaOptions& options) {
   Decoded decoded{Image(header.size), 0};
   PackedRows packed(*frame, header.has_alpha ? options.alpha : MediaOptions::Alpha::drop);
   for (int64_t y = 0; y < header.size.height; ++y) {
-    if (frame->format == AV_PIX_FMT_PAL8) palette_row(*frame, y, decoded.image.row(y));
-    else packed.convert(y, decoded.image.row(y));
+    if (frame->format == AV_PIX_FMT_PAL8)
+      palette_row(*frame, y, decoded.image.row(y));
+    else
+      packed.convert(y, decoded.image.row(y));
   }
   return decoded;
 }

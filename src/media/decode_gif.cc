@@ -1,5 +1,5 @@
-// The first frame of a GIF, as Pillow shows it: every index, the transparent one too, keeps its palette colour.
-// (FFmpeg's decoder cannot be used here: it discards the colour of the transparent index.)
+// The first frame of a GIF, as Pillow shows it: every index, the transparent one too, keeps its palette
+// colour. (FFmpeg's decoder cannot be used here: it discards the colour of the transparent index.)
 #include <algorithm>
 #include <array>
 
@@ -146,7 +146,8 @@ void decode_lzw(GifReader& reader, std::span<uint8_t> indices) {
       continue;
     }
     if (code == dictionary.end_code()) throw_truncated("GIF");
-    // A code not yet in the dictionary can only be the one about to be added: the previous text and its own head.
+    // A code not yet in the dictionary can only be the one about to be added: the previous text and its own
+    // head.
     const bool repeats_head = code == dictionary.size() && previous != kNone;
     if (code >= dictionary.size() && !repeats_head) throw_corrupt("GIF", "an impossible LZW code");
     size_t count = dictionary.expand(repeats_head ? previous : code, text);
@@ -179,7 +180,8 @@ Decoded decode_gif(Bytes bytes, const MediaOptions& options) {
   const GifFrame frame = read_until_first_frame(reader);
   check_header(frame.screen, options);
   std::array<uint8_t, 768> colours;
-  for (size_t i = 0; i < colours.size(); ++i) colours[i] = static_cast<uint8_t>(frame.palette.empty() ? i / 3 : 0);
+  for (size_t i = 0; i < colours.size(); ++i)
+    colours[i] = static_cast<uint8_t>(frame.palette.empty() ? i / 3 : 0);
   std::copy(frame.palette.begin(), frame.palette.end(), colours.begin());
   Decoded decoded{Image(frame.screen), 0};
   Image& image = decoded.image;

@@ -1,11 +1,13 @@
-// JPEG through libjpeg-turbo with its defaults (accurate integer DCT, smooth chroma upsampling), which are Pillow's.
+// JPEG through libjpeg-turbo with its defaults (accurate integer DCT, smooth chroma upsampling), which are
+// Pillow's.
+#include <algorithm>
 #include <csetjmp>
 #include <cstdio>
-// libjpeg's header needs size_t and FILE declared before it.
-#include <jerror.h>
+// libjpeg's headers need size_t and FILE declared before them, in this order.
+// clang-format off
 #include <jpeglib.h>
-
-#include <algorithm>
+#include <jerror.h>
+// clang-format on
 #include <string_view>
 
 #include "media/decode.h"
@@ -14,10 +16,11 @@
 namespace fovea {
 namespace {
 
-constexpr int kScansMax = 1000;  // a progressive file needs about 10; each scan costs a pass over all coefficients
+constexpr int kScansMax =
+    1000;  // a progressive file needs about 10; each scan costs a pass over all coefficients
 
-// Everything libjpeg's callbacks touch. Errors leave libjpeg by longjmp, so the steps between guarded() and libjpeg
-// own nothing that has a destructor.
+// Everything libjpeg's callbacks touch. Errors leave libjpeg by longjmp, so the steps between guarded() and
+// libjpeg own nothing that has a destructor.
 struct JpegState {
   jpeg_decompress_struct info;
   jpeg_error_mgr errors;
@@ -40,7 +43,8 @@ void stay_silent(j_common_ptr) {}
 void ignore_warning(j_common_ptr, int) {}
 
 void limit_scans(j_common_ptr info) {
-  if (!info->is_decompressor || reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kScansMax) return;
+  if (!info->is_decompressor || reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kScansMax)
+    return;
   JpegState& state = state_of(info);
   std::snprintf(state.message, sizeof state.message, "more than %d scans", kScansMax);
   std::longjmp(state.escape, 1);
@@ -63,9 +67,10 @@ void source_skips(j_decompress_ptr info, long count) {
 
 void source_ends(j_decompress_ptr) {}
 
-// False when libjpeg reported an error.
+// False when libjpeg reported an error. Never inlined: what setjmp does to a caller's local variables stays
+// its own affair.
 template <typename Step>
-bool guarded(JpegState& state, Step step) {
+[[gnu::noinline]] bool guarded(JpegState& state, Step step) {
   if (setjmp(state.escape)) return false;
   step();
   return true;
@@ -80,7 +85,7 @@ class JpegReader {
     state_.errors.emit_message = ignore_warning;  // Pillow decodes past warnings too
     state_.info.client_data = &state_;
     state_.progress.progress_monitor = limit_scans;
-    state_.source = {bytes.data(), bytes.size(), source_begins, source_is_empty,
+    state_.source = {bytes.data(), bytes.size(),           source_begins, source_is_empty,
                      source_skips, jpeg_resync_to_restart, source_ends};
     require(guarded(state_, [this] {
       jpeg_create_decompress(&state_.info);
@@ -123,7 +128,8 @@ class JpegReader {
   JpegState state_;
 };
 
-// Pillow always reads four components with Adobe's inversion, then multiplies the inks with what black leaves.
+// Pillow always reads four components with Adobe's inversion, then multiplies the inks with what black
+// leaves.
 void inverted_cmyk_to_rgb(const uint8_t* cmyk, uint8_t* rgb, int64_t width) {
   for (int64_t x = 0; x < width; ++x, cmyk += 4, rgb += 3) {
     const int light = cmyk[3];

@@ -15,8 +15,8 @@
 namespace fovea {
 namespace {
 
-// Everything libpng's callbacks touch. Errors leave libpng by longjmp, so the steps between guarded() and libpng own
-// nothing that has a destructor.
+// Everything libpng's callbacks touch. Errors leave libpng by longjmp, so the steps between guarded() and
+// libpng own nothing that has a destructor.
 struct PngState {
   png_structp png;
   png_infop info, end;
@@ -46,8 +46,9 @@ void read_bytes(png_structp png, png_bytep out, size_t count) {
   state.left -= count;
 }
 
+// Never inlined: what setjmp does to a caller's local variables stays its own affair.
 template <typename Step>
-bool guarded(PngState& state, Step step) {
+[[gnu::noinline]] bool guarded(PngState& state, Step step) {
   if (setjmp(state.escape)) return false;
   step();
   return true;
@@ -78,11 +79,13 @@ class PngReader {
   PngHeader read_header() {
     require(guarded(state_, [this] {
       png_set_read_fn(state_.png, &state_, read_bytes);
-      png_set_user_limits(state_.png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // check_header has its own, stricter limit
+      png_set_user_limits(state_.png, PNG_UINT_31_MAX,
+                          PNG_UINT_31_MAX);  // check_header has its own, stricter limit
       png_read_info(state_.png, state_.info);
     }));
     PngHeader header;
-    header.size = {png_get_image_height(state_.png, state_.info), png_get_image_width(state_.png, state_.info)};
+    header.size = {png_get_image_height(state_.png, state_.info),
+                   png_get_image_width(state_.png, state_.info)};
     header.bit_depth = png_get_bit_depth(state_.png, state_.info);
     header.colour = png_get_color_type(state_.png, state_.info);
     header.interlaced = png_get_interlace_type(state_.png, state_.info) != PNG_INTERLACE_NONE;
@@ -93,7 +96,8 @@ class PngReader {
   void choose_samples(const PngHeader& header) {
     require(guarded(state_, [this, &header] {
       if (header.colour == PNG_COLOR_TYPE_PALETTE) png_set_packing(state_.png);
-      if (header.colour == PNG_COLOR_TYPE_GRAY && header.bit_depth < 8) png_set_expand_gray_1_2_4_to_8(state_.png);
+      if (header.colour == PNG_COLOR_TYPE_GRAY && header.bit_depth < 8)
+        png_set_expand_gray_1_2_4_to_8(state_.png);
       if (header.colour != PNG_COLOR_TYPE_GRAY && header.bit_depth == 16) png_set_strip_16(state_.png);
       png_set_interlace_handling(state_.png);
       png_read_update_info(state_.png, state_.info);
@@ -197,8 +201,10 @@ class RowConverter {
         }
         // Pillow opens 8-bit grey with alpha as LA, which is not composited, and 16-bit as RGBA, which is.
         return rgba_to_rgb(rgba_.data(), rgb, width, wide ? alpha_ : MediaOptions::Alpha::drop);
-      case PNG_COLOR_TYPE_RGB_ALPHA: return rgba_to_rgb(in, rgb, width, alpha_);
-      default: std::copy_n(in, width * 3, rgb);
+      case PNG_COLOR_TYPE_RGB_ALPHA:
+        return rgba_to_rgb(in, rgb, width, alpha_);
+      default:
+        std::copy_n(in, width * 3, rgb);
     }
   }
 

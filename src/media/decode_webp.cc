@@ -45,14 +45,16 @@ Decoded decode_webp(Bytes bytes, const MediaOptions& options) {
   check_header(size, options);
 
   WebPAnimDecoderOptions settings;
-  if (!WebPAnimDecoderOptionsInit(&settings)) throw_corrupt("WebP", "libwebp is of another version than its header");
+  if (!WebPAnimDecoderOptionsInit(&settings))
+    throw_corrupt("WebP", "libwebp is of another version than its header");
   settings.color_mode = MODE_RGBA;
   settings.use_threads = 1;
   const std::unique_ptr<WebPAnimDecoder, Deleter> decoder(WebPAnimDecoderNew(&data, &settings));
   if (!decoder) throw_corrupt("WebP", "its frames cannot be read");
   uint8_t* canvas = nullptr;  // owned by the decoder
   int timestamp_ms = 0;
-  if (!WebPAnimDecoderGetNext(decoder.get(), &canvas, &timestamp_ms)) throw_corrupt("WebP", "its first frame");
+  if (!WebPAnimDecoderGetNext(decoder.get(), &canvas, &timestamp_ms))
+    throw_corrupt("WebP", "its first frame");
 
   const bool has_alpha = WebPDemuxGetI(demuxer.get(), WEBP_FF_FORMAT_FLAGS) & ALPHA_FLAG;
   Decoded decoded{Image(size), webp_orientation(demuxer.get())};

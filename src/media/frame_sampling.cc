@@ -6,7 +6,7 @@
 namespace fovea {
 namespace {
 
-constexpr int64_t kFrameFactor = 2;           // frame counts are multiples of this
+constexpr int64_t kFrameFactor = 2;  // frame counts are multiples of this
 constexpr double kFrameTokensMin = 128, kFrameTokensMax = 768;
 constexpr double kVideoTokensMax = 128000 * 0.9;  // of all frames together; two frames share their tokens
 
@@ -15,7 +15,8 @@ std::vector<int64_t> spread_evenly(int64_t last, int64_t count) {
   const float end = static_cast<float>(last), step = end / static_cast<float>(count - 1);
   std::vector<int64_t> indices;
   for (int64_t i = 0; i < count; ++i) {
-    const float at = i < count / 2 ? step * static_cast<float>(i) : end - step * static_cast<float>(count - i - 1);
+    const float at =
+        i < count / 2 ? step * static_cast<float>(i) : end - step * static_cast<float>(count - i - 1);
     indices.push_back(static_cast<int64_t>(std::nearbyint(at)));
   }
   return indices;
@@ -28,13 +29,14 @@ std::vector<int64_t> sample_frames(int64_t total, double video_fps, const MediaO
   const int64_t frames_min = (options.min_frames + kFrameFactor - 1) / kFrameFactor * kFrameFactor;
   const int64_t frames_max = std::min(options.max_frames, total) / kFrameFactor * kFrameFactor;
   const double wanted = static_cast<double>(total) / video_fps * options.fps;
-  const double clamped = std::min({std::max(wanted, static_cast<double>(frames_min)), static_cast<double>(frames_max),
-                                   static_cast<double>(total)});
+  const double clamped = std::min({std::max(wanted, static_cast<double>(frames_min)),
+                                   static_cast<double>(frames_max), static_cast<double>(total)});
   const int64_t count = static_cast<int64_t>(std::floor(clamped / kFrameFactor)) * kFrameFactor;
   if (count < kFrameFactor) {
-    throw Error(ErrorKind::invalid_argument,
-                fmt::format("a video of {} frames gives {} sampled frames, at least 2 are needed", total, count),
-                total < kFrameFactor ? "give a single frame as an image" : "raise the maximum number of frames");
+    throw Error(
+        ErrorKind::invalid_argument,
+        fmt::format("a video of {} frames gives {} sampled frames, at least 2 are needed", total, count),
+        total < kFrameFactor ? "give a single frame as an image" : "raise the maximum number of frames");
   }
   return spread_evenly(total - 1, count);
 }
@@ -42,14 +44,18 @@ std::vector<int64_t> sample_frames(int64_t total, double video_fps, const MediaO
 PixelLimits frame_limits(int64_t frames, const MediaOptions& options) {
   const double factor = static_cast<double>(options.patch_size * options.merge_size), token = factor * factor;
   PixelLimits limits;
-  limits.min = options.video_min_pixels ? static_cast<double>(*options.video_min_pixels) : kFrameTokensMin * token;
-  const double share = kVideoTokensMax * token / static_cast<double>(frames) * static_cast<double>(kFrameFactor);
+  limits.min =
+      options.video_min_pixels ? static_cast<double>(*options.video_min_pixels) : kFrameTokensMin * token;
+  const double share =
+      kVideoTokensMax * token / static_cast<double>(frames) * static_cast<double>(kFrameFactor);
   limits.max = std::max(std::min(kFrameTokensMax * token, share), std::floor(limits.min * 1.05));
-  if (options.video_max_pixels) limits.max = std::min(limits.max, static_cast<double>(*options.video_max_pixels));
+  if (options.video_max_pixels)
+    limits.max = std::min(limits.max, static_cast<double>(*options.video_max_pixels));
   if (limits.max < limits.min) {
-    throw Error(ErrorKind::invalid_argument,
-                fmt::format("a video frame must have at least {} and at most {} pixels", limits.min, limits.max),
-                "raise --max-pixels or lower --min-pixels");
+    throw Error(
+        ErrorKind::invalid_argument,
+        fmt::format("a video frame must have at least {} and at most {} pixels", limits.min, limits.max),
+        "raise --max-pixels or lower --min-pixels");
   }
   return limits;
 }

@@ -1,4 +1,5 @@
-// Which frames of a video the model sees and how large: the rules of qwen_vl_utils (vision_process.py, 0.0.14).
+// Which frames of a video the model sees and how large: the rules of qwen_vl_utils (vision_process.py,
+// 0.0.14).
 #pragma once
 
 #include <vector>
@@ -8,9 +9,9 @@
 
 namespace fovea {
 
-// Indices of the frames taken from a video of `total` frames at `video_fps`: options.fps a second, an even number
-// between min_frames and max_frames, spread evenly from the first frame to the last.
-// Throws Error(invalid_argument) when the video has fewer than two frames or fps and limits leave fewer.
+// Indices of the frames taken from a video of `total` frames at `video_fps`: options.fps a second, an even
+// number between min_frames and max_frames, spread evenly from the first frame to the last. Throws
+// Error(invalid_argument) when the video has fewer than two frames or fps and limits leave fewer.
 std::vector<int64_t> sample_frames(int64_t total, double video_fps, const MediaOptions& options);
 
 // The pixel limits of each of `frames` frames. A maximum given by the user can only lower the limit.

@@ -1,5 +1,6 @@
 // Goal: pictures of every format become the reference's pixels and patches, bit for bit.
-// Method: files, expected pixels and hashes written by tools/make_media_goldens.py from Pillow, torch and transformers.
+// Method: files, expected pixels and hashes written by tools/make_media_goldens.py from Pillow, torch and
+// transformers.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -106,7 +107,8 @@ Bicubic arithmetic_named(const std::string& name) {
 TEST(Golden, ResamplingEqualsPillowAndTorch) {
   for (const auto& words : goldens("resample")) {
     const Bicubic arithmetic = arithmetic_named(words[1]);
-    const Image got = resample_bicubic(decode(words[0]), {std::stoll(words[2]), std::stoll(words[3])}, arithmetic);
+    const Image got =
+        resample_bicubic(decode(words[0]), {std::stoll(words[2]), std::stoll(words[3])}, arithmetic);
     const Image expected = decode("expected/" + words[4]);
     if (arithmetic != Bicubic::torch_f32) {
       expect_same(got, expected, words[4]);
@@ -114,7 +116,8 @@ TEST(Golden, ResamplingEqualsPillowAndTorch) {
     }
     // Float sums may be taken in another order, which can tip a value that lies on a half.
     ASSERT_EQ(got.size, expected.size);
-    for (int64_t i = 0; i < got.rgb.size(); ++i) ASSERT_LE(std::abs(got.rgb[i] - expected.rgb[i]), 1) << words[4];
+    for (int64_t i = 0; i < got.rgb.size(); ++i)
+      ASSERT_LE(std::abs(got.rgb[i] - expected.rgb[i]), 1) << words[4];
   }
 }
 
@@ -131,7 +134,8 @@ TEST(Golden, ResamplingOfALargePictureEqualsPillowAndTorch) {
   for (const auto& words : goldens("large")) {
     const ImageSize size{std::stoll(words[1]), std::stoll(words[2])};
     const Image got = resample_bicubic(large, size, arithmetic_named(words[0]));
-    EXPECT_EQ(fnv(got.rgb.data(), got.rgb.size()), words[3]) << words[0] << " " << words[1] << " x " << words[2];
+    EXPECT_EQ(fnv(got.rgb.data(), got.rgb.size()), words[3])
+        << words[0] << " " << words[1] << " x " << words[2];
   }
 }
 
@@ -139,9 +143,12 @@ TEST(Golden, SmartResizeEqualsTheReference) {
   for (const auto& words : goldens("smart_resize")) {
     std::vector<int64_t> n;
     for (const auto& word : words) n.push_back(std::stoll(word));
-    const ImageSize size = smart_resize({n[0], n[1]}, n[2], {static_cast<double>(n[3]), static_cast<double>(n[4])});
-    EXPECT_EQ(size.height, n[5]) << n[0] << " x " << n[1] << " factor " << n[2] << " limits " << n[3] << " " << n[4];
-    EXPECT_EQ(size.width, n[6]) << n[0] << " x " << n[1] << " factor " << n[2] << " limits " << n[3] << " " << n[4];
+    const ImageSize size =
+        smart_resize({n[0], n[1]}, n[2], {static_cast<double>(n[3]), static_cast<double>(n[4])});
+    EXPECT_EQ(size.height, n[5]) << n[0] << " x " << n[1] << " factor " << n[2] << " limits " << n[3] << " "
+                                 << n[4];
+    EXPECT_EQ(size.width, n[6]) << n[0] << " x " << n[1] << " factor " << n[2] << " limits " << n[3] << " "
+                                << n[4];
   }
 }
 

@@ -29,7 +29,8 @@ auto naming(const std::string& source, Work work) {
 void check_options(const MediaOptions& options) {
   const auto within = [](const char* name, int64_t value, int64_t min, int64_t max) {
     if (value >= min && value <= max) return;
-    throw Error(ErrorKind::invalid_argument, fmt::format("{} is {}, not between {} and {}", name, value, min, max),
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("{} is {}, not between {} and {}", name, value, min, max),
                 "correct preprocessor_config.json or the option");
   };
   within("patch_size", options.patch_size, 1, 1024);
@@ -46,9 +47,12 @@ void check_options(const MediaOptions& options) {
 
 Bicubic arithmetic_of(MediaOptions::Resize resize) {
   switch (resize) {
-    case MediaOptions::Resize::pil: return Bicubic::pil;
-    case MediaOptions::Resize::pil_12: return Bicubic::pil_12;
-    case MediaOptions::Resize::torchvision: return Bicubic::torch_u8;
+    case MediaOptions::Resize::pil:
+      return Bicubic::pil;
+    case MediaOptions::Resize::pil_12:
+      return Bicubic::pil_12;
+    case MediaOptions::Resize::torchvision:
+      return Bicubic::torch_u8;
   }
   return Bicubic::pil;
 }
@@ -60,7 +64,8 @@ ImageSize factor_resize(ImageSize size, PixelLimits limits, const MediaOptions& 
 // A picture under construction: frames arrive one by one and go straight into its patches.
 class PictureBuilder {
  public:
-  PictureBuilder(const std::string& source, const MediaOptions& options) : options_(options), normaliser_(options) {
+  PictureBuilder(const std::string& source, const MediaOptions& options)
+      : options_(options), normaliser_(options) {
     picture_.source = source;
   }
 
@@ -118,7 +123,8 @@ Picture load_image(const std::string& source, const MediaOptions& options) {
   check_options(options);
   return naming(source, [&] {
     const Image image = load_upright(source, options);
-    const PixelLimits limits{static_cast<double>(options.min_pixels), static_cast<double>(options.max_pixels)};
+    const PixelLimits limits{static_cast<double>(options.min_pixels),
+                             static_cast<double>(options.max_pixels)};
     PictureBuilder picture(source, options);
     picture.begin(image.size, factor_resize(image.size, limits, options), 1);
     picture.add(resample_bicubic(image, picture.resized(), arithmetic_of(options.resize)), 0);
@@ -147,7 +153,8 @@ Picture load_video(const std::string& source, const MediaOptions& options) {
       }
       total = decoded;
     }
-    throw Error(ErrorKind::corrupt, "the video decodes to another number of frames each time", "re-encode the video");
+    throw Error(ErrorKind::corrupt, "the video decodes to another number of frames each time",
+                "re-encode the video");
   });
 }
 
@@ -171,8 +178,8 @@ Picture load_frames(const std::vector<std::string>& sources, const MediaOptions&
         picture.begin(image.size, factor_resize(size, limits, options), count);
       } else if (size != listed) {
         throw Error(ErrorKind::invalid_argument,
-                    fmt::format("this frame of {} x {} pixels does not fit the first frame's size", image.size.width,
-                                image.size.height),
+                    fmt::format("this frame of {} x {} pixels does not fit the first frame's size",
+                                image.size.width, image.size.height),
                     "give frames of one size");
       }
       const Image resized = resample_bicubic(image, listed, arithmetic_of(options.resize));

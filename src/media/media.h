@@ -22,22 +22,23 @@ struct MediaOptions {
   // pil: Pillow 13, which may resample columns before rows; pil_12: Pillow up to 12, rows first always.
   enum class Resize { pil, pil_12, torchvision } resize = Resize::pil;
   enum class Alpha { white, drop } alpha = Alpha::white;  // white: qwen_vl_utils; drop: PIL's convert("RGB")
-  double fps = 2.0;                       // video: frames sampled per second
+  double fps = 2.0;                                       // video: frames sampled per second
   int64_t min_frames = 4, max_frames = 768;
-  // Limits of one video frame; unset: 128 merged tokens, and 768 or fewer when many frames share the token budget.
+  // Limits of one video frame; unset: 128 merged tokens, and 768 or fewer when many frames share the token
+  // budget.
   std::optional<int64_t> video_min_pixels, video_max_pixels;
   int64_t pixels_decoded_max = 256 << 20;  // refuse larger pictures before decoding them
 };
 
 struct Picture {
-  std::string source;                       // as the user named it
+  std::string source;  // as the user named it
   bool is_video = false;
   int64_t original_height = 0, original_width = 0;
   int64_t resized_height = 0, resized_width = 0;
   Grid grid;
-  int64_t frames = 1;                       // video: frames sampled, before padding to temporal_patch_size
-  double second_per_grid = 0;               // video: temporal_patch_size / sampled fps
-  Buffer<float> patches;                    // [grid.patches(), 3 * temporal_patch_size * patch_size^2]
+  int64_t frames = 1;          // video: frames sampled, before padding to temporal_patch_size
+  double second_per_grid = 0;  // video: temporal_patch_size / sampled fps
+  Buffer<float> patches;       // [grid.patches(), 3 * temporal_patch_size * patch_size^2]
   int64_t tokens(int64_t merge_size) const { return grid.patches() / (merge_size * merge_size); }
 };
 

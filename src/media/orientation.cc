@@ -45,10 +45,14 @@ int exif_orientation(Bytes exif) {
     const size_t entry = directory + 2 + i * kEntryBytes;
     if (tiff.u16(entry) != 0x0112) continue;
     switch (tiff.u16(entry + 2)) {
-      case 1: return exif[entry + 8];  // BYTE
-      case 3: return static_cast<int>(tiff.u16(entry + 8));
-      case 4: return static_cast<int>(tiff.u32(entry + 8) & 0xffff);
-      default: return 0;
+      case 1:
+        return exif[entry + 8];  // BYTE
+      case 3:
+        return static_cast<int>(tiff.u16(entry + 8));
+      case 4:
+        return static_cast<int>(tiff.u32(entry + 8) & 0xffff);
+      default:
+        return 0;
     }
   }
   return 0;
@@ -59,9 +63,12 @@ int xmp_orientation(Bytes xmp) {
   constexpr std::string_view kKey = "tiff:Orientation";
   for (size_t at = text.find(kKey); at != text.npos; at = text.find(kKey, at + 1)) {
     std::string_view rest = text.substr(at + kKey.size());
-    if (rest.starts_with("=\"")) rest.remove_prefix(2);
-    else if (rest.starts_with(">")) rest.remove_prefix(1);
-    else continue;
+    if (rest.starts_with("=\""))
+      rest.remove_prefix(2);
+    else if (rest.starts_with(">"))
+      rest.remove_prefix(1);
+    else
+      continue;
     if (!rest.empty() && rest[0] >= '0' && rest[0] <= '9') return rest[0] - '0';
   }
   return 0;

@@ -15,7 +15,8 @@ Normaliser::Normaliser(const MediaOptions& options) {
   }
   for (size_t c = 0; c < 3; ++c) {
     const float mean = static_cast<float>(options.mean[c]), deviation = static_cast<float>(options.std[c]);
-    if (!std::isfinite(mean) || !std::isfinite(deviation) || deviation == 0 || !std::isfinite(options.rescale_factor)) {
+    if (!std::isfinite(mean) || !std::isfinite(deviation) || deviation == 0 ||
+        !std::isfinite(options.rescale_factor)) {
       throw Error(ErrorKind::invalid_argument,
                   fmt::format("channel {} would be normalised with mean {} and std {}", c, mean, deviation),
                   "correct image_mean, image_std and rescale_factor in preprocessor_config.json");
@@ -34,8 +35,10 @@ Grid grid_of(ImageSize size, int64_t frames, const MediaOptions& options) {
 
 void write_frame(const Image& image, int64_t frame, const Grid& grid, const MediaOptions& options,
                  const Normaliser& normaliser, std::span<float> patches) {
-  const int64_t patch = options.patch_size, merge = options.merge_size, temporal = options.temporal_patch_size;
-  const int64_t plane = patch * patch, columns = 3 * temporal * plane, t = frame / temporal, slot = frame % temporal;
+  const int64_t patch = options.patch_size, merge = options.merge_size,
+                temporal = options.temporal_patch_size;
+  const int64_t plane = patch * patch, columns = 3 * temporal * plane, t = frame / temporal,
+                slot = frame % temporal;
   FOVEA_CHECK(image.size.height == grid.h * patch && image.size.width == grid.w * patch && t < grid.t);
   FOVEA_CHECK(static_cast<int64_t>(patches.size()) == grid.patches() * columns);
   const int64_t blocks_across = grid.w / merge;
@@ -43,7 +46,8 @@ void write_frame(const Image& image, int64_t frame, const Grid& grid, const Medi
     for (int64_t patch_column = 0; patch_column < grid.w; ++patch_column) {
       const int64_t block = (patch_row / merge) * blocks_across + patch_column / merge;
       const int64_t inside = (patch_row % merge) * merge + patch_column % merge;
-      float* out = patches.data() + (t * grid.h * grid.w + block * merge * merge + inside) * columns + slot * plane;
+      float* out =
+          patches.data() + (t * grid.h * grid.w + block * merge * merge + inside) * columns + slot * plane;
       for (int64_t y = 0; y < patch; ++y) {
         const uint8_t* in = image.row(patch_row * patch + y) + patch_column * patch * 3;
         for (int c = 0; c < 3; ++c) {

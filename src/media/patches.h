@@ -9,8 +9,9 @@
 
 namespace fovea {
 
-// 8-bit pixels have 256 values a channel, so rescaling and normalising is a table, computed once exactly as the
-// reference's slow processor does: float32(pixel * rescale_factor), minus mean, over std, all three in float32.
+// 8-bit pixels have 256 values a channel, so rescaling and normalising is a table, computed once exactly as
+// the reference's slow processor does: float32(pixel * rescale_factor), minus mean, over std, all three in
+// float32.
 class Normaliser {
  public:
   // Throws Error(invalid_argument) unless there are three finite means and three non-zero deviations.
@@ -25,8 +26,9 @@ class Normaliser {
 // The patch grid of `frames` frames of `size`, after padding to whole temporal patches.
 Grid grid_of(ImageSize size, int64_t frames, const MediaOptions& options);
 
-// Writes frame `frame` of a picture into its places in `patches` [grid.patches(), 3 * temporal * patch * patch].
-// Rows: t, merged row, merged column, then row and column inside the merge block; columns: channel, frame, y, x.
+// Writes frame `frame` of a picture into its places in `patches` [grid.patches(), 3 * temporal * patch *
+// patch]. Rows: t, merged row, merged column, then row and column inside the merge block; columns: channel,
+// frame, y, x.
 void write_frame(const Image& image, int64_t frame, const Grid& grid, const MediaOptions& options,
                  const Normaliser& normaliser, std::span<float> patches);
 

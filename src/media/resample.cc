@@ -55,7 +55,8 @@ Taps<Real> make_taps(int64_t size_in, int64_t size_out) {
 int int16_bits(const Taps<double>& taps) {
   const double largest = *std::max_element(taps.weights.begin(), taps.weights.end());
   int bits = 0;
-  while (bits < 22 && static_cast<int64_t>(0.5 + largest * static_cast<double>(int64_t{2} << bits)) < (1 << 15)) {
+  while (bits < 22 &&
+         static_cast<int64_t>(0.5 + largest * static_cast<double>(int64_t{2} << bits)) < (1 << 15)) {
     ++bits;
   }
   return bits;
@@ -74,7 +75,9 @@ Taps<int32_t> to_fixed_point(const Taps<double>& real, int bits) {
 struct StoreFixed {
   int bits;
   int32_t initial() const { return 1 << (bits - 1); }
-  void operator()(int32_t sum, uint8_t& out) const { out = static_cast<uint8_t>(std::clamp(sum >> bits, 0, 255)); }
+  void operator()(int32_t sum, uint8_t& out) const {
+    out = static_cast<uint8_t>(std::clamp(sum >> bits, 0, 255));
+  }
 };
 
 struct StoreFloat {
@@ -102,9 +105,11 @@ void resample_row(const In* in, Out* out, const Taps<Weight>& taps, Store store)
   }
 }
 
-// Output row i from the rows of `in`, a block of columns at a time so that the sums stay in the nearest cache.
+// Output row i from the rows of `in`, a block of columns at a time so that the sums stay in the nearest
+// cache.
 template <typename In, typename Weight, typename Store>
-void resample_column(const In* in, int64_t row_size, uint8_t* out, int64_t i, const Taps<Weight>& taps, Store store) {
+void resample_column(const In* in, int64_t row_size, uint8_t* out, int64_t i, const Taps<Weight>& taps,
+                     Store store) {
   constexpr int64_t kBlock = 512;
   Weight sums[kBlock];
   const Weight* weights = taps.weights.data() + i * taps.stride;

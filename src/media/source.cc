@@ -16,7 +16,8 @@ constexpr std::array<int8_t, 256> base64_values() {
   std::array<int8_t, 256> values{};
   values.fill(-1);
   constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  for (size_t i = 0; i < kAlphabet.size(); ++i) values[static_cast<uint8_t>(kAlphabet[i])] = static_cast<int8_t>(i);
+  for (size_t i = 0; i < kAlphabet.size(); ++i)
+    values[static_cast<uint8_t>(kAlphabet[i])] = static_cast<int8_t>(i);
   return values;
 }
 
@@ -27,11 +28,15 @@ constexpr std::array<int8_t, 256> base64_values() {
 
 std::string percent_decoded(std::string_view text) {
   const auto hex = [](char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
   };
   std::string decoded;
   for (size_t i = 0; i < text.size(); ++i) {
-    const bool escape = text[i] == '%' && i + 2 < text.size() && hex(text[i + 1]) >= 0 && hex(text[i + 2]) >= 0;
+    const bool escape =
+        text[i] == '%' && i + 2 < text.size() && hex(text[i + 1]) >= 0 && hex(text[i + 2]) >= 0;
     decoded += escape ? static_cast<char>(hex(text[i + 1]) * 16 + hex(text[i + 2])) : text[i];
     if (escape) i += 2;
   }
@@ -84,12 +89,14 @@ std::string local_path(const std::string& source) {
     path.erase(0, 7);
     if (!exists(path)) path = percent_decoded(path);
   } else if (path.starts_with("http://") || path.starts_with("https://")) {
-    throw Error(ErrorKind::unsupported, "network addresses are not opened", "download the file and give its path");
+    throw Error(ErrorKind::unsupported, "network addresses are not opened",
+                "download the file and give its path");
   }
   if (!exists(path)) throw Error(ErrorKind::not_found, "no such file", "check the path");
   std::error_code failure;
   if (!fs::is_regular_file(path, failure)) {
-    throw Error(ErrorKind::invalid_argument, fs::is_directory(path, failure) ? "is a directory" : "not a regular file",
+    throw Error(ErrorKind::invalid_argument,
+                fs::is_directory(path, failure) ? "is a directory" : "not a regular file",
                 "give the path of one picture or video file");
   }
   if (fs::file_size(path, failure) == 0) {

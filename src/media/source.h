@@ -11,8 +11,8 @@ namespace fovea {
 bool is_data_url(std::string_view source);
 // The bytes of a data: URL. Throws Error(corrupt) on anything that is not padded or unpadded base64.
 Buffer<uint8_t> decode_data_url(std::string_view url);
-// The path of a local source, file:// removed; throws Error when it is a network URL, missing, empty or no regular
-// file.
+// The path of a local source, file:// removed; throws Error when it is a network URL, missing, empty or no
+// regular file.
 std::string local_path(const std::string& source);
 // All bytes of a source of either kind.
 Buffer<uint8_t> read_source(const std::string& source);

@@ -17,9 +17,11 @@ extern "C" {
 namespace fovea {
 namespace {
 
-// Containers and raw streams that hold their own frames. Playlists (hls, dash, concat, image2) would open other files.
+// Containers and raw streams that hold their own frames. Playlists (hls, dash, concat, image2) would open
+// other files.
 constexpr const char* kFormats =
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,apng,h264,hevc,ivf,mjpeg,m4v";
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,apng,h264,hevc,ivf,"
+    "mjpeg,m4v";
 
 [[noreturn]] void throw_unreadable(const std::string& detail) {
   throw Error(ErrorKind::corrupt, "the video cannot be read: " + detail,
@@ -60,12 +62,13 @@ struct MemoryFile {
 };
 
 const int32_t* display_matrix(const AVStream& stream) {
-#if LIBAVFORMAT_VERSION_MAJOR >= 61  // FFmpeg 7
+#if LIBAVFORMAT_VERSION_INT >= AV_VERSION_INT(60, 15, 100)  // FFmpeg 6.1
   const AVPacketSideData* data = av_packet_side_data_get(
       stream.codecpar->coded_side_data, stream.codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
   return data && data->size >= 36 ? reinterpret_cast<const int32_t*>(data->data) : nullptr;
 #else
-  return reinterpret_cast<const int32_t*>(av_stream_get_side_data(&stream, AV_PKT_DATA_DISPLAYMATRIX, nullptr));
+  return reinterpret_cast<const int32_t*>(
+      av_stream_get_side_data(&stream, AV_PKT_DATA_DISPLAYMATRIX, nullptr));
 #endif
 }
 
@@ -79,7 +82,8 @@ int64_t indexed_packets(const AVStream& stream) {
 #endif
 }
 
-// The EXIF orientation that equals the stream's rotation by a multiple of 90 degrees; other matrices are ignored.
+// The EXIF orientation that equals the stream's rotation by a multiple of 90 degrees; other matrices are
+// ignored.
 int orientation_of(const AVStream& stream) {
   const int32_t* matrix = display_matrix(stream);
   if (!matrix) return 1;
@@ -99,7 +103,8 @@ class RgbConverter {
     const ImageSize size{frame.height, frame.width};
     check_header(size, options_);
     prepare(frame);
-    checked(sws_scale(scaler_.get(), frame.data, frame.linesize, 0, frame.height, rgb_->data, rgb_->linesize));
+    checked(
+        sws_scale(scaler_.get(), frame.data, frame.linesize, 0, frame.height, rgb_->data, rgb_->linesize));
     Image image(size);
     for (int64_t y = 0; y < size.height; ++y) {
       std::copy_n(rgb_->data[0] + y * rgb_->linesize[0], size.width * 3, image.row(y));
@@ -110,8 +115,9 @@ class RgbConverter {
  private:
   void prepare(const AVFrame& frame) {
     const auto format = static_cast<AVPixelFormat>(frame.format);
-    scaler_.reset(sws_getCachedContext(scaler_.release(), frame.width, frame.height, format, frame.width, frame.height,
-                                       AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr));
+    scaler_.reset(sws_getCachedContext(scaler_.release(), frame.width, frame.height, format, frame.width,
+                                       frame.height, AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr,
+                                       nullptr));
     if (!scaler_) throw_unreadable("its pixel format cannot be converted to RGB");
     const int* matrix = sws_getCoefficients(frame.colorspace);
     sws_setColorspaceDetails(scaler_.get(), matrix, frame.color_range == AVCOL_RANGE_JPEG,
@@ -154,7 +160,8 @@ struct VideoReader::State {
     memory.at = 0;
     constexpr int kBufferBytes = 1 << 16;
     auto* buffer = checked(static_cast<unsigned char*>(av_malloc(kBufferBytes)));
-    memory_io = avio_alloc_context(buffer, kBufferBytes, 0, &memory, MemoryFile::read, nullptr, MemoryFile::seek);
+    memory_io =
+        avio_alloc_context(buffer, kBufferBytes, 0, &memory, MemoryFile::read, nullptr, MemoryFile::seek);
     if (!memory_io) av_free(buffer);
     format->pb = checked(memory_io);
   }
@@ -164,8 +171,10 @@ struct VideoReader::State {
     close();
     format = checked(avformat_alloc_context());
     std::string url;
-    if (is_data_url(source)) open_memory();
-    else url = "file:" + local_path(source);
+    if (is_data_url(source))
+      open_memory();
+    else
+      url = "file:" + local_path(source);
     AVDictionary* settings = nullptr;
     av_dict_set(&settings, "protocol_whitelist", "file", 0);
     av_dict_set(&settings, "format_whitelist", kFormats, 0);
@@ -175,15 +184,17 @@ struct VideoReader::State {
     checked(avformat_find_stream_info(format, nullptr));
     const int index = av_find_best_stream(format, AVMEDIA_TYPE_VIDEO, -1, -1, nullptr, 0);
     if (index == AVERROR_STREAM_NOT_FOUND) {
-      throw Error(ErrorKind::invalid_argument, "the file has no video stream", "give a video, or a picture as --image");
+      throw Error(ErrorKind::invalid_argument, "the file has no video stream",
+                  "give a video, or a picture as --image");
     }
     checked(index);
     stream = format->streams[index];
     codec = avcodec_find_decoder(stream->codecpar->codec_id);
     if (!codec) {
-      throw Error(ErrorKind::unsupported,
-                  fmt::format("this build of FFmpeg cannot decode {}", avcodec_get_name(stream->codecpar->codec_id)),
-                  "convert the video: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4");
+      throw Error(
+          ErrorKind::unsupported,
+          fmt::format("this build of FFmpeg cannot decode {}", avcodec_get_name(stream->codecpar->codec_id)),
+          "convert the video: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4");
     }
     if (stream->disposition & AV_DISPOSITION_ATTACHED_PIC) {
       throw Error(ErrorKind::invalid_argument, "the file is audio with a cover picture", "give a video");
@@ -193,8 +204,8 @@ struct VideoReader::State {
     }
   }
 
-  // The next packet of the video stream; false at the end of the file. A packet cut short, or a read error, is not an
-  // end but a damaged file.
+  // The next packet of the video stream; false at the end of the file. A packet cut short, or a read error,
+  // is not an end but a damaged file.
   bool next_packet() {
     while (true) {
       av_packet_unref(packet.get());

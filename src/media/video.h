@@ -22,9 +22,9 @@ class VideoReader {
   double fps() const;
   // Frames as the container counts them: its packets, read through once without decoding.
   int64_t count_frames();
-  // Calls take(k, frame) for each k with the frame of index indices[k], turned upright; indices ascend. Decodes from
-  // the start and returns the number of frames decoded, which is less than the last index + 1 only when the
-  // container counted frames that are never shown.
+  // Calls take(k, frame) for each k with the frame of index indices[k], turned upright; indices ascend.
+  // Decodes from the start and returns the number of frames decoded, which is less than the last index + 1
+  // only when the container counted frames that are never shown.
   int64_t read(const std::vector<int64_t>& indices, const std::function<void(int64_t, const Image&)>& take);
 
  private:

@@ -1,6 +1,7 @@
 // Goal: the frames a video gives are those the reference samples, upright, in order, at its size and timing.
-// Method: generated videos whose frames show their own number; sampling tables from qwen_vl_utils' rules and torch.
-// The colours come from swscale and a lossy codec, so block values are only asked to be nearer white or black.
+// Method: generated videos whose frames show their own number; sampling tables from qwen_vl_utils' rules and
+// torch. The colours come from swscale and a lossy codec, so block values are only asked to be nearer white
+// or black.
 #include "media/video.h"
 
 #include <gtest/gtest.h>
@@ -59,7 +60,8 @@ TEST(Video, SamplesTheReferencesFrames) {
     options.min_frames = static_cast<int64_t>(row[3]);
     options.max_frames = static_cast<int64_t>(row[4]);
     const std::vector<int64_t> expected(row.begin() + 5, row.end());
-    EXPECT_EQ(sample_frames(static_cast<int64_t>(row[0]), row[1], options), expected) << row[0] << " at " << row[1];
+    EXPECT_EQ(sample_frames(static_cast<int64_t>(row[0]), row[1], options), expected)
+        << row[0] << " at " << row[1];
   }
 }
 
@@ -125,9 +127,11 @@ TEST(Video, ADataUrlEqualsTheFile) {
     for (int64_t j = 0; j < 3; ++j) bits = bits << 8 | (i + j < bytes.size() ? bytes[i + j] : 0u);
     for (int64_t j = 0; j < 4; ++j) url += i + j <= bytes.size() ? kAlphabet[bits >> (18 - 6 * j) & 63] : '=';
   }
-  const Picture from_url = load_video(url, MediaOptions{}), from_file = load_video(kFolder + "video_vp9.webm", {});
+  const Picture from_url = load_video(url, MediaOptions{}),
+                from_file = load_video(kFolder + "video_vp9.webm", {});
   ASSERT_EQ(from_url.patches.size(), from_file.patches.size());
-  EXPECT_TRUE(std::equal(from_url.patches.span().begin(), from_url.patches.span().end(), from_file.patches.data()));
+  EXPECT_TRUE(
+      std::equal(from_url.patches.span().begin(), from_url.patches.span().end(), from_file.patches.data()));
 }
 
 TEST(Video, RotationIsApplied) {
@@ -144,8 +148,8 @@ TEST(Video, RotationIsApplied) {
 }
 
 TEST(Video, ColourMatrixAndRangeAreHonoured) {
-  // The flat patch (200, 40, 60) survives H.264 at CRF 20 within a few steps only when BT.709 full range is decoded so;
-  // decoded as BT.601 its red alone would be off by more than 10.
+  // The flat patch (200, 40, 60) survives H.264 at CRF 20 within a few steps only when BT.709 full range is
+  // decoded so; decoded as BT.601 its red alone would be off by more than 10.
   for (const char* name : {"video_full_range.mp4", "video_25fps.mp4"}) {
     VideoReader reader(kFolder + name, MediaOptions{});
     reader.read({0}, [&](int64_t, const Image& image) {
@@ -166,8 +170,8 @@ TEST(Video, AListOfFramesEqualsTheReference) {
   EXPECT_EQ(picture.grid.t, grid[0]);
   EXPECT_EQ(picture.grid.h, grid[1]);
   EXPECT_EQ(picture.grid.w, grid[2]);
-  // Every 997th value. torch may sum with fused multiply-adds, which can tip a pixel that lies on a half: one step of
-  // 1/255, divided by the smallest deviation.
+  // Every 997th value. torch may sum with fused multiply-adds, which can tip a pixel that lies on a half: one
+  // step of 1/255, divided by the smallest deviation.
   const Buffer<uint8_t> bytes = read_source(kFolder + "expected/frame_list.f32");
   ASSERT_EQ(bytes.size() / 4, (picture.patches.size() + 996) / 997);
   int64_t tipped = 0;
