@@ -216,7 +216,8 @@ def write_inputs(case, folder):
                 names = [f"video{count}_{i}.png" for i in range(part.frames)]
                 for name, frame in zip(names, draw_video(part, 1000 * case.seed + count)):
                     frame.save(folder / name, optimize=True)
-                content.append(dict(type="video", video=names, fps=part.fps))
+                # Stated, because qwen_vl_utils enlarges the frames of a video to 128 tokens unless it is told not to.
+                content.append(dict(type="video", video=names, fps=part.fps, min_pixels=case.min_pixels))
             else:
                 content.append(part)
             count += not isinstance(part, (str, dict))

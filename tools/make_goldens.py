@@ -7,11 +7,11 @@
 
 Position ids are this script's own (position_ids below) and are handed to the model, because the releases disagree:
  - 4.57.6 casts second_per_grid to int64 before the product (0.5 s -> 0: all frames get the same time; 0.4 -> 0); its
-   images and whole-second videos are right, and this script asserts that they equal ours;
+   images and whole-second videos are right;
  - 5.23.0 multiplies as floats (right for 0.5 and 0.4), but lets the text after a video resume at
-   start + max(height, width), ignoring its duration: it differs from ours exactly where T's last time index is larger
-   than that; its images are right. Both are asserted too, see check_rope_index.
-The rule kept here is the one released with the model (semantics of 4.49): float product, resume at the maximum + 1.
+   start + max(height, width), ignoring its duration; its images are right.
+check_rope_index asserts each of these statements with the release that runs. The rule kept here is the one released with
+the model (transformers 4.49): float product, text resumes at the maximum + 1.
 """
 import argparse
 import json
@@ -200,8 +200,8 @@ class Inputs:
             out += [i] * (next(counts[i]) if i in counts else 1)
         return out
 
-    def position_ids(self):
-        """[3, n] and the position of the first generated token; see the file's head for the rule."""
+    def position_ids(self, rule="released"):
+        """[3, n] and the position of the first generated token; "4.57" and "5.x" state how those releases differ."""
         tps = self.config["vision_config"]["tokens_per_second"]
         items = {self.config[f"{kind}_token_id"]: iter(self.grids[kind]) for kind in ("image", "video")}
         seconds = iter(self.seconds)
@@ -214,13 +214,15 @@ class Inputs:
             t, h, w = next(items[self.ids[at]])
             per_grid = next(seconds) if self.ids[at] == self.config["video_token_id"] else 0.0
             h, w = h // 2, w // 2
+            if rule == "4.57":
+                per_grid = int(per_grid)
             times = np.array([int(i * per_grid * tps) for i in range(t)])
             in_single = (np.arange(t, dtype=np.float32) * np.float32(per_grid) * np.float32(tps)).astype(np.int64)
             assert (times == in_single).all(), "the case depends on the width of the float product"
             index = np.indices((t, h, w)).reshape(3, -1)
             index[0] = times[index[0]]
             columns.append(index + following)
-            at, following = at + t * h * w, int((index + following).max()) + 1
+            at, following = at + t * h * w, following + (max(h, w) if rule == "5.x" else int(index.max()) + 1)
         return torch.from_numpy(np.concatenate([np.array(c).reshape(3, -1) for c in columns], 1)).long(), following
 
     def tensors(self):
@@ -304,7 +306,7 @@ def greedy(model, inputs):
 
 
 def check_rope_index(model, inputs):
-    """Asserts what the head of this file says about this release's own get_rope_index."""
+    """Asserts what the head of this file says about the get_rope_index of the release that runs."""
     ids, tensors = torch.tensor([inputs.ids]), inputs.tensors()
     if not inputs.grids["image"] and not inputs.grids["video"]:
         return
@@ -314,15 +316,13 @@ def check_rope_index(model, inputs):
         arguments["mm_token_type_ids"] = sum(
             (ids == inputs.config[f"{kind}_token_id"]).int() * n for n, kind in ((1, "image"), (2, "video")))
     theirs = model.model.get_rope_index(ids, **arguments)[0][:, 0]
+    assert torch.equal(theirs, inputs.position_ids("4.57" if VERSION.startswith("4.") else "5.x")[0]), inputs.folder
     ours = inputs.position_ids()[0]
-    fractional = any(s != int(s) for s in inputs.seconds)
-    if not inputs.seconds or (VERSION.startswith("4.") and not fractional):
-        assert torch.equal(theirs, ours), inputs.folder
-        return
     where = (theirs != ours).any(0).nonzero().flatten().tolist()
-    print(f"  {inputs.folder.name}: get_rope_index of {VERSION} differs from ours at {len(where)} of {len(inputs.ids)} "
-          f"tokens" + (f", first at {where[0]}: {theirs[:, where[0]].tolist()} for {ours[:, where[0]].tolist()}"
-                       if where else ""))
+    assert not where or inputs.seconds, f"{inputs.folder}: the releases agree about images"
+    if where:
+        print(f"  {inputs.folder.name}: position ids of {VERSION} differ from ours at {len(where)} of {len(inputs.ids)} "
+              f"tokens, first at {where[0]}: {theirs[:, where[0]].tolist()} for {ours[:, where[0]].tolist()}")
 
 
 def logit_positions(length):
