@@ -57,7 +57,8 @@ class EagerPlan {
   int64_t worker_floats() const { return worker_floats_; }
   int64_t floats() const { return batch_floats_ + threads() * worker_floats_; }
   int64_t group() const { return group_; }
-  static int64_t score_stride(const QueryTile& block) { return round_up(block.keys, kKeyTile); }
+  // 16 more than needed: rows a multiple of 4 KiB apart would share one cache set.
+  static int64_t score_stride(const QueryTile& block) { return round_up(block.keys, kKeyTile) + 16; }
 
   QueryTile block_of(int64_t index) const {
     const auto segment = static_cast<size_t>(index / problem_.k.heads);
@@ -77,11 +78,7 @@ class EagerPlan {
 
  private:
   int64_t score_floats(const QueryTile& block) const { return block.queries * group_ * score_stride(block); }
-  int64_t kv_floats(const QueryTile& block) const {
-    return problem_.k.dtype == DType::f32 && problem_.v.dtype == DType::f32
-               ? 0
-               : block.keys * problem_.q.head_dim;
-  }
+  int64_t kv_floats(const QueryTile& block) const { return block.keys * problem_.q.head_dim; }
 
   const AttentionProblem& problem_;
   int64_t group_, segments_, batch_floats_, worker_floats_;
@@ -113,11 +110,9 @@ class EagerCall {
       key_tiles_max = std::max(key_tiles_max, divide_up(unit.block.keys, kKeyTile));
     }
     const auto units = static_cast<int64_t>(batch_.size());
-    if (problem_.k.dtype != DType::f32 || problem_.v.dtype != DType::f32) {
-      parallel_for(units * key_tiles_max, [&](int64_t task) {
-        widen_keys(batch_[static_cast<size_t>(task / key_tiles_max)], task % key_tiles_max * kKeyTile);
-      });
-    }
+    parallel_for(units * key_tiles_max, [&](int64_t task) {
+      pack_keys(batch_[static_cast<size_t>(task / key_tiles_max)], task % key_tiles_max * kKeyTile);
+    });
     parallel_for(units * blocks_max, [&](int64_t task) {
       attend_block(batch_[static_cast<size_t>(task / blocks_max)], task % blocks_max * queries_per_block());
     });
@@ -125,17 +120,12 @@ class EagerCall {
 
   int64_t queries_per_block() const { return std::max<int64_t>(1, kBlockRows / plan_.group()); }
 
-  void widen_keys(const Unit& unit, int64_t first) const {
+  void pack_keys(const Unit& unit, int64_t first) const {
     const QueryTile& block = unit.block;
     if (first >= block.keys) return;
     const int64_t count = std::min(kKeyTile, block.keys - first), at = first * head_dim_;
-    float_rows(problem_.k, block.kv_head, block.first_key + first, count, unit.k + at);
-    float_rows(problem_.v, block.kv_head, block.first_key + first, count, unit.v + at);
-  }
-
-  FloatRows rows_of(const HeadsView& view, const QueryTile& block, const float* widened) const {
-    if (view.dtype != DType::f32) return {widened, head_dim_};
-    return {static_cast<const float*>(view.at(block.first_key, block.kv_head)), view.stride};
+    pack_rows(problem_.k, block.kv_head, block.first_key + first, count, unit.k + at);
+    pack_rows(problem_.v, block.kv_head, block.first_key + first, count, unit.v + at);
   }
 
   // All nodes for some queries of one unit, starting at the unit's query `first`.
@@ -150,19 +140,24 @@ class EagerCall {
     float* scores = unit.scores + first * plan_.group() * stride;
 
     gather_queries(problem_, tile, q);
-    const FloatRows k = rows_of(problem_.k, tile, unit.k), v = rows_of(problem_.v, tile, unit.v);
-    kernels().matmul_nt_f32(q, head_dim_, k.data, k.stride, scores, stride, rows, tile.keys, head_dim_);
+    for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
+      kernels().matmul_nt_f32(q, head_dim_, unit.k + key * head_dim_, head_dim_, scores + key, stride, rows,
+                              std::min(kKeyTile, tile.keys - key), head_dim_);
+    }
     for (int64_t row = 0; row < rows; ++row) {
-      make_probabilities(tile, tile.first_query + row / plan_.group(), scores + row * stride, stride);
+      make_probabilities(tile, tile.first_query + row / plan_.group(), scores + row * stride);
     }
     std::fill_n(out, rows * head_dim_, 0.f);
-    kernels().matmul_nn_f32(scores, stride, v.data, v.stride, out, head_dim_, rows, head_dim_, tile.keys);
+    for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
+      kernels().matmul_nn_f32(scores + key, stride, unit.v + key * head_dim_, head_dim_, out, head_dim_, rows,
+                              head_dim_, std::min(kKeyTile, tile.keys - key));
+    }
     std::fill_n(ones, rows, 1.f);
     write_output(problem_, tile, out, ones);
   }
 
   // One row from unscaled f32 scores to rounded, normalised probabilities.
-  void make_probabilities(const QueryTile& tile, int64_t query, float* row, int64_t stride) const {
+  void make_probabilities(const QueryTile& tile, int64_t query, float* row) const {
     const DType type = problem_.precision.scores;
     round_to(type, row, tile.keys);
     kernels().scale(row, tile.keys, problem_.scale);
@@ -173,8 +168,9 @@ class EagerCall {
       for (int64_t key = visible; key < tile.keys; ++key) row[key] += mask;
       round_to(type, row + visible, tile.keys - visible);
     }
-    std::fill(row + tile.keys, row + stride, -kInfinity);
-    const float sum = kernels().exp_sum(row, stride, 1.f, kernels().max_value(row, stride));
+    const int64_t columns = round_up(tile.keys, kKeyTile);
+    std::fill(row + tile.keys, row + columns, -kInfinity);
+    const float sum = kernels().exp_sum(row, columns, 1.f, kernels().max_value(row, columns));
     for (int64_t key = 0; key < tile.keys; ++key) row[key] /= sum;
     round_to(problem_.precision.probabilities, row, tile.keys);
   }

@@ -12,7 +12,10 @@ namespace fovea {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr int64_t kTileRows = 128;
+// More rows share the cost of packing K and V; fewer make more tiles for more threads.
+constexpr int64_t kTileRowsMin = 32, kTileRowsMax = 256;
+// Up to this many rows per kv head (decode, short chunks) reading K and V is what takes time.
+constexpr int64_t kNarrowRows = 32;
 // Kernels see per-row arrays in whole vectors of any width.
 constexpr int64_t kRowPadding = 16;
 
@@ -27,23 +30,31 @@ struct RunningSoftmax {
     std::fill_n(sum, rows, 0.f);
     std::fill_n(out, rows * head_dim, 0.f);
   }
+  RunningSoftmax after(int64_t floats) const { return {shift + floats, sum + floats, out + floats}; }
 };
 
-// How the scratch of one call is laid out, in floats.
+int64_t rows_wanted(const AttentionProblem& problem) {
+  return std::clamp(problem.q.tokens * problem.q.heads / (4 * threads()), kTileRowsMin, kTileRowsMax);
+}
+
+// How the work of one call is cut and its scratch laid out, in floats.
 class FlashPlan {
  public:
   explicit FlashPlan(const AttentionProblem& problem)
-      : problem_(problem), tiles_(problem, kTileRows), head_dim_(problem.q.head_dim) {
+      : tiles_(problem, rows_wanted(problem)), head_dim_(problem.q.head_dim) {
     rows_ = round_up(tiles_.rows_max(), kRowPadding);
     state_floats_ = rows_ * (2 + head_dim_);
     splits_max_ = divide_up(tiles_.keys_max(), kKeySplit);
-    // Decode has too few tiles to keep every thread busy: then each tile's splits are computed at the same
-    // time.
-    split_parallel_ = threads() > 1 && splits_max_ > 1 && tiles_.count() < 2 * threads();
-    const int64_t tile_count = std::max<int64_t>(tiles_.count(), 1);
-    splits_at_once_ = split_parallel_ ? std::min(splits_max_, divide_up(4 * threads(), tile_count)) : 1;
-    const int64_t states = split_parallel_ ? tile_count * (splits_at_once_ + 1) : 2 * threads();
-    worker_floats_ = rows_ * (head_dim_ + kKeyTile + 1) + 2 * kKeyTile * head_dim_;
+    const int64_t heads = problem.k.heads;
+    narrow_ =
+        problem.cu_seqlens.empty() && problem.q.tokens * tiles_.group() <= kNarrowRows && splits_max_ > 1;
+    if (narrow_) {
+      const int64_t parts = std::clamp<int64_t>(divide_up(2 * threads(), splits_max_), 1, heads);
+      heads_per_task_ = divide_up(heads, parts);
+      splits_at_once_ = std::min(splits_max_, divide_up(4 * threads(), parts));
+    }
+    const int64_t states = narrow_ ? heads * (splits_at_once_ + 1) : 2 * threads();
+    worker_floats_ = rows_ * (heads_per_task_ * head_dim_ + kKeyTile + 1) + 2 * kKeyTile * head_dim_;
     floats_ = states * state_floats_ + threads() * worker_floats_;
   }
 
@@ -54,50 +65,63 @@ class FlashPlan {
   int64_t worker_floats() const { return worker_floats_; }
   int64_t splits_max() const { return splits_max_; }
   int64_t splits_at_once() const { return splits_at_once_; }
-  bool split_parallel() const { return split_parallel_; }
+  int64_t heads_per_task() const { return heads_per_task_; }
+  bool narrow() const { return narrow_; }
 
  private:
-  const AttentionProblem& problem_;
   QueryTiles tiles_;
-  int64_t head_dim_, rows_, state_floats_, worker_floats_, splits_max_, splits_at_once_, floats_;
-  bool split_parallel_;
+  int64_t head_dim_, rows_, state_floats_, worker_floats_, splits_max_, floats_;
+  int64_t heads_per_task_ = 1, splits_at_once_ = 1;
+  bool narrow_;
 };
 
-// One worker's buffers and what it does with them.
+// One worker's buffers and what it does with them: the same queries for one or more neighbouring kv heads.
 class FlashWorker {
  public:
   FlashWorker(const AttentionProblem& problem, const FlashPlan& plan, float* scratch)
-      : problem_(problem), head_dim_(problem.q.head_dim), group_(plan.tiles().group()) {
+      : problem_(problem), plan_(plan), head_dim_(problem.q.head_dim), group_(plan.tiles().group()) {
     queries_ = scratch;
-    scores_ = queries_ + plan.rows() * head_dim_;
+    scores_ = queries_ + plan.heads_per_task() * plan.rows() * head_dim_;
     factors_ = scores_ + plan.rows() * kKeyTile;
     k_tile_ = factors_ + plan.rows();
     v_tile_ = k_tile_ + kKeyTile * head_dim_;
   }
 
-  // `state` becomes the softmax over the tile's keys of one split; the queries are gathered by the caller.
-  void add_split(const QueryTile& tile, int64_t split, const RunningSoftmax& state) const {
-    state.clear(tile.queries * group_, head_dim_);
+  // The tile's queries for its kv head and the `heads` - 1 after it.
+  void gather(QueryTile tile, int64_t heads) const {
+    for (int64_t h = 0; h < heads; ++h, ++tile.kv_head) gather_queries(problem_, tile, queries_of(h));
+  }
+
+  // After gather(): `states`, one per head, become the softmax over the keys of one split. Heads take turns
+  // tile by tile, because their keys lie next to each other in memory.
+  void add_split(const QueryTile& tile, int64_t heads, int64_t split, const RunningSoftmax& states) const {
+    for (int64_t h = 0; h < heads; ++h) {
+      states.after(h * plan_.state_floats()).clear(tile.queries * group_, head_dim_);
+    }
     const int64_t end = std::min(tile.keys, (split + 1) * kKeySplit);
     for (int64_t key = split * kKeySplit; key < end; key += kKeyTile) {
-      add_key_tile(tile, key, std::min(kKeyTile, end - key), state);
+      QueryTile head_tile = tile;
+      for (int64_t h = 0; h < heads; ++h, ++head_tile.kv_head) {
+        add_key_tile(head_tile, queries_of(h), key, std::min(kKeyTile, end - key),
+                     states.after(h * plan_.state_floats()));
+      }
     }
   }
 
-  void gather(const QueryTile& tile) const { gather_queries(problem_, tile, queries_); }
-
  private:
+  float* queries_of(int64_t h) const { return queries_ + h * plan_.rows() * head_dim_; }
+
   // Keys [key, key + count) of the tile's segment.
-  void add_key_tile(const QueryTile& tile, int64_t key, int64_t count, const RunningSoftmax& state) const {
+  void add_key_tile(const QueryTile& tile, const float* queries, int64_t key, int64_t count,
+                    const RunningSoftmax& state) const {
     const int64_t rows = tile.queries * group_;
-    score_rows(queries_, rows, problem_.k, tile.kv_head, tile.first_key + key, count, scores_, kKeyTile,
+    score_rows(queries, rows, problem_.k, tile.kv_head, tile.first_key + key, count, scores_, kKeyTile,
                k_tile_);
     mask(tile, key, count);
     exponentiate(rows, state);
     round_to(problem_.precision.probabilities, scores_, rows * kKeyTile);
-    const FloatRows v = float_rows(problem_.v, tile.kv_head, tile.first_key + key, count, v_tile_);
-    kernels().matmul_nn_f32(scores_, kKeyTile, v.data, v.stride, state.out, head_dim_, rows, head_dim_,
-                            count);
+    weigh_rows(scores_, kKeyTile, rows, problem_.v, tile.kv_head, tile.first_key + key, count, state.out,
+               v_tile_);
   }
 
   // -inf where the key lies after the query, and in the columns beyond the last key.
@@ -142,6 +166,7 @@ class FlashWorker {
   }
 
   const AttentionProblem& problem_;
+  const FlashPlan& plan_;
   int64_t head_dim_, group_;
   float *queries_, *scores_, *factors_, *k_tile_, *v_tile_;
 };
@@ -179,7 +204,7 @@ class FlashCall {
       : problem_(problem), plan_(problem), scratch_(plan_.floats()), head_dim_(problem.q.head_dim) {}
 
   void run() {
-    if (plan_.split_parallel()) return run_splits_in_parallel();
+    if (plan_.narrow()) return run_narrow();
     parallel_for(plan_.tiles().count(), [&](int64_t index) { run_tile(plan_.tiles()[index]); });
   }
 
@@ -188,37 +213,41 @@ class FlashCall {
     const FlashWorker worker = worker_of_thread();
     const RunningSoftmax total = state(2 * thread_index()), part = state(2 * thread_index() + 1);
     const int64_t rows = tile.queries * plan_.tiles().group();
-    worker.gather(tile);
-    worker.add_split(tile, 0, total);
+    worker.gather(tile, 1);
+    worker.add_split(tile, 1, 0, total);
     for (int64_t split = 1; split * kKeySplit < tile.keys; ++split) {
-      worker.add_split(tile, split, part);
+      worker.add_split(tile, 1, split, part);
       merge(total, part, rows, head_dim_);
     }
     write_output(problem_, tile, total.out, total.sum);
   }
 
-  void run_splits_in_parallel() {
-    const int64_t tile_count = plan_.tiles().count(), at_once = plan_.splits_at_once();
-    for (int64_t first = 0; first < plan_.splits_max(); first += at_once) {
-      const int64_t now = std::min(at_once, plan_.splits_max() - first);
-      parallel_for(tile_count * now, [&](int64_t task) {
-        const int64_t index = task / now, split = task % now;
+  // One tile per kv head: tasks are splits, a bounded number of them at a time.
+  void run_narrow() {
+    const int64_t heads = problem_.k.heads, per_task = plan_.heads_per_task(),
+                  parts = divide_up(heads, per_task);
+    for (int64_t first = 0; first < plan_.splits_max(); first += plan_.splits_at_once()) {
+      const int64_t now = std::min(plan_.splits_at_once(), plan_.splits_max() - first);
+      parallel_for(now * parts, [&](int64_t task) {
+        const int64_t split = task / parts, head = task % parts * per_task;
+        const int64_t count = std::min(per_task, heads - head);
         const FlashWorker worker = worker_of_thread();
-        const QueryTile tile = plan_.tiles()[index];
-        worker.gather(tile);
-        worker.add_split(tile, first + split, state(index * (at_once + 1) + split));
+        const QueryTile tile = plan_.tiles()[head];
+        worker.gather(tile, count);
+        worker.add_split(tile, count, first + split, state(split * heads + head));
       });
-      parallel_for(tile_count, [&](int64_t index) { merge_splits(index, first, now); });
+      parallel_for(heads, [&](int64_t head) { merge_splits(head, first, now); });
     }
   }
 
-  // Splits [first, first + count) of one tile, just computed, join the tile's total.
-  void merge_splits(int64_t index, int64_t first, int64_t count) {
-    const QueryTile tile = plan_.tiles()[index];
-    const int64_t slot = index * (plan_.splits_at_once() + 1), rows = tile.queries * plan_.tiles().group();
-    const RunningSoftmax total = state(slot + plan_.splits_at_once());
+  // Splits [first, first + count) of one head, just computed, join the head's total.
+  void merge_splits(int64_t head, int64_t first, int64_t count) {
+    const QueryTile tile = plan_.tiles()[head];
+    const int64_t heads = problem_.k.heads, rows = tile.queries * plan_.tiles().group();
+    const RunningSoftmax total = state(plan_.splits_at_once() * heads + head);
     if (first == 0) total.clear(rows, head_dim_);
-    for (int64_t split = 0; split < count; ++split) merge(total, state(slot + split), rows, head_dim_);
+    for (int64_t split = 0; split < count; ++split)
+      merge(total, state(split * heads + head), rows, head_dim_);
     if (first + count == plan_.splits_max()) write_output(problem_, tile, total.out, total.sum);
   }
 

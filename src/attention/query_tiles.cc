@@ -41,12 +41,13 @@ int64_t QueryTiles::segment_end(int64_t segment) const {
 }
 
 QueryTile QueryTiles::operator[](int64_t index) const {
-  const int64_t from_last = tiles_before_.back() - 1 - index / problem_.k.heads;
-  const auto after = std::upper_bound(tiles_before_.begin(), tiles_before_.end(), from_last);
-  const int64_t segment = after - tiles_before_.begin() - 1;
+  const int64_t heads = problem_.k.heads;
+  const auto after = std::upper_bound(tiles_before_.begin(), tiles_before_.end(), index / heads);
+  const int64_t segment = after - tiles_before_.begin() - 1, before = *(after - 1);
+  const int64_t tiles = *after - before, within = index - before * heads;
   QueryTile tile{};
-  tile.kv_head = index % problem_.k.heads;
-  tile.first_query = segment_begin(segment) + (from_last - *(after - 1)) * queries_per_tile_;
+  tile.kv_head = within / tiles;
+  tile.first_query = segment_begin(segment) + (tiles - 1 - within % tiles) * queries_per_tile_;
   tile.queries = std::min(queries_per_tile_, segment_end(segment) - tile.first_query);
   if (problem_.cu_seqlens.empty()) {
     tile.first_key = 0;

@@ -13,7 +13,7 @@ namespace fovea {
 // of the segment, never from the query, and partial sums are always combined in ascending order: that alone
 // makes a query's result independent of the queries around it.
 inline constexpr int64_t kKeyTile = 64;
-inline constexpr int64_t kKeySplit = 1024;
+inline constexpr int64_t kKeySplit = 512;
 
 // Some queries of one segment with all query heads that share `kv_head`. Row i * group + g of a tile's
 // matrices belongs to query first_query + i and query head kv_head * group + g.
@@ -29,7 +29,8 @@ class QueryTiles {
   QueryTiles(const AttentionProblem& problem, int64_t rows_max);
 
   int64_t count() const { return tiles_before_.back() * problem_.k.heads; }
-  // Heavy causal tiles come first, so that the last worker to finish has a light one.
+  // In order of segment, then kv head (its K and V stay in cache), then descending query (the last causal
+  // tiles are the lightest, so that no worker is left alone with a heavy one).
   QueryTile operator[](int64_t index) const;
   int64_t group() const { return group_; }
   // Rows of the largest tile, and keys of the longest segment.

@@ -9,22 +9,20 @@
 
 namespace fovea {
 
-struct FloatRows {
-  const float* data;
-  int64_t stride;
-};
-
 // The tile's query rows, in tile row order, head_dim contiguous columns each.
 void gather_queries(const AttentionProblem& problem, const QueryTile& tile, float* out);
 
-// Tokens [first, first + count) of one head as f32: the view itself when it is f32, else widened into
-// `scratch` (count * head_dim).
-FloatRows float_rows(const HeadsView& view, int64_t head, int64_t first, int64_t count, float* scratch);
+// out[count, head_dim] = tokens [first, first + count) of one head as f32. f32 views are copied too: their
+// rows lie a multiple of 4 KiB apart often enough to evict each other from the cache.
+void pack_rows(const HeadsView& view, int64_t head, int64_t first, int64_t count, float* out);
 
-// y[rows, keys] = x . k^T for keys [first, first + count) of one head. `scratch` as for float_rows; few rows
-// read 16-bit keys directly, which the kernels promise to be bit-equal.
+// y[rows, keys] = x . k^T for keys [first, first + count) of one head; `scratch` holds count * head_dim.
 void score_rows(const float* x, int64_t rows, const HeadsView& k, int64_t head, int64_t first, int64_t count,
                 float* y, int64_t ldy, float* scratch);
+
+// y[rows, head_dim] += p . v for values [first, first + count) of one head; `scratch` holds count * head_dim.
+void weigh_rows(const float* p, int64_t ldp, int64_t rows, const HeadsView& v, int64_t head, int64_t first,
+                int64_t count, float* y, float* scratch);
 
 // Rounds in place to the values `type` can hold.
 void round_to(DType type, float* x, int64_t count);

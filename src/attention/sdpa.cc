@@ -12,9 +12,9 @@ namespace fovea {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-// Scores of one tile should stay in the L2 cache; fewer rows than the minimum would waste the matrix kernels.
-constexpr int64_t kScoreFloats = int64_t{1} << 16;
-constexpr int64_t kTileRowsMin = 24, kTileRowsMax = 128;
+// Rows share the cost of packing K and V, but their scores should stay in cache.
+constexpr int64_t kScoreFloats = int64_t{1} << 18;
+constexpr int64_t kTileRowsMin = 64, kTileRowsMax = 128;
 
 int64_t keys_max_of(const AttentionProblem& problem) { return QueryTiles(problem, 1).keys_max(); }
 
@@ -107,9 +107,8 @@ class SdpaTile {
     std::fill_n(out, rows_ * plan_.head_dim, 0.f);
     for (int64_t key = first; key < end; key += kKeyTile) {
       const int64_t count = std::min(kKeyTile, end - key);
-      const FloatRows v = float_rows(problem_.v, tile_.kv_head, tile_.first_key + key, count, v_tile);
-      kernels().matmul_nn_f32(scores + key - first, plan_.score_stride, v.data, v.stride, out, plan_.head_dim,
-                              rows_, plan_.head_dim, count);
+      weigh_rows(scores + key - first, plan_.score_stride, rows_, problem_.v, tile_.kv_head,
+                 tile_.first_key + key, count, out, v_tile);
     }
   }
 
