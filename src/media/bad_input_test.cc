@@ -134,6 +134,19 @@ TEST(BadInput, AHeaderJustBelowTheLimitWithoutPixelsCostsNoMemory) {
   EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 100 << 10) << "KiB";  // the pixels would be 732 MiB
 }
 
+TEST(BadInput, AChunkThatClaimsAGigabyteCostsNoMemory) {
+  auto bytes = file_bytes(kFolder + "png_xmp3.png");
+  const std::string name = "iTXt";
+  const auto at = std::search(bytes.begin(), bytes.end(), name.begin(), name.end());
+  ASSERT_NE(at, bytes.end());
+  *(at - 4) = 0x40;  // the most significant byte of its length
+  rusage before{}, after{};
+  getrusage(RUSAGE_SELF, &before);
+  EXPECT_THROW(decode(bytes), Error);
+  getrusage(RUSAGE_SELF, &after);
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 100 << 10) << "KiB";
+}
+
 TEST(BadInput, ZeroSidesAreRefused) {
   expect_error(ErrorKind::corrupt, "PNG", [] { decode(png_claiming(0, 10)); });
   expect_error(ErrorKind::corrupt, "JPEG", [] { decode(jpeg_claiming(0, 10)); });

@@ -5,6 +5,7 @@
 #include <array>
 #include <csetjmp>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,7 @@ struct PngState {
   png_infop info, end;
   const uint8_t* next;
   size_t left;
+  size_t allocation_max;
   bool truncated;
   std::jmp_buf escape;
   char message[256];
@@ -46,6 +48,15 @@ void read_bytes(png_structp png, png_bytep out, size_t count) {
   state.left -= count;
 }
 
+// libpng allocates and clears whatever a chunk's length field claims, up to 2 GiB (png_set_chunk_malloc_max
+// only warns); but no chunk holds more than the file, and rows within the accepted aspect ratio are short.
+png_voidp allocate(png_structp png, png_alloc_size_t count) {
+  const PngState& state = *static_cast<PngState*>(png_get_mem_ptr(png));
+  return count > state.allocation_max ? nullptr : std::malloc(count);
+}
+
+void release(png_structp, png_voidp memory) { std::free(memory); }
+
 // Never inlined: what setjmp does to a caller's local variables stays its own affair.
 template <typename Step>
 [[gnu::noinline]] bool guarded(PngState& state, Step step) {
@@ -65,8 +76,10 @@ class PngReader {
   explicit PngReader(Bytes bytes) : state_{} {
     state_.next = bytes.data();
     state_.left = bytes.size();
+    state_.allocation_max = std::max<size_t>(bytes.size(), 16 << 20);
     require(guarded(state_, [this] {
-      state_.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &state_, leave, ignore_warning);
+      state_.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &state_, leave, ignore_warning, &state_,
+                                            allocate, release);
       state_.info = state_.png ? png_create_info_struct(state_.png) : nullptr;
       state_.end = state_.png ? png_create_info_struct(state_.png) : nullptr;
     }));

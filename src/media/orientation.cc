@@ -3,7 +3,7 @@
 #include <string_view>
 #include <utility>
 
-#include "base/parallel.h"
+#include "media/row_bands.h"
 
 namespace fovea {
 namespace {
@@ -84,7 +84,7 @@ Image upright(Image image, int orientation) {
   // A step along an output row is a step along an input row or, transposed, along an input column.
   const int64_t step_x = flip_x ? -3 : 3, step_y = (flip_y ? -3 : 3) * in.width;
   const int64_t origin = (flip_x ? (in.width - 1) * 3 : 0) + (flip_y ? (in.height - 1) * in.width * 3 : 0);
-  parallel_for(turned.size.height, [&](int64_t y) {
+  for_each_row(turned.size.height, turned.size.width * 3, [&](int64_t y) {
     int64_t from = origin + y * (transposed ? step_x : step_y);
     uint8_t* out = turned.row(y);
     for (int64_t x = 0; x < turned.size.width; ++x, out += 3, from += transposed ? step_y : step_x) {

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "base/parallel.h"
+#include "media/row_bands.h"
 
 namespace fovea {
 
@@ -42,7 +42,7 @@ void write_frame(const Image& image, int64_t frame, const Grid& grid, const Medi
   FOVEA_CHECK(image.size.height == grid.h * patch && image.size.width == grid.w * patch && t < grid.t);
   FOVEA_CHECK(static_cast<int64_t>(patches.size()) == grid.patches() * columns);
   const int64_t blocks_across = grid.w / merge;
-  parallel_for(grid.h, [&](int64_t patch_row) {
+  for_each_row(grid.h, grid.w * plane * 3, [&](int64_t patch_row) {
     for (int64_t patch_column = 0; patch_column < grid.w; ++patch_column) {
       const int64_t block = (patch_row / merge) * blocks_across + patch_column / merge;
       const int64_t inside = (patch_row % merge) * merge + patch_column % merge;

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "base/parallel.h"
+#include "media/row_bands.h"
 
 namespace fovea {
 namespace {
@@ -26,6 +26,11 @@ struct Taps {
   std::vector<int64_t> first, count;
   std::vector<Weight> weights;
 };
+
+template <typename Weight>
+int64_t cost_of(const Taps<Weight>& taps) {
+  return taps.outputs * taps.stride;
+}
 
 // When shrinking, the kernel is stretched by the scale, which makes it the antialiasing filter.
 template <typename Real>
@@ -139,7 +144,7 @@ FixedTaps make_fixed_taps(int64_t size_in, int64_t size_out, bool pil) {
 Image resample_width(const Image& image, int64_t width, bool pil) {
   const FixedTaps fixed = make_fixed_taps(image.size.width, width, pil);
   Image result({image.size.height, width});
-  parallel_for(image.size.height,
+  for_each_row(image.size.height, cost_of(fixed.taps) * 3,
                [&](int64_t y) { resample_row(image.row(y), result.row(y), fixed.taps, fixed.store); });
   return result;
 }
@@ -147,7 +152,7 @@ Image resample_width(const Image& image, int64_t width, bool pil) {
 Image resample_height(const Image& image, int64_t height, bool pil) {
   const FixedTaps fixed = make_fixed_taps(image.size.height, height, pil);
   Image result({height, image.size.width});
-  parallel_for(height, [&](int64_t y) {
+  for_each_row(height, fixed.taps.stride * image.size.width * 3, [&](int64_t y) {
     resample_column(image.rgb.data(), image.size.width * 3, result.row(y), y, fixed.taps, fixed.store);
   });
   return result;
@@ -169,10 +174,10 @@ Image resample_float(const Image& image, ImageSize size) {
   const auto down = make_taps<float>(image.size.height, size.height);
   Buffer<float> narrowed(image.size.height * size.width * 3);
   Image result(size);
-  parallel_for(image.size.height, [&](int64_t y) {
+  for_each_row(image.size.height, cost_of(across) * 3, [&](int64_t y) {
     resample_row(image.row(y), narrowed.data() + y * size.width * 3, across, StoreFloat{});
   });
-  parallel_for(size.height, [&](int64_t y) {
+  for_each_row(size.height, down.stride * size.width * 3, [&](int64_t y) {
     resample_column(narrowed.data(), size.width * 3, result.row(y), y, down, StoreFloat{});
   });
   return result;
