@@ -9,6 +9,15 @@
 
 namespace fovea {
 
+namespace {
+
+MediaOptions::Resize parse_resize(const std::string& name) {
+  if (name == "pil_12") return MediaOptions::Resize::pil_12;
+  return name == "torchvision" ? MediaOptions::Resize::torchvision : MediaOptions::Resize::pil;
+}
+
+}  // namespace
+
 void EngineFlags::add_to(CLI::App& command) {
   const auto attentions = CLI::IsMember({"eager", "sdpa", "flash_attention_2"});
   command.add_option("-m,--model", model, "checkpoint folder in Hugging Face form")->required()->type_name("DIR");
@@ -24,12 +33,12 @@ void EngineFlags::add_to(CLI::App& command) {
   command.add_option("--vision-attn", vision_attention, "attention of the vision tower")->check(attentions);
   command.add_option("--dtype", dtype, "compute type: fp32, bf16 or fp16 (default: the checkpoint's)")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
-  command.add_option("--min-pixels", min_pixels, "enlarge smaller images (one token is 28 x 28 pixels)")
+  command.add_option("--min-pixels", min_pixels, "enlarge smaller images and video frames (one token is 28 x 28 pixels)")
       ->type_name("N");
-  command.add_option("--max-pixels", max_pixels, "shrink larger images")->type_name("N");
+  command.add_option("--max-pixels", max_pixels, "shrink larger images and video frames (default for frames: 128 to 768 tokens each)")->type_name("N");
   command.add_option("--fps", fps, "frames sampled per second of video (default 2)")->type_name("F");
-  command.add_option("--resize", resize, "bicubic of PIL or of torchvision (antialias)")
-      ->check(CLI::IsMember({"pil", "torchvision"}))->capture_default_str();
+  command.add_option("--resize", resize, "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)")
+      ->check(CLI::IsMember({"pil", "pil_12", "torchvision"}))->capture_default_str();
   command.add_flag("--add-vision-id", add_vision_id, "number the images in the prompt: \"Picture 1: \"");
   command.add_option("--prefill-chunk", prefill_chunk, "prompt tokens per step, 0 for all at once")
       ->type_name("N")->capture_default_str();
@@ -54,8 +63,7 @@ Prompt EngineFlags::prepare(const Engine& engine) const {
   if (messages.empty() && prompt.empty()) {
     throw Error(ErrorKind::invalid_argument, "there is no prompt", "give a question in quotes, or --messages FILE.json");
   }
-  const MediaLimits limits{min_pixels, max_pixels, fps,
-                           resize == "pil" ? MediaOptions::Resize::pil : MediaOptions::Resize::torchvision};
+  const MediaLimits limits{min_pixels, max_pixels, fps, parse_resize(resize)};
   const auto conversation = messages.empty() ? messages_from_prompt(prompt, images, videos, system)
                                              : parse_messages(read_text_file(messages));
   return engine.prepare(conversation, limits, add_vision_id);

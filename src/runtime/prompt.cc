@@ -10,6 +10,9 @@ MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& 
   MediaOptions options;
   options.min_pixels = part.min_pixels.value_or(limits.min_pixels.value_or(config.min_pixels));
   options.max_pixels = part.max_pixels.value_or(limits.max_pixels.value_or(config.max_pixels));
+  // Video frames have limits of their own; only the user's wishes replace them.
+  options.video_min_pixels = part.min_pixels ? part.min_pixels : limits.min_pixels;
+  options.video_max_pixels = part.max_pixels ? part.max_pixels : limits.max_pixels;
   options.patch_size = config.patch_size;
   options.temporal_patch_size = config.temporal_patch_size;
   options.merge_size = config.merge_size;
