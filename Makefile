@@ -9,8 +9,10 @@ JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable/ { fit = int($$2 / 1500
 PREFIX ?= /usr/local
 # What `make demo` runs; empty: a tiny checkpoint with random weights, made on the spot, until a trained one ships.
 DEMO_MODEL ?= $(wildcard models/fovea-demo)
-# Which tests `make asan` runs: a ctest regular expression; empty runs all.
+# Which tests `make test` and `make asan` run: a ctest regular expression; empty runs all.
 TESTS ?=
+# Which programs `make asan` builds and tests: empty means all.
+ASAN_PROGRAMS ?=
 
 export CTEST_PARALLEL_LEVEL ?= $(JOBS)
 step := tools/step.sh
@@ -36,10 +38,12 @@ test: deps ## build and run all tests
 	@$(step) 'tests' build/log/test.log ctest --preset release $(ctest_filter)
 	@sed -n '/% tests passed/,$$p' build/log/test.log
 
-asan: deps ## build with AddressSanitizer and UBSan and run all tests, or TESTS=<regex>
+asan: deps ## build with AddressSanitizer and UBSan, run all tests, or those of ASAN_PROGRAMS="media_test ..."
 	@$(step) 'configure (sanitizers)' build-asan/log/configure.log cmake --preset asan
-	@$(step) 'build all ($(JOBS) jobs)' build-asan/log/build.log cmake --build --preset asan -j $(JOBS)
-	@$(step) 'tests (sanitizers)' build-asan/log/test.log ctest --preset asan $(ctest_filter)
+	@$(step) 'build ($(JOBS) jobs)' build-asan/log/build.log \
+		cmake --build --preset asan -j $(JOBS) $(if $(ASAN_PROGRAMS),--target $(ASAN_PROGRAMS))
+	@$(step) 'tests (sanitizers)' build-asan/log/test.log \
+		ctest --preset asan $(ctest_filter) $(if $(ASAN_PROGRAMS),-E _NOT_BUILT)
 	@sed -n '/% tests passed/,$$p' build-asan/log/test.log
 
 lint: ## check the layers and the formatting (`tools/check_format.sh --fix` formats)
