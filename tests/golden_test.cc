@@ -185,6 +185,7 @@ void expect_within_bound(const Golden& golden, const Results& results) {
     const Distance found = distance(ours, exact, bound);
     EXPECT_LE(found.relative, bound) << name;
     EXPECT_LE(found.worst_to_mean, kWorstToMean) << name << " at element " << found.worst_index;
+    testing::Test::RecordProperty(name, fmt::format("{:.1e} of {:.1e}", found.relative, bound));
   });
 }
 
