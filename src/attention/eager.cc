@@ -18,7 +18,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int64_t kBlockRows = 96;
 // Units (one kv head of one segment) computed at the same time share this much scratch unless one needs more.
-constexpr int64_t kBatchFloats = int64_t{1} << 23;
+constexpr int64_t kBatchFloats = int64_t{1} << 20;
 
 float lowest_finite(DType type) {
   switch (type) {
@@ -124,8 +124,8 @@ class EagerCall {
     const QueryTile& block = unit.block;
     if (first >= block.keys) return;
     const int64_t count = std::min(kKeyTile, block.keys - first), at = first * head_dim_;
-    pack_rows(problem_.k, block.kv_head, block.first_key + first, count, unit.k + at);
-    pack_rows(problem_.v, block.kv_head, block.first_key + first, count, unit.v + at);
+    pack_rows(problem_.k, block.kv_head, 1, block.first_key + first, count, unit.k + at);
+    pack_rows(problem_.v, block.kv_head, 1, block.first_key + first, count, unit.v + at);
   }
 
   // All nodes for some queries of one unit, starting at the unit's query `first`.

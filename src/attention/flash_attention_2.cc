@@ -14,8 +14,10 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // More rows share the cost of packing K and V; fewer make more tiles for more threads.
 constexpr int64_t kTileRowsMin = 32, kTileRowsMax = 256;
-// Up to this many rows per kv head (decode, short chunks) reading K and V is what takes time.
-constexpr int64_t kNarrowRows = 32;
+// Up to this many rows per kv head (decode, short chunks), and in segments of up to this many keys (vision
+// windows), reading K and V takes much of the time. Then a task takes several heads, whose keys lie side by
+// side in memory, as long as their tiles fit the L2 cache.
+constexpr int64_t kNarrowRows = 32, kWindowKeys = kKeyTile, kHeadsPerTaskMax = 4;
 // Kernels see per-row arrays in whole vectors of any width.
 constexpr int64_t kRowPadding = 16;
 
@@ -37,6 +39,9 @@ int64_t rows_wanted(const AttentionProblem& problem) {
   return std::clamp(problem.q.tokens * problem.q.heads / (4 * threads()), kTileRowsMin, kTileRowsMax);
 }
 
+// What a task is: a query tile with all its keys; some heads of a short segment; one split of some heads.
+enum class Way { tiles, windows, splits };
+
 // How the work of one call is cut and its scratch laid out, in floats.
 class FlashPlan {
  public:
@@ -46,15 +51,19 @@ class FlashPlan {
     state_floats_ = rows_ * (2 + head_dim_);
     splits_max_ = divide_up(tiles_.keys_max(), kKeySplit);
     const int64_t heads = problem.k.heads;
-    narrow_ =
-        problem.cu_seqlens.empty() && problem.q.tokens * tiles_.group() <= kNarrowRows && splits_max_ > 1;
-    if (narrow_) {
+    if (problem.cu_seqlens.empty() && problem.q.tokens * tiles_.group() <= kNarrowRows && splits_max_ > 1) {
+      way_ = Way::splits;
       const int64_t parts = std::clamp<int64_t>(divide_up(2 * threads(), splits_max_), 1, heads);
-      heads_per_task_ = divide_up(heads, parts);
+      heads_per_task_ = std::min(divide_up(heads, parts), kHeadsPerTaskMax);
       splits_at_once_ = std::min(splits_max_, divide_up(4 * threads(), parts));
+    } else if (!problem.cu_seqlens.empty() &&
+               tiles_.keys_max() <= std::min(kWindowKeys, tiles_.rows_max() / tiles_.group())) {
+      way_ = Way::windows;
+      heads_per_task_ = std::min(heads, kHeadsPerTaskMax);
     }
-    const int64_t states = narrow_ ? heads * (splits_at_once_ + 1) : 2 * threads();
-    worker_floats_ = rows_ * (heads_per_task_ * head_dim_ + kKeyTile + 1) + 2 * kKeyTile * head_dim_;
+    const int64_t states = way_ == Way::splits ? heads * (splits_at_once_ + 1)
+                                               : std::max<int64_t>(2, heads_per_task_) * threads();
+    worker_floats_ = rows_ * (kKeyTile + 1) + heads_per_task_ * (rows_ + 2 * kKeyTile) * head_dim_;
     floats_ = states * state_floats_ + threads() * worker_floats_;
   }
 
@@ -66,13 +75,13 @@ class FlashPlan {
   int64_t splits_max() const { return splits_max_; }
   int64_t splits_at_once() const { return splits_at_once_; }
   int64_t heads_per_task() const { return heads_per_task_; }
-  bool narrow() const { return narrow_; }
+  Way way() const { return way_; }
 
  private:
   QueryTiles tiles_;
   int64_t head_dim_, rows_, state_floats_, worker_floats_, splits_max_, floats_;
   int64_t heads_per_task_ = 1, splits_at_once_ = 1;
-  bool narrow_;
+  Way way_ = Way::tiles;
 };
 
 // One worker's buffers and what it does with them: the same queries for one or more neighbouring kv heads.
@@ -83,8 +92,8 @@ class FlashWorker {
     queries_ = scratch;
     scores_ = queries_ + plan.heads_per_task() * plan.rows() * head_dim_;
     factors_ = scores_ + plan.rows() * kKeyTile;
-    k_tile_ = factors_ + plan.rows();
-    v_tile_ = k_tile_ + kKeyTile * head_dim_;
+    k_tiles_ = factors_ + plan.rows();
+    v_tiles_ = k_tiles_ + plan.heads_per_task() * kKeyTile * head_dim_;
   }
 
   // The tile's queries for its kv head and the `heads` - 1 after it.
@@ -100,10 +109,11 @@ class FlashWorker {
     }
     const int64_t end = std::min(tile.keys, (split + 1) * kKeySplit);
     for (int64_t key = split * kKeySplit; key < end; key += kKeyTile) {
-      QueryTile head_tile = tile;
-      for (int64_t h = 0; h < heads; ++h, ++head_tile.kv_head) {
-        add_key_tile(head_tile, queries_of(h), key, std::min(kKeyTile, end - key),
-                     states.after(h * plan_.state_floats()));
+      const int64_t count = std::min(kKeyTile, end - key);
+      pack_rows(problem_.k, tile.kv_head, heads, tile.first_key + key, count, k_tiles_);
+      pack_rows(problem_.v, tile.kv_head, heads, tile.first_key + key, count, v_tiles_);
+      for (int64_t h = 0; h < heads; ++h) {
+        add_key_tile(tile, h, key, count, states.after(h * plan_.state_floats()));
       }
     }
   }
@@ -111,17 +121,15 @@ class FlashWorker {
  private:
   float* queries_of(int64_t h) const { return queries_ + h * plan_.rows() * head_dim_; }
 
-  // Keys [key, key + count) of the tile's segment.
-  void add_key_tile(const QueryTile& tile, const float* queries, int64_t key, int64_t count,
+  // Keys [key, key + count) of the tile's segment, packed, for the task's head number h.
+  void add_key_tile(const QueryTile& tile, int64_t h, int64_t key, int64_t count,
                     const RunningSoftmax& state) const {
-    const int64_t rows = tile.queries * group_;
-    score_rows(queries, rows, problem_.k, tile.kv_head, tile.first_key + key, count, scores_, kKeyTile,
-               k_tile_);
+    const int64_t rows = tile.queries * group_, d = head_dim_, packed = h * kKeyTile * d;
+    kernels().matmul_nt_f32(queries_of(h), d, k_tiles_ + packed, d, scores_, kKeyTile, rows, count, d);
     mask(tile, key, count);
     exponentiate(rows, state);
     round_to(problem_.precision.probabilities, scores_, rows * kKeyTile);
-    weigh_rows(scores_, kKeyTile, rows, problem_.v, tile.kv_head, tile.first_key + key, count, state.out,
-               v_tile_);
+    kernels().matmul_nn_f32(scores_, kKeyTile, v_tiles_ + packed, d, state.out, d, rows, d, count);
   }
 
   // -inf where the key lies after the query, and in the columns beyond the last key.
@@ -168,7 +176,7 @@ class FlashWorker {
   const AttentionProblem& problem_;
   const FlashPlan& plan_;
   int64_t head_dim_, group_;
-  float *queries_, *scores_, *factors_, *k_tile_, *v_tile_;
+  float *queries_, *scores_, *factors_, *k_tiles_, *v_tiles_;
 };
 
 // exp(from - to) for one pair, by the same kernel as everywhere else.
@@ -204,26 +212,51 @@ class FlashCall {
       : problem_(problem), plan_(problem), scratch_(plan_.floats()), head_dim_(problem.q.head_dim) {}
 
   void run() {
-    if (plan_.narrow()) return run_narrow();
-    parallel_for(plan_.tiles().count(), [&](int64_t index) { run_tile(plan_.tiles()[index]); });
+    switch (plan_.way()) {
+      case Way::tiles:
+        return run_tiles();
+      case Way::windows:
+        return run_windows();
+      case Way::splits:
+        return run_splits();
+    }
   }
 
  private:
-  void run_tile(const QueryTile& tile) {
-    const FlashWorker worker = worker_of_thread();
-    const RunningSoftmax total = state(2 * thread_index()), part = state(2 * thread_index() + 1);
-    const int64_t rows = tile.queries * plan_.tiles().group();
-    worker.gather(tile, 1);
-    worker.add_split(tile, 1, 0, total);
-    for (int64_t split = 1; split * kKeySplit < tile.keys; ++split) {
-      worker.add_split(tile, 1, split, part);
-      merge(total, part, rows, head_dim_);
-    }
-    write_output(problem_, tile, total.out, total.sum);
+  void run_tiles() {
+    parallel_for(plan_.tiles().count(), [&](int64_t index) {
+      const QueryTile tile = plan_.tiles()[index];
+      const FlashWorker worker = worker_of_thread();
+      const RunningSoftmax total = state(2 * thread_index()), part = state(2 * thread_index() + 1);
+      worker.gather(tile, 1);
+      worker.add_split(tile, 1, 0, total);
+      for (int64_t split = 1; split * kKeySplit < tile.keys; ++split) {
+        worker.add_split(tile, 1, split, part);
+        merge(total, part, tile.queries * plan_.tiles().group(), head_dim_);
+      }
+      write_output(problem_, tile, total.out, total.sum);
+    });
+  }
+
+  // Every segment is one tile per kv head, so that tiles of consecutive heads have consecutive indices.
+  void run_windows() {
+    const int64_t heads = problem_.k.heads, per_task = plan_.heads_per_task(),
+                  parts = divide_up(heads, per_task);
+    parallel_for(plan_.tiles().count() / heads * parts, [&](int64_t task) {
+      const int64_t head = task % parts * per_task, count = std::min(per_task, heads - head);
+      QueryTile tile = plan_.tiles()[task / parts * heads + head];
+      const FlashWorker worker = worker_of_thread();
+      const int64_t first_state = per_task * thread_index();
+      worker.gather(tile, count);
+      worker.add_split(tile, count, 0, state(first_state));
+      for (int64_t h = 0; h < count; ++h, ++tile.kv_head) {
+        write_output(problem_, tile, state(first_state + h).out, state(first_state + h).sum);
+      }
+    });
   }
 
   // One tile per kv head: tasks are splits, a bounded number of them at a time.
-  void run_narrow() {
+  void run_splits() {
     const int64_t heads = problem_.k.heads, per_task = plan_.heads_per_task(),
                   parts = divide_up(heads, per_task);
     for (int64_t first = 0; first < plan_.splits_max(); first += plan_.splits_at_once()) {

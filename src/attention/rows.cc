@@ -13,35 +13,23 @@ void gather_queries(const AttentionProblem& problem, const QueryTile& tile, floa
   }
 }
 
-namespace {
-
-// Asks for the head's columns of the token one key tile later, which the caller will want soon: rows of one
-// head are far apart, so the hardware does not see the pattern by itself.
-void prefetch_next_tile(const HeadsView& view, int64_t head, int64_t token) {
-  constexpr size_t kLine = 64;
-  if (token + kKeyTile >= view.tokens) return;
-  const char* begin = static_cast<const char*>(view.at(token + kKeyTile, head));
-  const size_t bytes = static_cast<size_t>(view.head_dim) * bytes_of(view.dtype);
-  for (size_t at = 0; at < bytes; at += kLine) __builtin_prefetch(begin + at, 0, 2);
-}
-
-}  // namespace
-
-void pack_rows(const HeadsView& view, int64_t head, int64_t first, int64_t count, float* out) {
+void pack_rows(const HeadsView& view, int64_t head, int64_t heads, int64_t first, int64_t count, float* out) {
   const int64_t d = view.head_dim;
-  for (int64_t token = first; token < first + count; ++token, out += d) {
-    prefetch_next_tile(view, head, token);
-    const void* row = view.at(token, head);
-    switch (view.dtype) {
-      case DType::f32:
-        std::copy_n(static_cast<const float*>(row), d, out);
-        break;
-      case DType::bf16:
-        kernels().f32_from_bf16(static_cast<const uint16_t*>(row), out, d);
-        break;
-      case DType::f16:
-        kernels().f32_from_f16(static_cast<const uint16_t*>(row), out, d);
-        break;
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t h = 0; h < heads; ++h) {
+      const void* row = view.at(first + i, head + h);
+      float* to = out + (h * kKeyTile + i) * d;
+      switch (view.dtype) {
+        case DType::f32:
+          std::copy_n(static_cast<const float*>(row), d, to);
+          break;
+        case DType::bf16:
+          kernels().f32_from_bf16(static_cast<const uint16_t*>(row), to, d);
+          break;
+        case DType::f16:
+          kernels().f32_from_f16(static_cast<const uint16_t*>(row), to, d);
+          break;
+      }
     }
   }
 }
@@ -51,25 +39,19 @@ void score_rows(const float* x, int64_t rows, const HeadsView& k, int64_t head, 
   // Few rows read each key once or twice: then packing costs more than it saves. The bits are the same.
   constexpr int64_t kFewRows = 4;
   const int64_t d = k.head_dim;
-  if (rows > kFewRows) {
-    pack_rows(k, head, first, count, scratch);
+  if (rows > kFewRows || k.dtype == DType::f32) {
+    pack_rows(k, head, 1, first, count, scratch);
     kernels().matmul_nt_f32(x, d, scratch, d, y, ldy, rows, count, d);
     return;
   }
-  const void* keys = k.at(first, head);
-  for (int64_t token = first; token < first + count; ++token) prefetch_next_tile(k, head, token);
-  if (k.dtype == DType::f32) {
-    kernels().matmul_nt_f32(x, d, static_cast<const float*>(keys), k.stride, y, ldy, rows, count, d);
-  } else {
-    const auto matmul = k.dtype == DType::bf16 ? kernels().matmul_nt_bf16 : kernels().matmul_nt_f16;
-    matmul(x, d, static_cast<const uint16_t*>(keys), k.stride, y, ldy, rows, count, d);
-  }
+  const auto matmul = k.dtype == DType::bf16 ? kernels().matmul_nt_bf16 : kernels().matmul_nt_f16;
+  matmul(x, d, static_cast<const uint16_t*>(k.at(first, head)), k.stride, y, ldy, rows, count, d);
 }
 
 void weigh_rows(const float* p, int64_t ldp, int64_t rows, const HeadsView& v, int64_t head, int64_t first,
                 int64_t count, float* y, float* scratch) {
   const int64_t d = v.head_dim;
-  pack_rows(v, head, first, count, scratch);
+  pack_rows(v, head, 1, first, count, scratch);
   kernels().matmul_nn_f32(p, ldp, scratch, d, y, d, rows, d, count);
 }
 

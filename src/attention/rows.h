@@ -12,9 +12,10 @@ namespace fovea {
 // The tile's query rows, in tile row order, head_dim contiguous columns each.
 void gather_queries(const AttentionProblem& problem, const QueryTile& tile, float* out);
 
-// out[count, head_dim] = tokens [first, first + count) of one head as f32. f32 views are copied too: their
-// rows lie a multiple of 4 KiB apart often enough to evict each other from the cache.
-void pack_rows(const HeadsView& view, int64_t head, int64_t first, int64_t count, float* out);
+// out[heads, kKeyTile, head_dim] = tokens [first, first + count), count <= kKeyTile, of neighbouring heads as
+// f32. Memory is read in the order it lies. f32 views are copied too: their rows are a multiple of 4 KiB
+// apart often enough to evict each other from the cache.
+void pack_rows(const HeadsView& view, int64_t head, int64_t heads, int64_t first, int64_t count, float* out);
 
 // y[rows, keys] = x . k^T for keys [first, first + count) of one head; `scratch` holds count * head_dim.
 void score_rows(const float* x, int64_t rows, const HeadsView& k, int64_t head, int64_t first, int64_t count,
