@@ -199,13 +199,15 @@ TEST(AttentionNumerics, ErrorIsFlatInLength) {
 }
 
 // raw scores of 1e5 exceed fp16's 65504: only an implementation that stores them in fp16 may notice.
+// At S = 9000 after scaling even f32 scores cost E = 0.8 * S * 2^-24 = 4.3e-4 (median), 2.1 times the fp16
+// floor of 2.05e-4; twice that in a bad row, in quadrature with the 2.0 allowed to flash, is 4.7.
 TEST(AttentionNumerics, ScoresBeyondFp16RangeAreFine) {
   const SyntheticHead head({.tokens = 1024, .bias = 400, .query_offset = 32, .dtype = DType::f16});
   const AttentionProblem problem = head.problem();
   const std::vector<double> truth = run_reference(problem);
   for (const AttentionKind kind : {AttentionKind::sdpa, AttentionKind::flash_attention_2}) {
     for (const double r : ratios_of(kind, problem, truth))
-      EXPECT_LE(r, 3.0) << name_of(kind);  // false for NaN
+      EXPECT_LE(r, 5.0) << name_of(kind);  // false for NaN
   }
   const std::vector<float> eager = run(AttentionKind::eager, problem);
   EXPECT_TRUE(std::any_of(eager.begin(), eager.end(), [](float x) { return std::isnan(x); }))
