@@ -34,7 +34,7 @@ if [ "$status" -eq 0 ]; then
   exit 0
 fi
 printf 'FAILED after %s s\n' "$seconds"
-printf '\nThe end of %s, without the tests that passed:\n\n' "$log"
+printf '\nThe end of %s:\n\n' "$log"
 grep -vE '^ +Start +[0-9]+: | Passed +[0-9.]+ sec' "$log" | tail -n 60
 printf '\nFailed: %s\nFull output: %s\n' "$title" "$log"
 exit "$status"
