@@ -1,5 +1,6 @@
-// Goal: the command line keeps its contract: flags, JSON fields, exit codes, and a clear error with a remedy for every
-// kind of bad input. Method: run the built program on the golden checkpoints and on damaged copies of one.
+// Goal: the command line keeps its contract: flags, JSON fields, exit codes, and a clear error with a remedy
+// for every kind of bad input. Method: run the built program on the golden checkpoints and on damaged copies
+// of one.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,7 +48,8 @@ class CommandLine : public testing::Test {
   // Runs `fovea arguments` through the shell.
   Outcome run(const std::string& arguments) const {
     const std::string out = (folder_ / "out").string(), err = (folder_ / "err").string();
-    const int status = std::system(fmt::format("{} {} >{} 2>{} </dev/null", FOVEA_PROGRAM, arguments, out, err).c_str());
+    const int status =
+        std::system(fmt::format("{} {} >{} 2>{} </dev/null", FOVEA_PROGRAM, arguments, out, err).c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
   }
 
@@ -57,7 +59,8 @@ class CommandLine : public testing::Test {
     EXPECT_EQ(outcome.exit_code, 1) << arguments << "\n" << outcome.err;
     EXPECT_NE(outcome.err.find("remedy: "), std::string::npos) << arguments << "\n" << outcome.err;
     for (const std::string& word : words) {
-      EXPECT_NE(outcome.err.find(word), std::string::npos) << arguments << ": no '" << word << "' in\n" << outcome.err;
+      EXPECT_NE(outcome.err.find(word), std::string::npos) << arguments << ": no '" << word << "' in\n"
+                                                           << outcome.err;
     }
     EXPECT_LT(outcome.err.size(), 2000u) << outcome.err;
   }
@@ -92,16 +95,18 @@ TEST_F(CommandLine, JsonHasThePromisedFields) {
   EXPECT_EQ(image["resized"]["height"].get<int>() % 28, 0);
   const auto& grid = image["grid_thw"];
   EXPECT_EQ(image["tokens"].get<int>() * 4, grid[0].get<int>() * grid[1].get<int>() * grid[2].get<int>());
-  for (const char* name : {"load_s", "preprocess_s", "vision_s", "prefill_s", "decode_s", "prefill_tokens_per_s",
-                           "decode_tokens_per_s"}) {
+  for (const char* name : {"load_s", "preprocess_s", "vision_s", "prefill_s", "decode_s",
+                           "prefill_tokens_per_s", "decode_tokens_per_s"}) {
     EXPECT_TRUE(answer["timings"][name].is_number()) << name;
   }
   EXPECT_GT(answer["peak_memory_bytes"].get<int64_t>(), 1 << 20);
 }
 
 TEST_F(CommandLine, SameSeedSameAnswerWhateverTheThreads) {
-  const std::string flags = fmt::format("run -m {} --temperature 1.5 --top-k 50 --top-p 0.9 --seed 5 --max-new-tokens 20 "
-                                        "--ignore-eos --json hello --threads ", kModel.string());
+  const std::string flags = fmt::format(
+      "run -m {} --temperature 1.5 --top-k 50 --top-p 0.9 --seed 5 --max-new-tokens 20 "
+      "--ignore-eos --json hello --threads ",
+      kModel.string());
   const auto ids = [&](int threads) {
     return nlohmann::json::parse(run(flags + std::to_string(threads)).out)["token_ids"];
   };
@@ -111,7 +116,9 @@ TEST_F(CommandLine, SameSeedSameAnswerWhateverTheThreads) {
 
 TEST_F(CommandLine, LogitsFileHoldsTheReferenceTensors) {
   const fs::path file = folder_ / "x.safetensors";
-  ASSERT_EQ(run(fmt::format("logits -m {} --image {} hello --out {}", kModel.string(), image_, file.string())).exit_code, 0);
+  ASSERT_EQ(run(fmt::format("logits -m {} --image {} hello --out {}", kModel.string(), image_, file.string()))
+                .exit_code,
+            0);
   const SafetensorsFile stored = SafetensorsFile::open(file);
   const int64_t n = stored.tensor("input_ids").shape[0];
   EXPECT_EQ(stored.tensor("position_ids").shape, (std::vector<int64_t>{3, n}));
@@ -135,7 +142,8 @@ TEST_F(CommandLine, SynthesisedCheckpointsRunAndRepeat) {
   const auto make = [&](const char* name, int seed) {
     const fs::path out = folder_ / name;
     const fs::path config = fs::path(FOVEA_SOURCE_DIR) / "models" / "demo-tiny" / "config.json";
-    const Outcome outcome = run(fmt::format("synth --config {} --out {} --seed {}", config.string(), out.string(), seed));
+    const Outcome outcome =
+        run(fmt::format("synth --config {} --out {} --seed {}", config.string(), out.string(), seed));
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     return read(out / "model.safetensors");
   };
@@ -153,7 +161,8 @@ TEST_F(CommandLine, PromptsThatCannotBeAnswered) {
   expect_error(ask(kModel, "--messages /nonexistent.json"), {"/nonexistent.json"});
   write(folder_ / "bad.json", "[{\"role\": \"user\", \"content\": 3}]");
   expect_error(ask(kModel, "--messages " + (folder_ / "bad.json").string()), {"content"});
-  expect_error(ask(kModel, fmt::format("\"$(head -c 40000 /dev/zero | tr '\\0' 7)\"")), {"context", "tokens"});
+  expect_error(ask(kModel, fmt::format("\"$(head -c 40000 /dev/zero | tr '\\0' 7)\"")),
+               {"context", "tokens"});
   expect_error(ask(kModel, "hello --threads 100000"), {"threads"});
   expect_error(fmt::format("run -m {} --temperature -1 hello", kModel.string()), {"temperature"});
 }
@@ -164,7 +173,8 @@ TEST_F(CommandLine, ImagesThatCannotBeRead) {
   expect_error(ask(kModel, "--image " + (folder_ / "text.png").string() + " hello"), {"text.png"});
   write(folder_ / "cut.png", read(image_).substr(0, 600));
   expect_error(ask(kModel, "--image " + (folder_ / "cut.png").string() + " hello"), {"cut.png"});
-  expect_error(ask(kModel, "--image " + image_ + " --min-pixels 100000 --max-pixels 50000 hello"), {"pixels"});
+  expect_error(ask(kModel, "--image " + image_ + " --min-pixels 100000 --max-pixels 50000 hello"),
+               {"pixels"});
   expect_error(ask(kModel, "--video " + image_ + " hello"), {"image0.png"});
 }
 
@@ -200,7 +210,9 @@ TEST_F(CommandLine, NonFiniteWeightsNameTheStage) {
     const SafetensorsFile stored = SafetensorsFile::open(copy / "model.safetensors");
     const std::string end = "layers.1.mlp.down_proj.weight";
     for (const StoredTensor& tensor : stored.tensors()) {
-      if (tensor.name.ends_with(end)) offset = stored.bytes() - (stored.tensors().back().offset + stored.tensors().back().bytes) + tensor.offset;
+      if (tensor.name.ends_with(end))
+        offset =
+            stored.bytes() - (stored.tensors().back().offset + stored.tensors().back().bytes) + tensor.offset;
     }
   }
   ASSERT_GT(offset, 0);
@@ -229,8 +241,8 @@ TEST_F(CommandLine, InterruptEndsWithWhatWasGenerated) {
   ASSERT_GE(child, 0);
   if (child == 0) {
     if (!std::freopen(out.c_str(), "w", stdout)) _exit(99);
-    execl(FOVEA_PROGRAM, FOVEA_PROGRAM, "run", "-m", kModel.c_str(), "--no-kv-cache", "--ignore-eos", "--json", "--greedy",
-          "--max-new-tokens", "1500", "hello", nullptr);
+    execl(FOVEA_PROGRAM, FOVEA_PROGRAM, "run", "-m", kModel.c_str(), "--no-kv-cache", "--ignore-eos",
+          "--json", "--greedy", "--max-new-tokens", "1500", "hello", nullptr);
     _exit(98);
   }
   usleep(700 * 1000);

@@ -8,9 +8,12 @@ namespace fovea {
 
 const char* name_of(DType type) {
   switch (type) {
-    case DType::f32: return "fp32";
-    case DType::bf16: return "bf16";
-    case DType::f16: return "fp16";
+    case DType::f32:
+      return "fp32";
+    case DType::bf16:
+      return "bf16";
+    case DType::f16:
+      return "fp16";
   }
   return "?";
 }
@@ -25,9 +28,12 @@ DType parse_dtype(std::string_view name) {
 
 double epsilon_of(DType type) {
   switch (type) {
-    case DType::f32: return 0x1p-23;
-    case DType::bf16: return 0x1p-7;
-    case DType::f16: return 0x1p-10;
+    case DType::f32:
+      return 0x1p-23;
+    case DType::bf16:
+      return 0x1p-7;
+    case DType::f16:
+      return 0x1p-10;
   }
   return 0;
 }

@@ -32,9 +32,12 @@ uint16_t f16_from_f32(float value);
 // The value nearest to `value` that `type` can hold, as f32 (infinite where f16 overflows).
 inline float rounded(float value, DType type) {
   switch (type) {
-    case DType::f32: return value;
-    case DType::bf16: return f32_from_bf16(bf16_from_f32(value));
-    case DType::f16: return f32_from_f16(f16_from_f32(value));
+    case DType::f32:
+      return value;
+    case DType::bf16:
+      return f32_from_bf16(bf16_from_f32(value));
+    case DType::f16:
+      return f32_from_f16(f16_from_f32(value));
   }
   return value;
 }

@@ -18,7 +18,8 @@ TEST(DType, EveryF16SurvivesTheRoundTrip) {
 
 TEST(DType, F16RoundsMidpointsToEven) {
   for (uint32_t bits = 0; bits < 0x7bff; ++bits) {
-    const float low = f32_from_f16(static_cast<uint16_t>(bits)), high = f32_from_f16(static_cast<uint16_t>(bits + 1));
+    const float low = f32_from_f16(static_cast<uint16_t>(bits)),
+                high = f32_from_f16(static_cast<uint16_t>(bits + 1));
     const float middle = (low + high) / 2;  // exact: f32 has 13 more bits
     ASSERT_EQ(f16_from_f32(middle), bits % 2 == 0 ? bits : bits + 1);
     ASSERT_EQ(f16_from_f32(std::nextafter(middle, high)), bits + 1);

@@ -7,13 +7,20 @@ namespace fovea {
 
 const char* name_of(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::invalid_argument: return "invalid_argument";
-    case ErrorKind::not_found: return "not_found";
-    case ErrorKind::corrupt: return "corrupt";
-    case ErrorKind::unsupported: return "unsupported";
-    case ErrorKind::exhausted: return "exhausted";
-    case ErrorKind::io: return "io";
-    case ErrorKind::numeric: return "numeric";
+    case ErrorKind::invalid_argument:
+      return "invalid_argument";
+    case ErrorKind::not_found:
+      return "not_found";
+    case ErrorKind::corrupt:
+      return "corrupt";
+    case ErrorKind::unsupported:
+      return "unsupported";
+    case ErrorKind::exhausted:
+      return "exhausted";
+    case ErrorKind::io:
+      return "io";
+    case ErrorKind::numeric:
+      return "numeric";
   }
   return "unknown";
 }

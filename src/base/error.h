@@ -39,5 +39,4 @@ class Error : public std::runtime_error {
 }  // namespace fovea
 
 // An invariant of the program itself, checked in every build.
-#define FOVEA_CHECK(condition) \
-  ((condition) ? void(0) : ::fovea::check_failed(#condition, __FILE__, __LINE__))
+#define FOVEA_CHECK(condition) ((condition) ? void(0) : ::fovea::check_failed(#condition, __FILE__, __LINE__))

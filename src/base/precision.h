@@ -1,5 +1,5 @@
-// The dtype at every node of the computation, handed down explicitly. Activations live in f32 containers and are
-// rounded to the node's dtype where the reference would store them; kernels accumulate in f32 everywhere.
+// The dtype at every node of the computation, handed down explicitly. Activations live in f32 containers and
+// are rounded to the node's dtype where the reference would store them; kernels accumulate in f32 everywhere.
 #pragma once
 
 #include "base/dtype.h"
@@ -7,9 +7,10 @@
 namespace fovea {
 
 struct AttentionPrecision {
-  DType scores;         // eager only: Q.K^T, its scaling and its mask add are each rounded to this
-  DType probabilities;  // eager: normalised P; flash_attention_2: the unnormalised exp(S - m); sdpa keeps fp32
-  DType output;         // the attention output
+  DType scores;  // eager only: Q.K^T, its scaling and its mask add are each rounded to this
+  DType
+      probabilities;  // eager: normalised P; flash_attention_2: the unnormalised exp(S - m); sdpa keeps fp32
+  DType output;       // the attention output
   friend bool operator==(const AttentionPrecision&, const AttentionPrecision&) = default;
 };
 

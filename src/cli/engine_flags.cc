@@ -20,28 +20,46 @@ MediaOptions::Resize parse_resize(const std::string& name) {
 
 void EngineFlags::add_to(CLI::App& command) {
   const auto attentions = CLI::IsMember({"eager", "sdpa", "flash_attention_2"});
-  command.add_option("-m,--model", model, "checkpoint folder in Hugging Face form")->required()->type_name("DIR");
+  command.add_option("-m,--model", model, "checkpoint folder in Hugging Face form")
+      ->required()
+      ->type_name("DIR");
   command.add_option("--image", images, "image file, file:// or data: URL; repeat for several, in order")
-      ->type_name("FILE")->allow_extra_args(false);
+      ->type_name("FILE")
+      ->allow_extra_args(false);
   command.add_option("--video", videos, "video file; repeat for several, in order")
-      ->type_name("FILE")->allow_extra_args(false);
+      ->type_name("FILE")
+      ->allow_extra_args(false);
   command.add_option("--system", system, "system prompt (default: the template's own)")->type_name("TEXT");
-  command.add_option("--messages", messages, "conversation as an OpenAI / Qwen message list, - for standard input")
+  command
+      .add_option("--messages", messages,
+                  "conversation as an OpenAI / Qwen message list, - for standard input")
       ->type_name("FILE.json");
-  command.add_option("--attn", attention, "attention of the text decoder (and of the vision tower, unless given)")
-      ->check(attentions)->capture_default_str();
+  command
+      .add_option("--attn", attention,
+                  "attention of the text decoder (and of the vision tower, unless given)")
+      ->check(attentions)
+      ->capture_default_str();
   command.add_option("--vision-attn", vision_attention, "attention of the vision tower")->check(attentions);
   command.add_option("--dtype", dtype, "compute type: fp32, bf16 or fp16 (default: the checkpoint's)")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
-  command.add_option("--min-pixels", min_pixels, "enlarge smaller images and video frames (one token is 28 x 28 pixels)")
+  command
+      .add_option("--min-pixels", min_pixels,
+                  "enlarge smaller images and video frames (one token is 28 x 28 pixels)")
       ->type_name("N");
-  command.add_option("--max-pixels", max_pixels, "shrink larger images and video frames (default for frames: 128 to 768 tokens each)")->type_name("N");
+  command
+      .add_option("--max-pixels", max_pixels,
+                  "shrink larger images and video frames (default for frames: 128 to 768 tokens each)")
+      ->type_name("N");
   command.add_option("--fps", fps, "frames sampled per second of video (default 2)")->type_name("F");
-  command.add_option("--resize", resize, "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)")
-      ->check(CLI::IsMember({"pil", "pil_12", "torchvision"}))->capture_default_str();
+  command
+      .add_option("--resize", resize,
+                  "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)")
+      ->check(CLI::IsMember({"pil", "pil_12", "torchvision"}))
+      ->capture_default_str();
   command.add_flag("--add-vision-id", add_vision_id, "number the images in the prompt: \"Picture 1: \"");
   command.add_option("--prefill-chunk", prefill_chunk, "prompt tokens per step, 0 for all at once")
-      ->type_name("N")->capture_default_str();
+      ->type_name("N")
+      ->capture_default_str();
   command.add_option("--threads", threads, "worker threads (default: one per core)")->type_name("N");
   command.add_option("prompt", prompt, "the question; <image> and <video> place the items given by flags");
 }
@@ -61,7 +79,8 @@ Prompt EngineFlags::prepare(const Engine& engine) const {
                 "put prompt, system text, images and videos into the message list, or leave --messages out");
   }
   if (messages.empty() && prompt.empty()) {
-    throw Error(ErrorKind::invalid_argument, "there is no prompt", "give a question in quotes, or --messages FILE.json");
+    throw Error(ErrorKind::invalid_argument, "there is no prompt",
+                "give a question in quotes, or --messages FILE.json");
   }
   const MediaLimits limits{min_pixels, max_pixels, fps, parse_resize(resize)};
   const auto conversation = messages.empty() ? messages_from_prompt(prompt, images, videos, system)

@@ -95,7 +95,8 @@ void print_text(const ordered_json& info) {
   fmt::print("{}\n", info["model"].get<std::string>());
   for (const char* section : {"text", "vision"}) {
     fmt::print("\n{}\n", section);
-    for (const auto& [key, value] : info["config"][section].items()) fmt::print("  {:<26} {}\n", key, value.dump());
+    for (const auto& [key, value] : info["config"][section].items())
+      fmt::print("  {:<26} {}\n", key, value.dump());
   }
   fmt::print("\n{:<16} {:>8} {:>12} {:>12}\n", "part", "tensors", "parameters", "memory");
   for (const auto& [name, part] : info["memory"].items()) {
@@ -107,7 +108,8 @@ void print_text(const ordered_json& info) {
   for (const auto& [name, count] : info["dtypes"].items()) {
     fmt::print("stored as {}: {:.1f} M parameters\n", name, count.get<double>() / 1e6);
   }
-  fmt::print("KV cache: {} bytes per token in bf16\n", info["kv_cache_bytes_per_token"]["bf16"].get<int64_t>());
+  fmt::print("KV cache: {} bytes per token in bf16\n",
+             info["kv_cache_bytes_per_token"]["bf16"].get<int64_t>());
 }
 
 }  // namespace
@@ -118,8 +120,11 @@ void add_inspect_command(CLI::App& app) {
     bool json = false;
   };
   const auto flags = std::make_shared<Flags>();
-  CLI::App* command = app.add_subcommand("inspect", "show config, parameters, dtypes and memory of a checkpoint");
-  command->add_option("-m,--model", flags->model, "checkpoint folder in Hugging Face form")->required()->type_name("DIR");
+  CLI::App* command =
+      app.add_subcommand("inspect", "show config, parameters, dtypes and memory of a checkpoint");
+  command->add_option("-m,--model", flags->model, "checkpoint folder in Hugging Face form")
+      ->required()
+      ->type_name("DIR");
   command->add_flag("--json", flags->json, "one JSON object, with every tensor");
   command->callback([flags] {
     const Checkpoint checkpoint = Checkpoint::open(flags->model);

@@ -25,7 +25,8 @@ struct Dump {
 Dump collect(const Prompt& prompt, int64_t patch_dim) {
   Dump dump;
   dump.ids.assign(prompt.ids.begin(), prompt.ids.end());
-  for (const auto& axis : prompt.positions.axis) dump.positions.insert(dump.positions.end(), axis.begin(), axis.end());
+  for (const auto& axis : prompt.positions.axis)
+    dump.positions.insert(dump.positions.end(), axis.begin(), axis.end());
   for (const Picture& picture : prompt.pictures) {
     auto& grid = picture.is_video ? dump.video_grid : dump.image_grid;
     grid.insert(grid.end(), {picture.grid.t, picture.grid.h, picture.grid.w});
@@ -52,22 +53,33 @@ void logits(const LogitsFlags& flags) {
   bar.clear();
   const auto n = static_cast<int64_t>(prompt.ids.size());
   const int64_t vision_width = config.vision.out_hidden_size;
-  const auto thirds = [](const std::vector<int64_t>& values) { return static_cast<int64_t>(values.size()) / 3; };
+  const auto thirds = [](const std::vector<int64_t>& values) {
+    return static_cast<int64_t>(values.size()) / 3;
+  };
   std::vector<TensorToWrite> tensors = {
       {"input_ids", StoredType::i64, {n}, dump.ids.data()},
       {"position_ids", StoredType::i64, {3, n}, dump.positions.data()},
       {"logits", StoredType::f32, {n, config.text.vocab_size}, result.logits.data()}};
   if (dump.patches > 0) {
-    tensors.push_back({"pixel_values", StoredType::f32, {dump.patches, config.vision.patch_dim()}, dump.pixel_values.data()});
-    tensors.push_back({"vision_embeddings", StoredType::f32,
-                       {result.vision_embeddings.size() / vision_width, vision_width}, result.vision_embeddings.data()});
+    tensors.push_back({"pixel_values",
+                       StoredType::f32,
+                       {dump.patches, config.vision.patch_dim()},
+                       dump.pixel_values.data()});
+    tensors.push_back({"vision_embeddings",
+                       StoredType::f32,
+                       {result.vision_embeddings.size() / vision_width, vision_width},
+                       result.vision_embeddings.data()});
   }
   if (!dump.image_grid.empty()) {
-    tensors.push_back({"image_grid_thw", StoredType::i64, {thirds(dump.image_grid), 3}, dump.image_grid.data()});
+    tensors.push_back(
+        {"image_grid_thw", StoredType::i64, {thirds(dump.image_grid), 3}, dump.image_grid.data()});
   }
   if (!dump.video_grid.empty()) {
-    tensors.push_back({"video_grid_thw", StoredType::i64, {thirds(dump.video_grid), 3}, dump.video_grid.data()});
-    tensors.push_back({"second_per_grid_ts", StoredType::f64, {static_cast<int64_t>(dump.second_per_grid.size())},
+    tensors.push_back(
+        {"video_grid_thw", StoredType::i64, {thirds(dump.video_grid), 3}, dump.video_grid.data()});
+    tensors.push_back({"second_per_grid_ts",
+                       StoredType::f64,
+                       {static_cast<int64_t>(dump.second_per_grid.size())},
                        dump.second_per_grid.data()});
   }
   write_safetensors(flags.out, tensors,
@@ -82,12 +94,15 @@ void logits(const LogitsFlags& flags) {
 
 void add_logits_command(CLI::App& app) {
   const auto flags = std::make_shared<LogitsFlags>();
-  CLI::App* command = app.add_subcommand("logits", "write ids, positions, patches, vision embeddings and logits");
+  CLI::App* command =
+      app.add_subcommand("logits", "write ids, positions, patches, vision embeddings and logits");
   flags->engine.add_to(*command);
   command->add_option("--out", flags->out, "file to write")->required()->type_name("FILE.safetensors");
   command->footer(
-      "Tensors: input_ids [n], position_ids [3, n], pixel_values [patches, 1176], image_grid_thw, video_grid_thw,\n"
-      "second_per_grid_ts, vision_embeddings [tokens, hidden], logits [n, vocab]; logits of every prompt position.");
+      "Tensors: input_ids [n], position_ids [3, n], pixel_values [patches, 1176], image_grid_thw, "
+      "video_grid_thw,\n"
+      "second_per_grid_ts, vision_embeddings [tokens, hidden], logits [n, vocab]; logits of every prompt "
+      "position.");
   command->callback([flags] { logits(*flags); });
 }
 

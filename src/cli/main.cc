@@ -12,7 +12,9 @@ int run(int argc, char** argv) {
   CLI::App app{"fovea runs Qwen2.5-VL checkpoints on the CPU, token for token like transformers."};
   app.set_version_flag("--version", FOVEA_VERSION);
   app.require_subcommand(1);
-  app.footer("Start with: fovea run --help\nKernels are chosen by the CPU; FOVEA_ISA=scalar|avx2|avx512|avx512_bf16 forces one.");
+  app.footer(
+      "Start with: fovea run --help\nKernels are chosen by the CPU; FOVEA_ISA=scalar|avx2|avx512|avx512_bf16 "
+      "forces one.");
   fovea::add_run_command(app);
   fovea::add_inspect_command(app);
   fovea::add_synth_command(app);
@@ -35,9 +37,11 @@ int main(int argc, char** argv) {
   } catch (const fovea::Error& error) {
     fmt::print(stderr, "fovea: {}\n", error.what());
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "fovea: out of memory\n  remedy: use smaller images (--max-pixels) or a shorter prompt\n");
+    fmt::print(stderr,
+               "fovea: out of memory\n  remedy: use smaller images (--max-pixels) or a shorter prompt\n");
   } catch (const std::exception& error) {
-    fmt::print(stderr, "fovea: internal error: {}\n  remedy: please report this with the command line\n", error.what());
+    fmt::print(stderr, "fovea: internal error: {}\n  remedy: please report this with the command line\n",
+               error.what());
   }
   return kFailure;
 }

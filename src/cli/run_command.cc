@@ -53,15 +53,17 @@ GenerationOptions generation_options(const RunFlags& flags, const Engine& engine
 void print_summary(const Engine& engine, const Prompt& prompt, const Answer& answer) {
   for (const Picture& p : prompt.pictures) {
     fmt::print(stderr, "{}: {} x {} -> {} x {}, {} tokens\n", p.source, p.original_width, p.original_height,
-               p.resized_width, p.resized_height, p.tokens(engine.checkpoint().config().vision.spatial_merge_size));
+               p.resized_width, p.resized_height,
+               p.tokens(engine.checkpoint().config().vision.spatial_merge_size));
   }
   const Timings& t = answer.timings;
   const auto rate = [](int64_t n, double s) { return s > 0 ? static_cast<double>(n) / s : 0.0; };
   fmt::print(stderr,
              "load {:.1f} s, preprocess {:.2f} s, vision {:.2f} s, prefill {} tokens in {:.2f} s ({:.1f}/s), "
              "decode {} tokens in {:.2f} s ({:.1f}/s), peak {:.2f} GB, finish: {}\n",
-             t.load_s, t.preprocess_s, t.vision_s, t.prompt_tokens, t.prefill_s, rate(t.prompt_tokens, t.prefill_s),
-             t.generated_tokens, t.decode_s, rate(std::max<int64_t>(t.generated_tokens - 1, 0), t.decode_s),
+             t.load_s, t.preprocess_s, t.vision_s, t.prompt_tokens, t.prefill_s,
+             rate(t.prompt_tokens, t.prefill_s), t.generated_tokens, t.decode_s,
+             rate(std::max<int64_t>(t.generated_tokens - 1, 0), t.decode_s),
              static_cast<double>(peak_memory_bytes()) / 1e9, answer.finish_reason);
 }
 
@@ -83,14 +85,17 @@ void run(const RunFlags& flags) {
   const Answer answer = engine.generate(prompt, generation_options(flags, engine), observer);
   bar.clear();
   if (flags.json) {
-    fmt::print("{}\n", answer_json(engine, prompt, answer).dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+    fmt::print(
+        "{}\n",
+        answer_json(engine, prompt, answer).dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
   } else {
     fmt::print("\n");
     std::fflush(stdout);
     print_summary(engine, prompt, answer);
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-    throw Error(ErrorKind::io, "cannot write the answer to standard output", "check the disk or the pipe it goes to");
+    throw Error(ErrorKind::io, "cannot write the answer to standard output",
+                "check the disk or the pipe it goes to");
   }
   if (answer.finish_reason == "cancelled") throw ExitWith{kInterrupted};
 }
@@ -101,20 +106,29 @@ void add_run_command(CLI::App& app) {
   const auto flags = std::make_shared<RunFlags>();
   CLI::App* command = app.add_subcommand("run", "answer a question about images, videos and text");
   flags->engine.add_to(*command);
-  command->add_option("--max-new-tokens", flags->max_new_tokens, "length limit of the answer")->type_name("N");
+  command->add_option("--max-new-tokens", flags->max_new_tokens, "length limit of the answer")
+      ->type_name("N");
   CLI::Option* greedy = command->add_flag("--greedy", flags->greedy, "always take the most likely token");
   command->add_option("--temperature", flags->temperature, "sample; higher is more random (0: greedy)")
-      ->type_name("T")->excludes(greedy);
+      ->type_name("T")
+      ->excludes(greedy);
   command->add_option("--top-p", flags->top_p, "sample from the smallest set with this probability")
-      ->type_name("P")->excludes(greedy);
-  command->add_option("--top-k", flags->top_k, "sample from the K most likely tokens")->type_name("K")->excludes(greedy);
-  command->add_option("--repetition-penalty", flags->repetition_penalty, "divide the logits of tokens already seen")
+      ->type_name("P")
+      ->excludes(greedy);
+  command->add_option("--top-k", flags->top_k, "sample from the K most likely tokens")
+      ->type_name("K")
+      ->excludes(greedy);
+  command
+      ->add_option("--repetition-penalty", flags->repetition_penalty,
+                   "divide the logits of tokens already seen")
       ->type_name("R");
   command->add_option("--seed", flags->seed, "seed of the sampler")->type_name("S")->capture_default_str();
   command->add_option("--stop", flags->stop, "end the answer at this string; repeatable")
-      ->type_name("TEXT")->allow_extra_args(false);
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
   command->add_flag("--ignore-eos", flags->ignore_eos, "go on to --max-new-tokens whatever the model says");
-  command->add_flag("--no-kv-cache", flags->no_kv_cache, "recompute the whole sequence for every token (comparison)");
+  command->add_flag("--no-kv-cache", flags->no_kv_cache,
+                    "recompute the whole sequence for every token (comparison)");
   command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
   command->footer(
       "Sampling follows the checkpoint's generation_config.json unless a flag says otherwise.\n\n"

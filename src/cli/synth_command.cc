@@ -1,7 +1,6 @@
-#include "checkpoint/synth.h"
-
 #include <fmt/format.h>
 
+#include "checkpoint/synth.h"
 #include "cli/commands.h"
 #include "cli/progress_bar.h"
 
@@ -15,14 +14,18 @@ void add_synth_command(CLI::App& app) {
   const auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("synth", "write a checkpoint with random weights of a real shape");
   command->add_option("--config", flags->config, "3b, 7b, 32b, 72b or the path of a config.json")
-      ->required()->type_name("SHAPE");
+      ->required()
+      ->type_name("SHAPE");
   command->add_option("--out", flags->out, "folder to write")->required()->type_name("DIR");
-  command->add_option("--seed", flags->seed, "the same seed gives the same bytes")->type_name("S")->capture_default_str();
+  command->add_option("--seed", flags->seed, "the same seed gives the same bytes")
+      ->type_name("S")
+      ->capture_default_str();
   command->callback([flags] {
     ProgressBar bar;
     write_synthetic_checkpoint(flags->config, flags->out, flags->seed, bar.callback());
     bar.clear();
-    fmt::print("wrote {}\nIts weights are random: it has the real shape and speed, and answers nonsense.\n", flags->out);
+    fmt::print("wrote {}\nIts weights are random: it has the real shape and speed, and answers nonsense.\n",
+               flags->out);
   });
 }
 

@@ -68,9 +68,11 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Precision& precision, Atten
   s.attention = attention;
   const std::string embedding = "model.language_model.embed_tokens.weight";
   s.embedding = Linear::of_weight(checkpoint, embedding, precision.text.linear);
-  s.head = Linear::of_weight(checkpoint, s.config.tie_word_embeddings ? embedding : "lm_head.weight", precision.logits);
+  s.head = Linear::of_weight(checkpoint, s.config.tie_word_embeddings ? embedding : "lm_head.weight",
+                             precision.logits);
   s.final_norm = rounded_vector(checkpoint, "model.language_model.norm.weight", precision.text.norm);
-  for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) s.layers.push_back(load_layer(checkpoint, i, s.precision));
+  for (int64_t i = 0; i < s.config.num_hidden_layers; ++i)
+    s.layers.push_back(load_layer(checkpoint, i, s.precision));
   s.inverse_frequency = inverse_frequencies(s.config.rope_theta, s.config.head_dim);
   for (size_t axis = 0; axis < s.config.mrope_section.size(); ++axis) {
     s.axis_of_pair.insert(s.axis_of_pair.end(), static_cast<size_t>(s.config.mrope_section[axis]), axis);
@@ -87,37 +89,42 @@ void Decoder::embed(std::span<const int32_t> ids, float* out) const {
   const int64_t width = state_->config.hidden_size;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= state_->config.vocab_size) {
-      throw Error(ErrorKind::invalid_argument,
-                  fmt::format("token id {} is outside the model's vocabulary of {}", ids[i], state_->config.vocab_size),
-                  "the tokenizer does not belong to this checkpoint: use the tokenizer.json it was published with");
+      throw Error(
+          ErrorKind::invalid_argument,
+          fmt::format("token id {} is outside the model's vocabulary of {}", ids[i],
+                      state_->config.vocab_size),
+          "the tokenizer does not belong to this checkpoint: use the tokenizer.json it was published with");
     }
     state_->embedding.row(ids[i], out + static_cast<int64_t>(i) * width);
   }
   round_to(out, static_cast<int64_t>(ids.size()) * width, state_->precision.residual);
 }
 
-RopeTable Decoder::State::rope_table(const std::array<std::span<const int64_t>, 3>& positions, int64_t count) const {
+RopeTable Decoder::State::rope_table(const std::array<std::span<const int64_t>, 3>& positions,
+                                     int64_t count) const {
   const auto pairs = static_cast<int64_t>(inverse_frequency.size());
   const auto size = static_cast<size_t>(count * pairs);
   RopeTable table{std::vector<float>(size), std::vector<float>(size), pairs};
   std::vector<float> angles(inverse_frequency.size());
   for (int64_t r = 0; r < count; ++r) {
     for (size_t i = 0; i < angles.size(); ++i) {
-      angles[i] = static_cast<float>(positions[axis_of_pair[i]][static_cast<size_t>(r)]) * inverse_frequency[i];
+      angles[i] =
+          static_cast<float>(positions[axis_of_pair[i]][static_cast<size_t>(r)]) * inverse_frequency[i];
     }
     set_rope_row(table, r, angles, precision.rope_tables);
   }
   return table;
 }
 
-void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* hidden, int64_t count, KvCache& cache,
-                                  Scratch& scratch) const {
+void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* hidden, int64_t count,
+                                  KvCache& cache, Scratch& scratch) const {
   const Layer& layer = layers[static_cast<size_t>(index)];
-  const int64_t head_dim = config.head_dim, heads_q = config.num_attention_heads, heads_kv = config.num_key_value_heads;
+  const int64_t head_dim = config.head_dim, heads_q = config.num_attention_heads,
+                heads_kv = config.num_key_value_heads;
   const int64_t q_width = heads_q * head_dim, kv_width = heads_kv * head_dim, stride = q_width + 2 * kv_width;
   float *q = scratch.qkv.data(), *k = q + q_width, *v = k + kv_width;
-  rms_norm(hidden, layer.input_norm, static_cast<float>(config.rms_norm_eps), precision.norm, scratch.normed.data(),
-           count);
+  rms_norm(hidden, layer.input_norm, static_cast<float>(config.rms_norm_eps), precision.norm,
+           scratch.normed.data(), count);
   layer.q.apply(scratch.normed.data(), count, q, stride);
   layer.k.apply(scratch.normed.data(), count, k, stride);
   layer.v.apply(scratch.normed.data(), count, v, stride);
@@ -165,7 +172,8 @@ void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<c
 void Decoder::logits(const float* hidden, int64_t rows, float* out) const {
   const State& s = *state_;
   Buffer<float> normed(rows * s.config.hidden_size);
-  rms_norm(hidden, s.final_norm, static_cast<float>(s.config.rms_norm_eps), s.precision.norm, normed.data(), rows);
+  rms_norm(hidden, s.final_norm, static_cast<float>(s.config.rms_norm_eps), s.precision.norm, normed.data(),
+           rows);
   s.head.apply(normed.data(), rows, out);
   require_finite(out, rows * s.config.vocab_size, "the output head");
 }

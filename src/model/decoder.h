@@ -22,9 +22,10 @@ class Decoder {
   // out: [ids.size(), hidden_size] f32. Throws Error(invalid_argument) for an id outside the vocabulary.
   void embed(std::span<const int32_t> ids, float* out) const;
 
-  // Runs `count` tokens behind those in the cache through all layers, in place: hidden [count, hidden_size] f32.
-  // positions: three spans (t, h, w) of `count` ids. Appends to the cache. Results of a token do not depend on how the
-  // sequence is cut into calls. Throws Error(numeric) naming the layer of a non-finite value.
+  // Runs `count` tokens behind those in the cache through all layers, in place: hidden [count, hidden_size]
+  // f32. positions: three spans (t, h, w) of `count` ids. Appends to the cache. Results of a token do not
+  // depend on how the sequence is cut into calls. Throws Error(numeric) naming the layer of a non-finite
+  // value.
   void forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
                KvCache& cache) const;
 

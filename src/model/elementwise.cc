@@ -45,7 +45,8 @@ float mean_of_squares(const float* x, int64_t count) {
 
 }  // namespace
 
-void rms_norm(const float* x, const std::vector<float>& weight, float eps, DType type, float* out, int64_t rows) {
+void rms_norm(const float* x, const std::vector<float>& weight, float eps, DType type, float* out,
+              int64_t rows) {
   const auto width = static_cast<int64_t>(weight.size());
   parallel_for(rows, [&](int64_t r) {
     const float* in = x + r * width;
@@ -140,9 +141,10 @@ void require_finite(const float* x, int64_t count, const std::string& stage) {
     found |= (bits & 0x7f800000u) == 0x7f800000u;
   }
   if (found == 0) return;
-  throw Error(ErrorKind::numeric, "a NaN or infinite value appeared after " + stage,
-              "use --dtype bf16 or fp32 (fp16 overflows beyond 65504), --attn flash_attention_2 or sdpa; if it "
-              "remains, the weights themselves are damaged");
+  throw Error(
+      ErrorKind::numeric, "a NaN or infinite value appeared after " + stage,
+      "use --dtype bf16 or fp32 (fp16 overflows beyond 65504), --attn flash_attention_2 or sdpa; if it "
+      "remains, the weights themselves are damaged");
 }
 
 }  // namespace fovea

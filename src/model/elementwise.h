@@ -1,5 +1,5 @@
-// The node-by-node operations between projections and attention, on f32 containers, rows in parallel. Each rounds
-// to the policy's dtype exactly where transformers stores a tensor.
+// The node-by-node operations between projections and attention, on f32 containers, rows in parallel. Each
+// rounds to the policy's dtype exactly where transformers stores a tensor.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,10 @@
 
 namespace fovea {
 
-// out = r(w * r(x / sqrt(mean(x^2) + eps))): Qwen2RMSNorm, statistics in f32, two roundings. x, out: [rows, width].
-void rms_norm(const float* x, const std::vector<float>& weight, float eps, DType type, float* out, int64_t rows);
+// out = r(w * r(x / sqrt(mean(x^2) + eps))): Qwen2RMSNorm, statistics in f32, two roundings. x, out: [rows,
+// width].
+void rms_norm(const float* x, const std::vector<float>& weight, float eps, DType type, float* out,
+              int64_t rows);
 
 // residual = r(residual + update), in place.
 void add_residual(float* residual, const float* update, int64_t count, DType type);
@@ -34,8 +36,9 @@ std::vector<float> inverse_frequencies(double theta, int64_t dim);
 // Fills row `row` from f32 angles.
 void set_rope_row(RopeTable& table, int64_t row, const std::vector<float>& angles, DType tables);
 
-// x: [rows, heads, 2 * pairs] with `stride` between rows; rotates pair (i, i + pairs) in place. With steps fp32 the
-// rotation is computed in f32 and rounded once to `result`; otherwise both products and their sum are rounded.
+// x: [rows, heads, 2 * pairs] with `stride` between rows; rotates pair (i, i + pairs) in place. With steps
+// fp32 the rotation is computed in f32 and rounded once to `result`; otherwise both products and their sum
+// are rounded.
 void apply_rope(float* x, int64_t rows, int64_t heads, int64_t stride, const RopeTable& table, DType steps,
                 DType result);
 

@@ -1,4 +1,5 @@
-// Goal: each node rounds where the reference stores a tensor. Method: the formula in f64, with explicit roundings.
+// Goal: each node rounds where the reference stores a tensor. Method: the formula in f64, with explicit
+// roundings.
 #include "model/elementwise.h"
 
 #include <gtest/gtest.h>
@@ -23,8 +24,8 @@ std::vector<float> values(size_t count, uint64_t seed, DType type) {
   return result;
 }
 
-// Two values that went through the same roundings from intermediates that differ by a few f32 ulp are either equal
-// or neighbours in the storage type.
+// Two values that went through the same roundings from intermediates that differ by a few f32 ulp are either
+// equal or neighbours in the storage type.
 void expect_neighbours(float actual, double exact, DType type, const char* what) {
   const double spacing = std::max(std::fabs(exact), 1e-30) * epsilon_of(type);
   EXPECT_NEAR(static_cast<double>(actual), exact, type == DType::f32 ? 8 * spacing : spacing) << what;
@@ -41,7 +42,8 @@ TEST(Elementwise, RmsNormRoundsTwice) {
       for (size_t i = 0; i < width; ++i) sum += std::pow(static_cast<double>(x[r * width + i]), 2);
       const double inverse = 1 / std::sqrt(sum / static_cast<double>(width) + 1e-6);
       for (size_t i = 0; i < width; ++i) {
-        const float normed = rounded(static_cast<float>(static_cast<double>(x[r * width + i]) * inverse), type);
+        const float normed =
+            rounded(static_cast<float>(static_cast<double>(x[r * width + i]) * inverse), type);
         // One neighbour from each of the two roundings.
         EXPECT_NEAR(out[r * width + i], rounded(normed * w[i], type),
                     2 * epsilon_of(type) * std::fabs(normed * w[i]) * (type == DType::f32 ? 4 : 1));
@@ -70,7 +72,8 @@ TEST(Elementwise, RopeRoundsOnceOrThreeTimes) {
   const int64_t pairs = 5, heads = 2, rows = 3;
   for (const DType steps : {DType::f32, DType::bf16}) {
     RopeTable table{std::vector<float>(15), std::vector<float>(15), pairs};
-    for (int64_t r = 0; r < rows; ++r) set_rope_row(table, r, values(5, static_cast<uint64_t>(r), DType::f32), steps);
+    for (int64_t r = 0; r < rows; ++r)
+      set_rope_row(table, r, values(5, static_cast<uint64_t>(r), DType::f32), steps);
     auto x = values(static_cast<size_t>(rows * heads * 2 * pairs), 9, DType::bf16);
     const auto before = x;
     apply_rope(x.data(), rows, heads, heads * 2 * pairs, table, steps, DType::bf16);

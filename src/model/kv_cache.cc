@@ -25,9 +25,15 @@ void KvCache::write(Buffer<char>& storage, const float* rows, int64_t stride, in
     char* to = storage.data() + (tokens_ + r) * width * static_cast<int64_t>(bytes_of(type_));
     const float* from = rows + r * stride;
     switch (type_) {
-      case DType::f32: std::copy_n(from, width, reinterpret_cast<float*>(to)); break;
-      case DType::bf16: kernels().bf16_from_f32(from, reinterpret_cast<uint16_t*>(to), width); break;
-      case DType::f16: kernels().f16_from_f32(from, reinterpret_cast<uint16_t*>(to), width); break;
+      case DType::f32:
+        std::copy_n(from, width, reinterpret_cast<float*>(to));
+        break;
+      case DType::bf16:
+        kernels().bf16_from_f32(from, reinterpret_cast<uint16_t*>(to), width);
+        break;
+      case DType::f16:
+        kernels().f16_from_f32(from, reinterpret_cast<uint16_t*>(to), width);
+        break;
     }
   }
 }
@@ -49,7 +55,9 @@ HeadsView KvCache::view(const Buffer<char>& storage, int64_t tokens) const {
   return {storage.data(), type_, tokens, heads_, head_dim_, heads_ * head_dim_};
 }
 
-HeadsView KvCache::keys(int64_t layer, int64_t tokens) const { return view(keys_[static_cast<size_t>(layer)], tokens); }
+HeadsView KvCache::keys(int64_t layer, int64_t tokens) const {
+  return view(keys_[static_cast<size_t>(layer)], tokens);
+}
 
 HeadsView KvCache::values(int64_t layer, int64_t tokens) const {
   return view(values_[static_cast<size_t>(layer)], tokens);

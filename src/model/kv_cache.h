@@ -1,4 +1,5 @@
-// The keys (after RoPE) and values of every decoder layer, in the policy's storage type. Attention borrows views.
+// The keys (after RoPE) and values of every decoder layer, in the policy's storage type. Attention borrows
+// views.
 #pragma once
 
 #include <vector>
@@ -10,16 +11,17 @@ namespace fovea {
 
 class KvCache {
  public:
-  // Throws Error(exhausted) when capacity tokens cannot be held. bytes = 2 * layers * capacity * kv_heads * head_dim *
-  // bytes_of(type).
+  // Throws Error(exhausted) when capacity tokens cannot be held. bytes = 2 * layers * capacity * kv_heads *
+  // head_dim * bytes_of(type).
   KvCache(const TextConfig& config, int64_t capacity, DType type);
 
   int64_t tokens() const { return tokens_; }
   int64_t capacity() const { return capacity_; }
   int64_t bytes() const;
 
-  // Stores k, v of `count` tokens, [count, kv_heads * head_dim] f32 with `stride`, behind the tokens() already there.
-  // Every layer stores before commit(count) moves tokens() on. Requires tokens() + count <= capacity().
+  // Stores k, v of `count` tokens, [count, kv_heads * head_dim] f32 with `stride`, behind the tokens()
+  // already there. Every layer stores before commit(count) moves tokens() on. Requires tokens() + count <=
+  // capacity().
   void store(int64_t layer, const float* k, const float* v, int64_t stride, int64_t count);
   void commit(int64_t count);
   void truncate(int64_t tokens);

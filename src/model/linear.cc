@@ -9,8 +9,8 @@ namespace fovea {
 
 namespace {
 
-// Blocks handed to one thread at a time: rows of x that stay in the shared cache, columns whose widened weights
-// stay in a core's own.
+// Blocks handed to one thread at a time: rows of x that stay in the shared cache, columns whose widened
+// weights stay in a core's own.
 constexpr int64_t kRowsPerTask = 512;
 constexpr int64_t kColsPerTask = 96;
 // A single token only streams weights: long runs, few tasks.
@@ -19,9 +19,15 @@ constexpr int64_t kColsPerTaskStreaming = 256;
 void widen(const MatrixView& view, int64_t row, float* out) {
   const Kernels& k = kernels();
   switch (view.dtype) {
-    case DType::f32: std::copy_n(static_cast<const float*>(view.row(row)), view.cols, out); break;
-    case DType::bf16: k.f32_from_bf16(static_cast<const uint16_t*>(view.row(row)), out, view.cols); break;
-    case DType::f16: k.f32_from_f16(static_cast<const uint16_t*>(view.row(row)), out, view.cols); break;
+    case DType::f32:
+      std::copy_n(static_cast<const float*>(view.row(row)), view.cols, out);
+      break;
+    case DType::bf16:
+      k.f32_from_bf16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
+      break;
+    case DType::f16:
+      k.f32_from_f16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
+      break;
   }
 }
 
@@ -58,7 +64,8 @@ Linear Linear::of_weight(const Checkpoint& checkpoint, const std::string& tensor
   return Linear(checkpoint, tensor, "", compute);
 }
 
-Linear::Linear(const Checkpoint& checkpoint, const std::string& weight, const std::string& bias, DType compute)
+Linear::Linear(const Checkpoint& checkpoint, const std::string& weight, const std::string& bias,
+               DType compute)
     : compute_(compute), weight_(checkpoint.matrix(weight)) {
   if (!bias.empty() && checkpoint.has(bias)) {
     bias_ = checkpoint.vector(bias);
@@ -80,7 +87,8 @@ void Linear::row(int64_t r, float* out) const { widen(weight_, r, out); }
 void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) const {
   const Kernels& k = kernels();
   const int64_t depth = in();
-  const bool native = compute_ == DType::bf16 && weight_.dtype == DType::bf16 && k.matmul_nt_bf16_bf16 != nullptr;
+  const bool native =
+      compute_ == DType::bf16 && weight_.dtype == DType::bf16 && k.matmul_nt_bf16_bf16 != nullptr;
   Buffer<uint16_t> narrow_x;
   if (native) {
     narrow_x.resize(rows * depth);
@@ -95,15 +103,18 @@ void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) con
   const int64_t row_tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
   parallel_for(col_tasks * row_tasks, [&](int64_t task) {
     const int64_t row = task / col_tasks * kRowsPerTask, col = task % col_tasks * cols_per_task;
-    const int64_t rows_now = std::min(kRowsPerTask, rows - row), cols_now = std::min(cols_per_task, out() - col);
+    const int64_t rows_now = std::min(kRowsPerTask, rows - row),
+                  cols_now = std::min(cols_per_task, out() - col);
     float* tile = y + row * y_stride + col;
     const float* xs = x + row * depth;
     const void* w = weight_.row(col);
     const auto* w16 = static_cast<const uint16_t*>(w);
     if (native) {
-      k.matmul_nt_bf16_bf16(narrow_x.data() + row * depth, depth, w16, depth, tile, y_stride, rows_now, cols_now, depth);
+      k.matmul_nt_bf16_bf16(narrow_x.data() + row * depth, depth, w16, depth, tile, y_stride, rows_now,
+                            cols_now, depth);
     } else if (weight_.dtype == DType::f32) {
-      k.matmul_nt_f32(xs, depth, static_cast<const float*>(w), depth, tile, y_stride, rows_now, cols_now, depth);
+      k.matmul_nt_f32(xs, depth, static_cast<const float*>(w), depth, tile, y_stride, rows_now, cols_now,
+                      depth);
     } else {
       const auto product = weight_.dtype == DType::bf16 ? k.matmul_nt_bf16 : k.matmul_nt_f16;
       product(xs, depth, w16, depth, tile, y_stride, rows_now, cols_now, depth);

@@ -9,8 +9,9 @@
 
 namespace fovea {
 
-// y = x W^T + b. The weight is borrowed from the checkpoint's mapping when its stored type serves the compute dtype
-// (equal, or any type under fp32, which widens exactly); otherwise it is converted once, at load, into own memory.
+// y = x W^T + b. The weight is borrowed from the checkpoint's mapping when its stored type serves the compute
+// dtype (equal, or any type under fp32, which widens exactly); otherwise it is converted once, at load, into
+// own memory.
 class Linear {
  public:
   Linear() = default;
@@ -22,9 +23,10 @@ class Linear {
   int64_t in() const { return weight_.cols; }
   int64_t out() const { return weight_.rows; }
 
-  // x: [rows, in] f32 holding values of the compute dtype; y: [rows, out] f32 with row stride `y_stride`. Products
-  // are accumulated in f32, the bias added, and the result rounded once to the compute dtype (one rounding per
-  // output, as a fused addmm does). Every row's result is independent of the other rows, bit for bit.
+  // x: [rows, in] f32 holding values of the compute dtype; y: [rows, out] f32 with row stride `y_stride`.
+  // Products are accumulated in f32, the bias added, and the result rounded once to the compute dtype (one
+  // rounding per output, as a fused addmm does). Every row's result is independent of the other rows, bit for
+  // bit.
   void apply(const float* x, int64_t rows, float* y, int64_t y_stride) const;
   void apply(const float* x, int64_t rows, float* y) const { apply(x, rows, y, out()); }
 

@@ -14,7 +14,8 @@ namespace {
 }
 
 // Appends the block of one item starting at `start`; returns the largest position it used.
-int64_t append_visual(Positions& positions, const VisualItem& item, int64_t start, const VisionConfig& vision) {
+int64_t append_visual(Positions& positions, const VisualItem& item, int64_t start,
+                      const VisionConfig& vision) {
   const int64_t merge = vision.spatial_merge_size;
   const auto seconds = static_cast<float>(item.is_video ? item.second_per_grid : 0.0);
   const auto tokens_per_second = static_cast<float>(vision.tokens_per_second);
@@ -36,7 +37,8 @@ int64_t append_visual(Positions& positions, const VisualItem& item, int64_t star
 
 }  // namespace
 
-Positions mrope_positions(std::span<const int32_t> ids, std::span<const VisualItem> items, const ModelConfig& config) {
+Positions mrope_positions(std::span<const int32_t> ids, std::span<const VisualItem> items,
+                          const ModelConfig& config) {
   Positions positions;
   const int64_t merge_area = config.vision.spatial_merge_size * config.vision.spatial_merge_size;
   size_t item = 0, at = 0;
@@ -48,7 +50,8 @@ Positions mrope_positions(std::span<const int32_t> ids, std::span<const VisualIt
       ++at;
       continue;
     }
-    if (item == items.size()) mismatch(fmt::format("more placeholder runs than the {} items given", items.size()));
+    if (item == items.size())
+      mismatch(fmt::format("more placeholder runs than the {} items given", items.size()));
     const VisualItem& visual = items[item];
     const auto tokens = static_cast<size_t>(visual.grid.patches() / merge_area);
     const auto run = std::min(tokens, ids.size() - at);
@@ -61,7 +64,8 @@ Positions mrope_positions(std::span<const int32_t> ids, std::span<const VisualIt
     at += tokens;
     ++item;
   }
-  if (item != items.size()) mismatch(fmt::format("{} items but only {} placeholder runs", items.size(), item));
+  if (item != items.size())
+    mismatch(fmt::format("{} items but only {} placeholder runs", items.size(), item));
   return positions;
 }
 

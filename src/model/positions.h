@@ -1,5 +1,6 @@
-// M-RoPE position ids. Source: Qwen2_5_VLModel.get_rope_index of transformers 4.x, with the temporal step computed in
-// floating point before it is truncated (the rule released with the model; some later versions truncate too early).
+// M-RoPE position ids. Source: Qwen2_5_VLModel.get_rope_index of transformers 4.x, with the temporal step
+// computed in floating point before it is truncated (the rule released with the model; some later versions
+// truncate too early).
 #pragma once
 
 #include <array>
@@ -25,8 +26,9 @@ struct Positions {
   int64_t next = 0;
 };
 
-// ids: the expanded prompt. Every run of image / video tokens takes the next item; throws Error(invalid_argument)
-// when runs and items do not match in number or length.
-Positions mrope_positions(std::span<const int32_t> ids, std::span<const VisualItem> items, const ModelConfig& config);
+// ids: the expanded prompt. Every run of image / video tokens takes the next item; throws
+// Error(invalid_argument) when runs and items do not match in number or length.
+Positions mrope_positions(std::span<const int32_t> ids, std::span<const VisualItem> items,
+                          const ModelConfig& config);
 
 }  // namespace fovea

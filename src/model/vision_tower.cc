@@ -77,13 +77,14 @@ struct VisionTower::State {
   std::vector<Block> blocks;
 
   Buffer<float> embed(const float* patches, const WindowOrder& order) const;
-  void attend_block(const Block& block, const WindowOrder& order, const RopeTable& rope, Buffer<float>& hidden,
-                    Scratch& scratch) const;
+  void attend_block(const Block& block, const WindowOrder& order, const RopeTable& rope,
+                    Buffer<float>& hidden, Scratch& scratch) const;
   void mlp_block(const Block& block, Buffer<float>& hidden, Scratch& scratch) const;
   Buffer<float> merge(const WindowOrder& order, const Buffer<float>& hidden, Scratch& scratch) const;
 };
 
-VisionTower::VisionTower(const Checkpoint& checkpoint, const TowerPrecision& precision, AttentionKind attention)
+VisionTower::VisionTower(const Checkpoint& checkpoint, const TowerPrecision& precision,
+                         AttentionKind attention)
     : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.config = checkpoint.config().vision;
@@ -104,13 +105,15 @@ int64_t VisionTower::blocks() const { return static_cast<int64_t>(state_->blocks
 
 // Patch embedding, with the rows brought into window order on the way in.
 Buffer<float> VisionTower::State::embed(const float* patches, const WindowOrder& order) const {
-  const int64_t merge_area = config.spatial_merge_size * config.spatial_merge_size, width = config.patch_dim();
+  const int64_t merge_area = config.spatial_merge_size * config.spatial_merge_size,
+                width = config.patch_dim();
   const auto rows = static_cast<int64_t>(order.patch_y.size());
   Buffer<float> hidden(rows * config.hidden_size), ordered(std::min(rows, kRowsPerPass) * width);
   for_passes(rows, [&](int64_t first, int64_t count) {
     for (int64_t r = 0; r < count; ++r) {
       const int64_t place = first + r;
-      const int64_t from = order.merged_from[static_cast<size_t>(place / merge_area)] * merge_area + place % merge_area;
+      const int64_t from =
+          order.merged_from[static_cast<size_t>(place / merge_area)] * merge_area + place % merge_area;
       std::copy_n(patches + from * width, width, ordered.data() + r * width);
     }
     round_to(ordered.data(), count * width, precision.linear);
@@ -126,7 +129,8 @@ void VisionTower::State::attend_block(const Block& block, const WindowOrder& ord
   scratch.wide.reserve(rows * 3 * width);
   scratch.narrow.reserve(rows * width);
   for_passes(rows, [&](int64_t first, int64_t count) {
-    rms_norm(hidden.data() + first * width, block.norm1, kNormEps, precision.norm, scratch.narrow.data(), count);
+    rms_norm(hidden.data() + first * width, block.norm1, kNormEps, precision.norm, scratch.narrow.data(),
+             count);
     block.qkv.apply(scratch.narrow.data(), count, scratch.wide.data() + first * 3 * width);
   });
   float* qkv = scratch.wide.data();
@@ -166,8 +170,10 @@ void VisionTower::State::mlp_block(const Block& block, Buffer<float>& hidden, Sc
   });
 }
 
-// RMSNorm, four patches side by side, two projections with GELU between; back from window order to raster order.
-Buffer<float> VisionTower::State::merge(const WindowOrder& order, const Buffer<float>& hidden, Scratch& scratch) const {
+// RMSNorm, four patches side by side, two projections with GELU between; back from window order to raster
+// order.
+Buffer<float> VisionTower::State::merge(const WindowOrder& order, const Buffer<float>& hidden,
+                                        Scratch& scratch) const {
   const int64_t merge_area = config.spatial_merge_size * config.spatial_merge_size;
   const auto tokens = static_cast<int64_t>(order.merged_from.size());
   const int64_t inner = config.hidden_size * merge_area, out = config.out_hidden_size;
@@ -188,7 +194,8 @@ Buffer<float> VisionTower::State::merge(const WindowOrder& order, const Buffer<f
   return result;
 }
 
-Buffer<float> VisionTower::encode(const float* patches, const Grid& grid, const std::function<void()>& block_done) const {
+Buffer<float> VisionTower::encode(const float* patches, const Grid& grid,
+                                  const std::function<void()>& block_done) const {
   const State& s = *state_;
   const WindowOrder order = window_order(grid, s.config);
   const RopeTable rope = rope_table(order, s.config, s.precision.rope_tables);

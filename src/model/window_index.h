@@ -11,7 +11,8 @@
 namespace fovea {
 
 struct WindowOrder {
-  std::vector<int64_t> merged_from;       // merged token at place i of the window order = merged_from[i] of the raster
+  std::vector<int64_t>
+      merged_from;  // merged token at place i of the window order = merged_from[i] of the raster
   std::vector<int64_t> window_bounds;     // cu_seqlens of the windows, in patches
   std::vector<int64_t> frame_bounds;      // cu_seqlens of the frames, in patches
   std::vector<int32_t> patch_y, patch_x;  // coordinates of every patch, in window order

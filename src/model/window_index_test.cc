@@ -1,5 +1,6 @@
-// Goal: the window order is the reference's permutation for every remainder of the merged grid mod 4. Method: the
-// padded formulation of get_window_index (pad to full windows, drop the padding), written out independently.
+// Goal: the window order is the reference's permutation for every remainder of the merged grid mod 4. Method:
+// the padded formulation of get_window_index (pad to full windows, drop the padding), written out
+// independently.
 #include "model/window_index.h"
 
 #include <gtest/gtest.h>
@@ -14,8 +15,8 @@ struct Expected {
   std::vector<int64_t> order, bounds{0};
 };
 
-// The reference pads each side to a multiple of 4 (a whole extra window when it is one already), reshapes, and
-// removes the padding; empty windows vanish from the bounds (unique_consecutive).
+// The reference pads each side to a multiple of 4 (a whole extra window when it is one already), reshapes,
+// and removes the padding; empty windows vanish from the bounds (unique_consecutive).
 Expected padded_formulation(const Grid& grid) {
   const int64_t rows = grid.h / 2, cols = grid.w / 2;
   const int64_t windows_y = (rows + 4 - rows % 4) / 4, windows_x = (cols + 4 - cols % 4) / 4;

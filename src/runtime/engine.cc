@@ -23,7 +23,8 @@ Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
-Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& options, const Observer& observer) {
+Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& options,
+                    const Observer& observer) {
   const Stopwatch watch;
   Checkpoint checkpoint = Checkpoint::open(dir);
   Tokenizer tokenizer = Tokenizer::open(dir);
@@ -33,8 +34,9 @@ Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& optio
   const Precision precision = Precision::uniform(dtype);
   VisionTower vision(checkpoint, precision.vision, options.vision_attention);
   Decoder decoder(checkpoint, precision, options.attention);
-  auto state = std::make_unique<EngineState>(EngineState{std::move(checkpoint), std::move(tokenizer), std::move(chat_template),
-                                             options, dtype, precision, std::move(vision), std::move(decoder)});
+  auto state = std::make_unique<EngineState>(EngineState{std::move(checkpoint), std::move(tokenizer),
+                                                         std::move(chat_template), options, dtype, precision,
+                                                         std::move(vision), std::move(decoder)});
   state->load_seconds = watch.seconds();
   return Engine(std::move(state));
 }
@@ -49,7 +51,8 @@ const char* Engine::kernel_variant() const { return kernels().name; }
 GenerationOptions Engine::default_generation() const {
   const GenerationConfig& config = state_->checkpoint.generation();
   GenerationOptions options;
-  options.sampling = {!config.do_sample, config.temperature, config.top_k, config.top_p, config.repetition_penalty, 0};
+  options.sampling = {!config.do_sample, config.temperature,        config.top_k,
+                      config.top_p,      config.repetition_penalty, 0};
   if (config.max_new_tokens > 0) options.max_new_tokens = config.max_new_tokens;
   options.eos_token_ids = config.eos_token_ids;
   if (options.eos_token_ids.empty()) options.eos_token_ids = state_->checkpoint.config().eos_token_ids;

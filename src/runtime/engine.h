@@ -1,5 +1,5 @@
-// The engine: a loaded checkpoint that answers conversations with images and videos. This is the API that the command
-// line uses and that a server or a Python module will use.
+// The engine: a loaded checkpoint that answers conversations with images and videos. This is the API that the
+// command line uses and that a server or a Python module will use.
 #pragma once
 
 #include <atomic>
@@ -25,7 +25,7 @@ namespace fovea {
 struct EngineOptions {
   AttentionKind attention = AttentionKind::flash_attention_2;         // text decoder
   AttentionKind vision_attention = AttentionKind::flash_attention_2;  // vision tower
-  std::optional<DType> dtype;  // nothing: the checkpoint's own
+  std::optional<DType> dtype;                                         // nothing: the checkpoint's own
 };
 
 struct MediaLimits {
@@ -37,11 +37,11 @@ struct MediaLimits {
 struct GenerationOptions {
   SamplingOptions sampling;
   int64_t max_new_tokens = 512;
-  std::vector<std::string> stop;      // strings that end the answer and are not part of it
+  std::vector<std::string> stop;  // strings that end the answer and are not part of it
   std::vector<int64_t> eos_token_ids;
   bool ignore_eos = false;
-  bool use_kv_cache = true;           // false: every token recomputes the whole sequence
-  int64_t prefill_chunk = 512;        // tokens per forward call; 0: the whole prompt at once
+  bool use_kv_cache = true;     // false: every token recomputes the whole sequence
+  int64_t prefill_chunk = 512;  // tokens per forward call; 0: the whole prompt at once
 };
 
 // A conversation made ready for the model.
@@ -67,9 +67,9 @@ struct Answer {
 
 // How a caller follows a running request; every member may be empty.
 struct Observer {
-  ProgressFn progress;                             // "load", "vision", "prefill"
-  std::function<void(std::string_view)> on_text;   // pieces of the answer, whole characters only
-  const std::atomic<bool>* cancel = nullptr;       // ends the answer after the current token
+  ProgressFn progress;                            // "load", "vision", "prefill"
+  std::function<void(std::string_view)> on_text;  // pieces of the answer, whole characters only
+  const std::atomic<bool>* cancel = nullptr;      // ends the answer after the current token
 };
 
 // What `fovea logits` writes.
@@ -83,7 +83,8 @@ struct EngineState;
 class Engine {
  public:
   // Opens the folder and prepares the weights. Throws Error naming what is wrong with it.
-  static Engine open(const std::filesystem::path& dir, const EngineOptions& options, const Observer& observer);
+  static Engine open(const std::filesystem::path& dir, const EngineOptions& options,
+                     const Observer& observer);
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
   ~Engine();
@@ -98,8 +99,8 @@ class Engine {
   // The checkpoint's own generation settings, with max_new_tokens 512 where it states none.
   GenerationOptions default_generation() const;
 
-  // Renders the template, decodes the media, expands the pads. Throws Error(exhausted) when the prompt exceeds the
-  // model's context.
+  // Renders the template, decodes the media, expands the pads. Throws Error(exhausted) when the prompt
+  // exceeds the model's context.
   Prompt prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id) const;
 
   Answer generate(const Prompt& prompt, const GenerationOptions& options, const Observer& observer) const;

@@ -58,7 +58,8 @@ class Runner {
   Runner(const EngineState& state, const Buffer<float>& vision, int64_t chunk, const Observer& observer)
       : state_(state), vision_(vision), chunk_(chunk), observer_(observer) {}
 
-  // Feeds tokens cache.tokens() .. sequence.size() - 1 in chunks and calls body(first, count, hidden) for each.
+  // Feeds tokens cache.tokens() .. sequence.size() - 1 in chunks and calls body(first, count, hidden) for
+  // each.
   template <typename Body>
   void run(const Sequence& sequence, KvCache& cache, Body body) {
     const int64_t width = state_.decoder.config().hidden_size, start = cache.tokens();
@@ -67,7 +68,8 @@ class Runner {
     int64_t vision_row = count_pads(sequence, start);
     while (cache.tokens() < total) {
       const int64_t first = cache.tokens(), count = std::min(chunk, total - first);
-      const auto ids = std::span(sequence.ids()).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+      const auto ids =
+          std::span(sequence.ids()).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
       state_.decoder.embed(ids, hidden_.data());
       for (int64_t i = 0; i < count; ++i) {
         if (!is_pad(ids[static_cast<size_t>(i)])) continue;
@@ -75,7 +77,8 @@ class Runner {
       }
       state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache);
       body(first, count, hidden_.data());
-      if (count > 1 && observer_.progress) observer_.progress("prefill", cache.tokens() - start, total - start);
+      if (count > 1 && observer_.progress)
+        observer_.progress("prefill", cache.tokens() - start, total - start);
       if (cache.tokens() < total) check_cancelled(observer_);
     }
   }
@@ -94,7 +97,8 @@ class Runner {
     return id == config.image_token_id || id == config.video_token_id;
   }
   int64_t count_pads(const Sequence& sequence, int64_t end) const {
-    return std::count_if(sequence.ids().begin(), sequence.ids().begin() + end, [&](int32_t id) { return is_pad(id); });
+    return std::count_if(sequence.ids().begin(), sequence.ids().begin() + end,
+                         [&](int32_t id) { return is_pad(id); });
   }
 
   const EngineState& state_;
@@ -133,22 +137,27 @@ class AnswerText {
   std::string text_;
 };
 
-bool contains(const std::vector<int64_t>& ids, int32_t id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+bool contains(const std::vector<int64_t>& ids, int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
 
 void check_options(const GenerationOptions& options) {
   if (options.max_new_tokens < 0) {
-    throw Error(ErrorKind::invalid_argument, fmt::format("max_new_tokens {} is negative", options.max_new_tokens),
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("max_new_tokens {} is negative", options.max_new_tokens),
                 "give --max-new-tokens 0 or more");
   }
   if (options.prefill_chunk < 0) {
-    throw Error(ErrorKind::invalid_argument, fmt::format("prefill chunk {} is negative", options.prefill_chunk),
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("prefill chunk {} is negative", options.prefill_chunk),
                 "give --prefill-chunk 0 (whole prompt) or more");
   }
 }
 
 }  // namespace
 
-Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options, const Observer& observer) const {
+Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
+                        const Observer& observer) const {
   check_options(options);
   const EngineState& s = *state_;
   const ModelConfig& config = s.checkpoint.config();
@@ -159,7 +168,8 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options, 
   answer.timings.load_s = s.load_seconds;
   answer.timings.preprocess_s = prompt.preprocess_seconds;
   Sequence sequence(prompt);
-  const int64_t capacity = std::min(sequence.size() + options.max_new_tokens, config.text.max_position_embeddings);
+  const int64_t capacity =
+      std::min(sequence.size() + options.max_new_tokens, config.text.max_position_embeddings);
   try {
     check_cancelled(observer);
     Stopwatch watch;

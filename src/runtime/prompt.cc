@@ -6,7 +6,8 @@ namespace fovea {
 
 namespace {
 
-MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& limits, const ContentPart& part) {
+MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& limits,
+                           const ContentPart& part) {
   MediaOptions options;
   options.min_pixels = part.min_pixels.value_or(limits.min_pixels.value_or(config.min_pixels));
   options.max_pixels = part.max_pixels.value_or(limits.max_pixels.value_or(config.max_pixels));
@@ -48,7 +49,8 @@ std::vector<int32_t> expand_pads(const std::vector<int32_t>& ids, const std::vec
 
 }  // namespace
 
-Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id) const {
+Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& limits,
+                       bool add_vision_id) const {
   const Stopwatch watch;
   const EngineState& s = *state_;
   const ModelConfig& config = s.checkpoint.config();
@@ -62,7 +64,8 @@ Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& 
       prompt.pictures.push_back(std::move(picture));
     }
   }
-  prompt.text = s.chat_template.render(messages, {.add_generation_prompt = true, .add_vision_id = add_vision_id});
+  prompt.text =
+      s.chat_template.render(messages, {.add_generation_prompt = true, .add_vision_id = add_vision_id});
   prompt.ids = expand_pads(s.tokenizer.encode(prompt.text), prompt.pictures, config);
   prompt.positions = mrope_positions(prompt.ids, items, config);
   const auto tokens = static_cast<int64_t>(prompt.ids.size());

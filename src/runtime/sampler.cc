@@ -14,7 +14,8 @@ void require(bool condition, const std::string& what, const std::string& remedy)
   if (!condition) throw Error(ErrorKind::invalid_argument, what, remedy);
 }
 
-// RepetitionPenaltyLogitsProcessor: every id seen is divided by the penalty if positive, multiplied if negative.
+// RepetitionPenaltyLogitsProcessor: every id seen is divided by the penalty if positive, multiplied if
+// negative.
 void penalise(std::span<float> logits, std::span<const int32_t> history, double penalty) {
   std::vector<int32_t> seen(history.begin(), history.end());
   std::sort(seen.begin(), seen.end());
@@ -30,12 +31,14 @@ void penalise(std::span<float> logits, std::span<const int32_t> history, double 
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), state_(options.seed) {
   require(options.greedy || (options.temperature > 0 && std::isfinite(options.temperature)),
-          fmt::format("temperature {} is not positive", options.temperature), "use --greedy for temperature 0");
+          fmt::format("temperature {} is not positive", options.temperature),
+          "use --greedy for temperature 0");
   require(options.top_k >= 0, fmt::format("top-k {} is negative", options.top_k), "use 0 to turn top-k off");
   require(options.top_p > 0 && options.top_p <= 1, fmt::format("top-p {} is outside (0, 1]", options.top_p),
           "use 1 to turn top-p off");
   require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
-          fmt::format("repetition penalty {} is not positive", options.repetition_penalty), "use 1 to turn it off");
+          fmt::format("repetition penalty {} is not positive", options.repetition_penalty),
+          "use 1 to turn it off");
 }
 
 // splitmix64: the same sequence on every machine.
@@ -49,7 +52,8 @@ double Sampler::uniform() {
 
 int32_t Sampler::next(std::span<float> logits, std::span<const int32_t> history) {
   if (options_.repetition_penalty != 1.0) penalise(logits, history, options_.repetition_penalty);
-  if (options_.greedy) return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  if (options_.greedy)
+    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   return draw(logits);
 }
 
@@ -68,7 +72,8 @@ int32_t Sampler::draw(std::span<float> logits) {
   const double largest = static_cast<double>(logits[static_cast<size_t>(order.front())]);
   std::vector<double> mass;
   for (const int32_t id : order) {
-    mass.push_back(std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - largest) / options_.temperature));
+    mass.push_back(
+        std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - largest) / options_.temperature));
   }
   const double total = std::accumulate(mass.begin(), mass.end(), 0.0);
   size_t kept = 0;

@@ -10,7 +10,7 @@ namespace fovea {
 struct SamplingOptions {
   bool greedy = true;
   double temperature = 1.0;
-  int64_t top_k = 50;   // 0: off
+  int64_t top_k = 50;  // 0: off
   double top_p = 1.0;
   double repetition_penalty = 1.0;  // over prompt and answer; greedy too
   uint64_t seed = 0;
@@ -21,7 +21,8 @@ class Sampler {
   // Throws Error(invalid_argument) naming the option that is out of range.
   explicit Sampler(const SamplingOptions& options);
 
-  // logits: [vocab], changed in place. `history`: every id so far, prompt included. Ties go to the smallest id.
+  // logits: [vocab], changed in place. `history`: every id so far, prompt included. Ties go to the smallest
+  // id.
   int32_t next(std::span<float> logits, std::span<const int32_t> history);
 
  private:

@@ -1,5 +1,5 @@
-// Goal: the sampler follows transformers' logits processors. Method: distributions small enough to be known exactly,
-// compared with drawn frequencies within five standard deviations.
+// Goal: the sampler follows transformers' logits processors. Method: distributions small enough to be known
+// exactly, compared with drawn frequencies within five standard deviations.
 #include "runtime/sampler.h"
 
 #include <gtest/gtest.h>
@@ -28,7 +28,8 @@ TEST(Sampler, FrequenciesFollowTheSoftmax) {
   for (const double temperature : {1.0, 0.5}) {
     const auto seen = draw({.temperature = temperature, .top_k = 0, .seed = 7}, logits, 20000);
     const double power = 1 / temperature, total = 1 + std::pow(2, power) + std::pow(5, power);
-    for (const auto& [id, mass] : std::map<int32_t, double>{{0, 1}, {1, std::pow(2, power)}, {2, std::pow(5, power)}}) {
+    for (const auto& [id, mass] :
+         std::map<int32_t, double>{{0, 1}, {1, std::pow(2, power)}, {2, std::pow(5, power)}}) {
       const double p = mass / total, deviation = std::sqrt(p * (1 - p) / 20000);
       EXPECT_NEAR(seen.at(id) / 20000.0, p, 5 * deviation);
     }

@@ -8,7 +8,8 @@ namespace fovea {
 
 StopStrings::StopStrings(std::vector<std::string> stops) : stops_(std::move(stops)) {
   for (const std::string& stop : stops_) {
-    if (stop.empty()) throw Error(ErrorKind::invalid_argument, "a stop string is empty", "leave --stop out instead");
+    if (stop.empty())
+      throw Error(ErrorKind::invalid_argument, "a stop string is empty", "leave --stop out instead");
   }
 }
 

@@ -12,7 +12,8 @@ class StopStrings {
   // Throws Error(invalid_argument) for an empty stop string.
   explicit StopStrings(std::vector<std::string> stops);
 
-  // Takes new text; returns what can be shown now. Text that may be the beginning of a stop string is held back.
+  // Takes new text; returns what can be shown now. Text that may be the beginning of a stop string is held
+  // back.
   std::string push(std::string_view text);
   // What was held back, once no more text comes (empty after a stop).
   std::string finish();

@@ -1,5 +1,5 @@
-// Goal: an answer ends at the first stop string and never shows part of one. Method: every way of cutting a text in
-// three pieces gives the same result.
+// Goal: an answer ends at the first stop string and never shows part of one. Method: every way of cutting a
+// text in three pieces gives the same result.
 #include "runtime/stop_strings.h"
 
 #include <gtest/gtest.h>

@@ -36,7 +36,8 @@ std::vector<AddedToken> read_added_tokens_decoder(const JsonPlace& decoder) {
   return tokens;
 }
 
-// What the configuration names as special: "eos_token": "..." or {"content": "..."}, "additional_special_tokens": [...].
+// What the configuration names as special: "eos_token": "..." or {"content": "..."},
+// "additional_special_tokens": [...].
 std::set<std::string> special_contents(const json& config) {
   std::set<std::string> contents;
   const auto add = [&](const json& value) {
@@ -103,8 +104,8 @@ void add_tokens_of_folder(const fs::path& dir, TokenizerDefinition& definition) 
       definition.added_tokens.push_back(std::move(token));
     } else if (known->id != token.id) {
       throw Error(ErrorKind::corrupt,
-                  fmt::format("added token \"{}\" has id {} in tokenizer.json and {} in {}", token.content, known->id,
-                              token.id, dir.string()),
+                  fmt::format("added token \"{}\" has id {} in tokenizer.json and {} in {}", token.content,
+                              known->id, token.id, dir.string()),
                   "use the tokenizer files that were published together with the model");
     }
   }

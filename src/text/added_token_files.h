@@ -11,8 +11,8 @@ namespace fovea {
 // Content and flags; the id stands elsewhere. Throws Error(unsupported) for single_word.
 AddedToken added_token_at(const JsonPlace& place);
 
-// Adds what `dir` states in tokenizer_config.json (added_tokens_decoder) or else in added_tokens.json and is not yet
-// in the definition, as transformers does.
+// Adds what `dir` states in tokenizer_config.json (added_tokens_decoder) or else in added_tokens.json and is
+// not yet in the definition, as transformers does.
 void add_tokens_of_folder(const std::filesystem::path& dir, TokenizerDefinition& definition);
 
 }  // namespace fovea

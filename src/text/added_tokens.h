@@ -24,8 +24,8 @@ class AddedTokenFinder {
  private:
   const AddedToken* longest_at(std::string_view text) const;
 
-  std::vector<AddedToken> tokens_;                  // by first byte, then longest first
-  std::array<uint32_t, 257> first_byte_begin_{};    // tokens that begin with byte b: [b, b + 1)
+  std::vector<AddedToken> tokens_;                // by first byte, then longest first
+  std::array<uint32_t, 257> first_byte_begin_{};  // tokens that begin with byte b: [b, b + 1)
 };
 
 }  // namespace fovea

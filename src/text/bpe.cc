@@ -77,8 +77,8 @@ void BpeMerges::apply(std::vector<int32_t>& symbols, Workspace& workspace) const
     std::pop_heap(heap.begin(), heap.end(), LaterFirst());
     const auto [rank, left, result] = heap.back();
     heap.pop_back();
-    // Stale unless these neighbours still merge this way: the text of a pair at one place only ever grows, so an
-    // equal result means an unchanged pair.
+    // Stale unless these neighbours still merge this way: the text of a pair at one place only ever grows, so
+    // an equal result means an unchanged pair.
     if (symbols[left] == kGone || next[left] == kNone) continue;
     const uint32_t right = next[left];
     const Entry* entry = find(symbols[left], symbols[right]);

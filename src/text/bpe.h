@@ -1,4 +1,5 @@
-// Byte-pair merging: of all neighbours that may merge, the pair of the lowest rank (leftmost among equals) goes first.
+// Byte-pair merging: of all neighbours that may merge, the pair of the lowest rank (leftmost among equals)
+// goes first.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +13,8 @@ class BpeMerges {
   // Room for `count` merges.
   explicit BpeMerges(size_t count);
 
-  // Neighbours `left`, `right` may become `result`. A pair stated again takes its new rank, as in the reference.
+  // Neighbours `left`, `right` may become `result`. A pair stated again takes its new rank, as in the
+  // reference.
   void add(int32_t left, int32_t right, uint32_t rank, int32_t result);
 
   // Working memory of apply(), kept between calls so that short pieces allocate nothing.

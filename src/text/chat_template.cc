@@ -26,7 +26,8 @@ uint64_t hash_of(std::string_view text) {
 
 // The Jinja texts that render() is proved equal to, without white space at the ends.
 constexpr std::array<uint64_t, 2> kKnownTemplates = {
-    0x71242f76359e71e8u,  // published with Qwen2-VL and Qwen2.5-VL: 1017 bytes, "{% set image_count = namespace..."
+    0x71242f76359e71e8u,  // published with Qwen2-VL and Qwen2.5-VL: 1017 bytes, "{% set image_count =
+                          // namespace..."
     0x7c20396f42fd4faeu,  // models/qwen-tokenizer/chat_template.jinja, which `fovea synth` writes
 };
 
@@ -40,11 +41,12 @@ std::string_view without_outer_space(std::string_view text) {
 void refuse_unknown(std::string_view jinja, const fs::path& file) {
   const uint64_t hash = hash_of(without_outer_space(jinja));
   if (std::find(kKnownTemplates.begin(), kKnownTemplates.end(), hash) != kKnownTemplates.end()) return;
-  throw Error(ErrorKind::unsupported,
-              fmt::format("{}: this chat template is not the one of Qwen2.5-VL ({} bytes, hash {:016x})", file.string(),
-                          jinja.size(), hash),
-              "use the chat_template.json that was published with Qwen2.5-VL, or remove the template from the folder "
-              "if the model was trained with that one");
+  throw Error(
+      ErrorKind::unsupported,
+      fmt::format("{}: this chat template is not the one of Qwen2.5-VL ({} bytes, hash {:016x})",
+                  file.string(), jinja.size(), hash),
+      "use the chat_template.json that was published with Qwen2.5-VL, or remove the template from the folder "
+      "if the model was trained with that one");
 }
 
 // {"chat_template": "..."}; several templates are a list of {"name", "template"}, of which "default" counts.
@@ -91,7 +93,9 @@ std::string ChatTemplate::render(const std::vector<Message>& messages, const Opt
     text += fmt::format("<|im_start|>{}\n", message.role);
     for (const ContentPart& part : message.content) {
       switch (part.type) {
-        case ContentPart::Type::text: text += part.text; break;
+        case ContentPart::Type::text:
+          text += part.text;
+          break;
         case ContentPart::Type::image:
           append_item(text, "Picture", ++pictures, "<|image_pad|>", options.add_vision_id);
           break;

@@ -1,5 +1,5 @@
-// The Qwen2.5-VL chat template rendered natively. The checkpoint's own Jinja text must be a known one (proved equal
-// by goldens); any other is refused by name, never approximated.
+// The Qwen2.5-VL chat template rendered natively. The checkpoint's own Jinja text must be a known one (proved
+// equal by goldens); any other is refused by name, never approximated.
 #pragma once
 
 #include <filesystem>

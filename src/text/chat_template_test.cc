@@ -1,5 +1,6 @@
-// Goal: a conversation is rendered to the very bytes transformers renders, and no other template is taken for ours.
-// Method: goldens of tools/make_chat_goldens.py, which also proved the published Qwen2.5-VL text equal to ours.
+// Goal: a conversation is rendered to the very bytes transformers renders, and no other template is taken for
+// ours. Method: goldens of tools/make_chat_goldens.py, which also proved the published Qwen2.5-VL text equal
+// to ours.
 #include "text/chat_template.h"
 
 #include <gtest/gtest.h>
@@ -31,13 +32,15 @@ TEST(ChatTemplate, EveryGoldenConversationIsRenderedAsTransformersDoes) {
   ASSERT_GE(goldens.size(), 400u);
   for (const json& golden : goldens) {
     const std::vector<Message> messages = parse_messages(golden["messages"].dump());
-    const ChatTemplate::Options options{golden["add_generation_prompt"].get<bool>(), golden["add_vision_id"].get<bool>()};
+    const ChatTemplate::Options options{golden["add_generation_prompt"].get<bool>(),
+                                        golden["add_vision_id"].get<bool>()};
     ASSERT_EQ(kTemplate.render(messages, options), golden["text"].get<std::string>()) << golden["messages"];
   }
 }
 
 TEST(ChatTemplate, NumbersPicturesAndVideosThroughTheConversation) {
-  const auto messages = parse_messages(R"([{"role": "user", "content": [{"image": "a"}, {"video": "b"}, {"image": "c"}]},
+  const auto messages =
+      parse_messages(R"([{"role": "user", "content": [{"image": "a"}, {"video": "b"}, {"image": "c"}]},
                                            {"role": "user", "content": [{"image": "d"}, {"text": "?"}]}])");
   EXPECT_EQ(kTemplate.render(messages, {.add_generation_prompt = true, .add_vision_id = true}),
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -90,7 +93,8 @@ TEST(ChatTemplate, AFolderWithoutAnyGetsTheNativeOne) {
 }
 
 TEST(ChatTemplate, BrokenFilesAreNamed) {
-  for (const char* text : {"", "{", "[]", "7", R"({"chat_template": 7})", R"({"chat_template": [{}]})", "{\"chat_template\": \"\xff\"}"}) {
+  for (const char* text : {"", "{", "[]", "7", R"({"chat_template": 7})", R"({"chat_template": [{}]})",
+                           "{\"chat_template\": \"\xff\"}"}) {
     TemporaryFolder folder;
     folder.write("chat_template.json", text);
     EXPECT_EQ(kind_of_open(folder), ErrorKind::corrupt) << text;

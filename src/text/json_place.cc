@@ -25,7 +25,8 @@ std::string shown(const json& value) {
 }
 
 [[noreturn]] void wrong_type(const JsonPlace& place, const char* expected) {
-  throw Error(ErrorKind::corrupt, fmt::format("{} is {}, not {}", place.where, shown(*place.value), expected), kRemedy);
+  throw Error(ErrorKind::corrupt, fmt::format("{} is {}, not {}", place.where, shown(*place.value), expected),
+              kRemedy);
 }
 
 const json& object_at(const JsonPlace& place) {
@@ -94,7 +95,8 @@ void refuse_other_fields(const JsonPlace& object, std::initializer_list<std::str
 }
 
 void refuse(const JsonPlace& place) {
-  throw Error(ErrorKind::unsupported, fmt::format("{} = {} is not supported", place.where, shown(*place.value)), kRemedy);
+  throw Error(ErrorKind::unsupported,
+              fmt::format("{} = {} is not supported", place.where, shown(*place.value)), kRemedy);
 }
 
 }  // namespace fovea

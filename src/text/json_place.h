@@ -1,10 +1,9 @@
 // Reading fields of untrusted JSON: every failure names the file and the field.
 #pragma once
 
-#include <nlohmann/json.hpp>
-
 #include <cstdint>
 #include <initializer_list>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 

@@ -13,11 +13,13 @@ using nlohmann::json;
 // A path, a file:// URL or a data:...;base64, URL. Nothing is fetched from the network.
 std::string checked_source(const json& value, const std::string& where) {
   if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
-    refuse_message(where + " is not a path or URL", "give a file name, a file:// URL or a data:...;base64, URL");
+    refuse_message(where + " is not a path or URL",
+                   "give a file name, a file:// URL or a data:...;base64, URL");
   }
   const auto& source = value.get_ref<const std::string&>();
   if (source.starts_with("http://") || source.starts_with("https://")) {
-    throw Error(ErrorKind::unsupported, fmt::format("{} is a network address, {}", where, source.substr(0, 200)),
+    throw Error(ErrorKind::unsupported,
+                fmt::format("{} is a network address, {}", where, source.substr(0, 200)),
                 "download the file and give its path");
   }
   return source;
@@ -42,10 +44,13 @@ const char* only_source_field(MessageFields& fields, std::initializer_list<const
   const char* chosen = nullptr;
   for (const char* name : names) {
     if (!fields.get(name)) continue;
-    if (chosen) refuse_message(fmt::format("{} has both \"{}\" and \"{}\"", fields.where(), chosen, name), "give one of them");
+    if (chosen)
+      refuse_message(fmt::format("{} has both \"{}\" and \"{}\"", fields.where(), chosen, name),
+                     "give one of them");
     chosen = name;
   }
-  if (!chosen) refuse_message(fmt::format("{} has no field \"{}\"", fields.where(), *names.begin()), kPartForms);
+  if (!chosen)
+    refuse_message(fmt::format("{} has no field \"{}\"", fields.where(), *names.begin()), kPartForms);
   return chosen;
 }
 
@@ -55,7 +60,8 @@ void read_image(MessageFields& fields, ContentPart& part) {
   part.type = ContentPart::Type::image;
   const char* name = only_source_field(fields, {"image", "image_url", "path", "url"});
   const json& value = *fields.get(name);
-  part.source = is_url_field(name) ? url_source(value, fields.place_of(name)) : checked_source(value, fields.place_of(name));
+  part.source = is_url_field(name) ? url_source(value, fields.place_of(name))
+                                   : checked_source(value, fields.place_of(name));
 }
 
 void read_video(MessageFields& fields, ContentPart& part) {
@@ -69,7 +75,8 @@ void read_video(MessageFields& fields, ContentPart& part) {
     return;
   }
   if (value.empty()) refuse_message(where + " is an empty list of frames", "give at least one frame");
-  for (size_t i = 0; i < value.size(); ++i) part.frames.push_back(checked_source(value[i], fmt::format("{}[{}]", where, i)));
+  for (size_t i = 0; i < value.size(); ++i)
+    part.frames.push_back(checked_source(value[i], fmt::format("{}[{}]", where, i)));
 }
 
 // The type stated, or that of the field that is there: Qwen's own examples leave "type" out at times.
@@ -95,7 +102,8 @@ ContentPart parse_part(const json& value, const std::string& where) {
   } else if (type == "video" || type == "video_url") {
     read_video(fields, part);
   } else {
-    throw Error(ErrorKind::unsupported, fmt::format("{}.type = \"{}\" is not supported", where, type), kPartForms);
+    throw Error(ErrorKind::unsupported, fmt::format("{}.type = \"{}\" is not supported", where, type),
+                kPartForms);
   }
   if (part.type != ContentPart::Type::text) {
     part.min_pixels = fields.pixels("min_pixels");
@@ -137,7 +145,8 @@ json parse_document(std::string_view text) {
   try {
     return json::parse(text);
   } catch (const json::exception& error) {
-    refuse_message(fmt::format("the message list is not valid JSON: {}", error.what()), "check the file with a JSON tool");
+    refuse_message(fmt::format("the message list is not valid JSON: {}", error.what()),
+                   "check the file with a JSON tool");
   }
 }
 

@@ -14,7 +14,8 @@ const char* remedy_for(const std::string& name) {
   if (name == "resized_height" || name == "resized_width") return "give min_pixels and max_pixels instead";
   if (name == "nframes" || name == "max_frames" || name == "min_frames") return "give fps instead";
   if (name == "total_pixels") return "give max_pixels, which holds for each frame";
-  if (name == "video_start" || name == "video_end") return "cut the video, or give its frames as a list of images";
+  if (name == "video_start" || name == "video_end")
+    return "cut the video, or give its frames as a list of images";
   return "remove the field";
 }
 
@@ -24,7 +25,8 @@ void refuse_message(const std::string& message, const std::string& remedy) {
   throw Error(ErrorKind::invalid_argument, message, remedy);
 }
 
-MessageFields::MessageFields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
+MessageFields::MessageFields(const json& object, std::string where)
+    : object_(object), where_(std::move(where)) {
   if (!object.is_object()) refuse_message(where_ + " is not an object", kPartForms);
 }
 
@@ -46,7 +48,8 @@ std::optional<int64_t> MessageFields::pixels(const char* name) {
   const json* value = get(name);
   if (!value) return std::nullopt;
   if (!value->is_number_unsigned() || value->get<uint64_t>() == 0 || value->get<uint64_t>() > kMost) {
-    refuse_message(place_of(name) + " is not a positive number of pixels", "give a whole number such as 200704");
+    refuse_message(place_of(name) + " is not a positive number of pixels",
+                   "give a whole number such as 200704");
   }
   return value->get<int64_t>();
 }
@@ -63,7 +66,8 @@ std::optional<double> MessageFields::rate(const char* name) {
 void MessageFields::refuse_the_rest() const {
   for (const auto& [name, value] : object_.items()) {
     if (value.is_null() || std::find(asked_.begin(), asked_.end(), name) != asked_.end()) continue;
-    throw Error(ErrorKind::unsupported, fmt::format("{}.{} is not supported", where_, name), remedy_for(name));
+    throw Error(ErrorKind::unsupported, fmt::format("{}.{} is not supported", where_, name),
+                remedy_for(name));
   }
 }
 

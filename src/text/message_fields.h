@@ -1,10 +1,9 @@
-// One JSON object of a message list, read field by field. A field stated as null counts as absent; at the end every
-// field that nobody asked for is refused.
+// One JSON object of a message list, read field by field. A field stated as null counts as absent; at the end
+// every field that nobody asked for is refused.
 #pragma once
 
-#include <nlohmann/json.hpp>
-
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,11 +13,13 @@ namespace fovea {
 constexpr const char* kPartForms =
     R"(write {"type": "text", "text": "..."}, {"type": "image", "image": "file.jpg"} or {"type": "video", "video": "file.mp4"})";
 
-[[noreturn]] void refuse_message(const std::string& message, const std::string& remedy);  // Error(invalid_argument)
+[[noreturn]] void refuse_message(const std::string& message,
+                                 const std::string& remedy);  // Error(invalid_argument)
 
 class MessageFields {
  public:
-  // `where` names the object in errors: "messages[1].content[0]". Throws Error(invalid_argument) unless an object.
+  // `where` names the object in errors: "messages[1].content[0]". Throws Error(invalid_argument) unless an
+  // object.
   MessageFields(const nlohmann::json& object, std::string where);
 
   const std::string& where() const { return where_; }

@@ -1,5 +1,6 @@
-// Goal: OpenAI and Qwen message lists mean what their authors state, and errors name the message and the field.
-// Method: small lists with their expected parts, and a table of bad lists with the words their errors must hold.
+// Goal: OpenAI and Qwen message lists mean what their authors state, and errors name the message and the
+// field. Method: small lists with their expected parts, and a table of bad lists with the words their errors
+// must hold.
 #include "text/message.h"
 
 #include <gtest/gtest.h>
@@ -84,56 +85,71 @@ TEST_P(BadMessages, NamesTheField) {
   EXPECT_EQ(kind, GetParam().kind) << message;
 }
 
-INSTANTIATE_TEST_SUITE_P(Lists, BadMessages, testing::ValuesIn(std::vector<BadList>{
-    {"", "not valid JSON"},
-    {"[", "not valid JSON"},
-    {"7", "not a list"},
-    {"[]", "not a list of at least one"},
-    {"{}", "no field \"messages\""},
-    {R"({"messages": {}})", "not a list"},
-    {R"({"messages": [{"role": "user", "content": "x"}], "model": "m"})", "model", ErrorKind::unsupported},
-    {"[7]", "messages[0] is not an object"},
-    {R"([{"content": "x"}])", "messages[0] has no field \"role\""},
-    {R"([{"role": 1, "content": "x"}])", "messages[0].role"},
-    {R"([{"role": "tool", "content": "x"}])", "messages[0].role = \"tool\"", ErrorKind::unsupported},
-    {R"([{"role": "user", "content": "x"}, {"role": "user"}])", "messages[1].content"},
-    {R"([{"role": "user", "content": 1}])", "messages[0].content"},
-    {R"([{"role": "user", "content": {}}])", "messages[0].content"},
-    {R"([{"role": "user", "content": "x", "name": "n"}])", "messages[0].name", ErrorKind::unsupported},
-    {R"([{"role": "user", "content": ["x"]}])", "messages[0].content[0] is not an object"},
-    {R"([{"role": "user", "content": [{}]}])", "messages[0].content[0] has no field \"type\""},
-    {R"([{"role": "user", "content": [{"type": "audio"}]}])", "content[0].type = \"audio\"", ErrorKind::unsupported},
-    {R"([{"role": "user", "content": [{"type": "text"}]}])", "content[0] has no field \"text\""},
-    {R"([{"role": "user", "content": [{"type": "text", "text": 5}]}])", "content[0].text"},
-    {R"([{"role": "user", "content": [{"text": "x", "colour": 5}]}])", "content[0].colour", ErrorKind::unsupported},
-    {R"([{"role": "user", "content": [{"text": "x"}, {"type": "image"}]}])", "content[1] has no field \"image\""},
-    {R"([{"role": "user", "content": [{"image": ""}]}])", "content[0].image"},
-    {R"([{"role": "user", "content": [{"image": ["a"]}]}])", "content[0].image"},
-    {R"([{"role": "user", "content": [{"image": "a", "image_url": "b"}]}])", "both \"image\" and \"image_url\""},
-    {R"([{"role": "user", "content": [{"image": "http://x/y.jpg"}]}])", "network address", ErrorKind::unsupported},
-    {R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x"}}]}])",
-     "content[0].image_url.url is a network address", ErrorKind::unsupported},
-    {R"([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])", "image_url has no field \"url\""},
-    {R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a", "detail": "low"}}]}])",
-     "image_url.detail", ErrorKind::unsupported},
-    {R"([{"role": "user", "content": [{"image": "a", "min_pixels": -1}]}])", "content[0].min_pixels"},
-    {R"([{"role": "user", "content": [{"image": "a", "min_pixels": 1.5}]}])", "content[0].min_pixels"},
-    {R"([{"role": "user", "content": [{"image": "a", "max_pixels": 0}]}])", "content[0].max_pixels"},
-    {R"([{"role": "user", "content": [{"image": "a", "max_pixels": 18446744073709551615}]}])", "content[0].max_pixels"},
-    {R"([{"role": "user", "content": [{"image": "a", "min_pixels": 9, "max_pixels": 8}]}])", "greater than max_pixels"},
-    {R"([{"role": "user", "content": [{"image": "a", "resized_height": 28}]}])", "resized_height", ErrorKind::unsupported},
-    {R"([{"role": "user", "content": [{"image": "a", "fps": 2}]}])", "content[0].fps", ErrorKind::unsupported},
-    {R"([{"role": "user", "content": [{"video": []}]}])", "content[0].video is an empty list"},
-    {R"([{"role": "user", "content": [{"video": ["a", 2]}]}])", "content[0].video[1]"},
-    {R"([{"role": "user", "content": [{"video": "a", "fps": 0}]}])", "content[0].fps"},
-    {R"([{"role": "user", "content": [{"video": "a", "fps": 1e999}]}])", "not valid JSON"},
-    {R"([{"role": "user", "content": [{"video": "a", "nframes": 8}]}])", "content[0].nframes", ErrorKind::unsupported},
-    {"[{\"role\": \"user\", \"content\": \"\xff\"}]", "not valid JSON"}}));
+INSTANTIATE_TEST_SUITE_P(
+    Lists, BadMessages,
+    testing::ValuesIn(std::vector<BadList>{
+        {"", "not valid JSON"},
+        {"[", "not valid JSON"},
+        {"7", "not a list"},
+        {"[]", "not a list of at least one"},
+        {"{}", "no field \"messages\""},
+        {R"({"messages": {}})", "not a list"},
+        {R"({"messages": [{"role": "user", "content": "x"}], "model": "m"})", "model",
+         ErrorKind::unsupported},
+        {"[7]", "messages[0] is not an object"},
+        {R"([{"content": "x"}])", "messages[0] has no field \"role\""},
+        {R"([{"role": 1, "content": "x"}])", "messages[0].role"},
+        {R"([{"role": "tool", "content": "x"}])", "messages[0].role = \"tool\"", ErrorKind::unsupported},
+        {R"([{"role": "user", "content": "x"}, {"role": "user"}])", "messages[1].content"},
+        {R"([{"role": "user", "content": 1}])", "messages[0].content"},
+        {R"([{"role": "user", "content": {}}])", "messages[0].content"},
+        {R"([{"role": "user", "content": "x", "name": "n"}])", "messages[0].name", ErrorKind::unsupported},
+        {R"([{"role": "user", "content": ["x"]}])", "messages[0].content[0] is not an object"},
+        {R"([{"role": "user", "content": [{}]}])", "messages[0].content[0] has no field \"type\""},
+        {R"([{"role": "user", "content": [{"type": "audio"}]}])", "content[0].type = \"audio\"",
+         ErrorKind::unsupported},
+        {R"([{"role": "user", "content": [{"type": "text"}]}])", "content[0] has no field \"text\""},
+        {R"([{"role": "user", "content": [{"type": "text", "text": 5}]}])", "content[0].text"},
+        {R"([{"role": "user", "content": [{"text": "x", "colour": 5}]}])", "content[0].colour",
+         ErrorKind::unsupported},
+        {R"([{"role": "user", "content": [{"text": "x"}, {"type": "image"}]}])",
+         "content[1] has no field \"image\""},
+        {R"([{"role": "user", "content": [{"image": ""}]}])", "content[0].image"},
+        {R"([{"role": "user", "content": [{"image": ["a"]}]}])", "content[0].image"},
+        {R"([{"role": "user", "content": [{"image": "a", "image_url": "b"}]}])",
+         "both \"image\" and \"image_url\""},
+        {R"([{"role": "user", "content": [{"image": "http://x/y.jpg"}]}])", "network address",
+         ErrorKind::unsupported},
+        {R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x"}}]}])",
+         "content[0].image_url.url is a network address", ErrorKind::unsupported},
+        {R"([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])",
+         "image_url has no field \"url\""},
+        {R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a", "detail": "low"}}]}])",
+         "image_url.detail", ErrorKind::unsupported},
+        {R"([{"role": "user", "content": [{"image": "a", "min_pixels": -1}]}])", "content[0].min_pixels"},
+        {R"([{"role": "user", "content": [{"image": "a", "min_pixels": 1.5}]}])", "content[0].min_pixels"},
+        {R"([{"role": "user", "content": [{"image": "a", "max_pixels": 0}]}])", "content[0].max_pixels"},
+        {R"([{"role": "user", "content": [{"image": "a", "max_pixels": 18446744073709551615}]}])",
+         "content[0].max_pixels"},
+        {R"([{"role": "user", "content": [{"image": "a", "min_pixels": 9, "max_pixels": 8}]}])",
+         "greater than max_pixels"},
+        {R"([{"role": "user", "content": [{"image": "a", "resized_height": 28}]}])", "resized_height",
+         ErrorKind::unsupported},
+        {R"([{"role": "user", "content": [{"image": "a", "fps": 2}]}])", "content[0].fps",
+         ErrorKind::unsupported},
+        {R"([{"role": "user", "content": [{"video": []}]}])", "content[0].video is an empty list"},
+        {R"([{"role": "user", "content": [{"video": ["a", 2]}]}])", "content[0].video[1]"},
+        {R"([{"role": "user", "content": [{"video": "a", "fps": 0}]}])", "content[0].fps"},
+        {R"([{"role": "user", "content": [{"video": "a", "fps": 1e999}]}])", "not valid JSON"},
+        {R"([{"role": "user", "content": [{"video": "a", "nframes": 8}]}])", "content[0].nframes",
+         ErrorKind::unsupported},
+        {"[{\"role\": \"user\", \"content\": \"\xff\"}]", "not valid JSON"}}));
 
 TEST(ParseMessages, DeepNestingIsAnErrorNotACrash) {
   ErrorKind kind{};
   EXPECT_NE(error_of(std::string(2'000'000, '['), kind), "accepted");
-  std::string closed = R"([{"role": "user", "content": )" + std::string(500'000, '[') + std::string(500'000, ']') + "}]";
+  std::string closed =
+      R"([{"role": "user", "content": )" + std::string(500'000, '[') + std::string(500'000, ']') + "}]";
   EXPECT_NE(error_of(closed, kind), "accepted");
 }
 
@@ -142,7 +158,9 @@ std::string outline(const std::vector<Message>& messages) {
   for (const Message& message : messages) {
     text += message.role + ":";
     for (const ContentPart& part : message.content) {
-      text += part.type == Type::text ? " \"" + part.text + "\"" : part.type == Type::image ? " i(" + part.source + ")" : " v(" + part.source + ")";
+      text += part.type == Type::text    ? " \"" + part.text + "\""
+              : part.type == Type::image ? " i(" + part.source + ")"
+                                         : " v(" + part.source + ")";
     }
     text += ";";
   }

@@ -14,7 +14,9 @@ namespace {
 
 constexpr auto kCompose = static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE);
 
-int combining_class(utf8proc_int32_t code_point) { return utf8proc_get_property(code_point)->combining_class; }
+int combining_class(utf8proc_int32_t code_point) {
+  return utf8proc_get_property(code_point)->combining_class;
+}
 
 std::vector<utf8proc_int32_t> decompose(std::string_view text) {
   std::vector<utf8proc_int32_t> code_points;
@@ -23,8 +25,8 @@ std::vector<utf8proc_int32_t> decompose(std::string_view text) {
     const char32_t code_point = decode_utf8(text.substr(at), length);
     utf8proc_int32_t parts[16];  // no canonical decomposition is longer than 4
     int boundary_class = 0;
-    const utf8proc_ssize_t count =
-        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(code_point), parts, 16, kCompose, &boundary_class);
+    const utf8proc_ssize_t count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(code_point), parts,
+                                                           16, kCompose, &boundary_class);
     FOVEA_CHECK(count >= 0 && count <= 16);
     code_points.insert(code_points.end(), parts, parts + count);
   }
@@ -56,8 +58,8 @@ void append_nfc(std::string& result, std::string_view text) {
   }
   std::vector<utf8proc_int32_t> code_points = decompose(text);
   order_marks(code_points);
-  const utf8proc_ssize_t count =
-      utf8proc_normalize_utf32(code_points.data(), static_cast<utf8proc_ssize_t>(code_points.size()), kCompose);
+  const utf8proc_ssize_t count = utf8proc_normalize_utf32(
+      code_points.data(), static_cast<utf8proc_ssize_t>(code_points.size()), kCompose);
   FOVEA_CHECK(count >= 0);
   for (utf8proc_ssize_t i = 0; i < count; ++i) append_utf8(result, static_cast<char32_t>(code_points[i]));
 }

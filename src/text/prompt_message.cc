@@ -18,7 +18,8 @@ struct Items {
   ContentPart take() {
     if (taken == sources.size()) {
       throw Error(ErrorKind::invalid_argument,
-                  fmt::format("the prompt has more {} placeholders than there are files ({})", placeholder, sources.size()),
+                  fmt::format("the prompt has more {} placeholders than there are files ({})", placeholder,
+                              sources.size()),
                   fmt::format("give one --{} FILE for each {}", placeholder.substr(1, 5), placeholder));
     }
     ContentPart part;
@@ -37,7 +38,8 @@ void append_text(std::vector<ContentPart>& parts, std::string_view text) {
 std::vector<Message> messages_from_prompt(const std::string& prompt, const std::vector<std::string>& images,
                                           const std::vector<std::string>& videos,
                                           const std::optional<std::string>& system) {
-  Items image_items{ContentPart::Type::image, kImage, images}, video_items{ContentPart::Type::video, kVideo, videos};
+  Items image_items{ContentPart::Type::image, kImage, images},
+      video_items{ContentPart::Type::video, kVideo, videos};
   std::vector<ContentPart> placed;
   for (std::string_view rest = prompt; !rest.empty();) {
     const size_t image = rest.find(kImage), video = rest.find(kVideo), next = std::min(image, video);

@@ -43,10 +43,12 @@ SplitPattern::SplitPattern(const std::string& expression) : compiled_(std::make_
   int error = 0;
   PCRE2_SIZE offset = 0;
   compiled_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
-                                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr));
+                                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
+                                      nullptr));
   if (!compiled_->code) {
     throw Error(ErrorKind::unsupported,
-                fmt::format("the pre-tokenizer's Regex cannot be compiled: {} at byte {}", pcre2_message(error), offset),
+                fmt::format("the pre-tokenizer's Regex cannot be compiled: {} at byte {}",
+                            pcre2_message(error), offset),
                 "use the tokenizer.json that was published with the model");
   }
   // Without executable memory the interpreter runs instead, with the same result.
@@ -70,8 +72,8 @@ class Matcher {
     FOVEA_CHECK(data_ && context_);
     // A repeat that runs over the whole text and back takes about two steps per byte; 64 leaves ample room.
     const uint64_t limit = std::max<uint64_t>(kMinimumMatchLimit, subject.size() * uint64_t{64});
-    pcre2_set_match_limit(context_.get(),
-                          static_cast<uint32_t>(std::min<uint64_t>(limit, std::numeric_limits<uint32_t>::max())));
+    pcre2_set_match_limit(context_.get(), static_cast<uint32_t>(std::min<uint64_t>(
+                                              limit, std::numeric_limits<uint32_t>::max())));
     pcre2_set_heap_limit(context_.get(), kHeapLimitKib);
   }
 
@@ -82,7 +84,8 @@ class Matcher {
     if (result == PCRE2_ERROR_NOMATCH) return false;
     if (result < 0) {
       throw Error(ErrorKind::exhausted,
-                  fmt::format("the pre-tokenizer's Regex gave up at byte {} of the text: {}", from, pcre2_message(result)),
+                  fmt::format("the pre-tokenizer's Regex gave up at byte {} of the text: {}", from,
+                              pcre2_message(result)),
                   "shorten the text, or use the tokenizer.json that was published with the model");
     }
     const PCRE2_SIZE* range = pcre2_get_ovector_pointer(data_.get());
@@ -105,7 +108,8 @@ class Matcher {
 
 }  // namespace
 
-void SplitPattern::for_each_piece(std::string_view text, const std::function<void(std::string_view)>& piece) const {
+void SplitPattern::for_each_piece(std::string_view text,
+                                  const std::function<void(std::string_view)>& piece) const {
   const std::string subject = with_reference_classes(text);
   Matcher matcher(compiled_->code.get(), subject);
   size_t done = 0;  // everything before it has been handed out
@@ -116,7 +120,8 @@ void SplitPattern::for_each_piece(std::string_view text, const std::function<voi
   for (size_t from = 0, begin = 0, end = 0; from < text.size() && matcher.find(from, begin, end);) {
     hand_out_until(begin);
     hand_out_until(end);
-    from = end > from ? end : from + next_utf8(text.substr(from)).length;  // an empty match must not stand still
+    from =
+        end > from ? end : from + next_utf8(text.substr(from)).length;  // an empty match must not stand still
   }
   hand_out_until(text.size());
 }

@@ -1,5 +1,5 @@
-// The pre-tokenizer's regular expression, run by PCRE2 with Unicode properties, cutting text as the "Isolated"
-// behaviour of Hugging Face's Split does: every match and every gap between matches is a piece.
+// The pre-tokenizer's regular expression, run by PCRE2 with Unicode properties, cutting text as the
+// "Isolated" behaviour of Hugging Face's Split does: every match and every gap between matches is a piece.
 #pragma once
 
 #include <functional>

@@ -33,7 +33,8 @@ BpeMerges resolve_merges(const TokenizerDefinition& definition, const Vocabulary
     const auto id = vocabulary.id_of(spelling);
     if (!id) {
       throw Error(ErrorKind::corrupt,
-                  fmt::format("the tokenizer's merge {} needs \"{}\", which is not in the vocabulary", rank, spelling),
+                  fmt::format("the tokenizer's merge {} needs \"{}\", which is not in the vocabulary", rank,
+                              spelling),
                   kRemedy);
     }
     return *id;
@@ -55,7 +56,8 @@ std::array<int32_t, 256> byte_tokens(const Vocabulary& vocabulary) {
     const auto id = vocabulary.id_of(spelling);
     if (!id) {
       throw Error(ErrorKind::corrupt,
-                  fmt::format("the tokenizer's vocabulary lacks byte 0x{:02X} (\"{}\")", byte, spelling), kRemedy);
+                  fmt::format("the tokenizer's vocabulary lacks byte 0x{:02X} (\"{}\")", byte, spelling),
+                  kRemedy);
     }
     ids[byte] = *id;
   }
@@ -104,13 +106,15 @@ Tokenizer Tokenizer::open(const std::filesystem::path& dir) {
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
-  // The order of the reference: raw added tokens, NFC of what is left, normalised added tokens, pattern, merges.
+  // The order of the reference: raw added tokens, NFC of what is left, normalised added tokens, pattern,
+  // merges.
   std::vector<int32_t> ids;
   const auto add = [&](int32_t id) { ids.push_back(id); };
   const std::string replaced = replace_malformed_utf8(text);
   state_->raw_tokens.cut(replaced, add, [&](std::string_view part) {
     const std::string normal = state_->normalize_nfc ? nfc(part) : std::string(part);
-    state_->normalized_tokens.cut(normal, add, [&](std::string_view plain) { state_->encode_plain(plain, ids); });
+    state_->normalized_tokens.cut(normal, add,
+                                  [&](std::string_view plain) { state_->encode_plain(plain, ids); });
   });
   return ids;
 }
@@ -125,7 +129,9 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) c
 
 std::string_view Tokenizer::token_bytes(int32_t id) const { return state_->vocabulary.bytes(id); }
 bool Tokenizer::is_special(int32_t id) const { return state_->vocabulary.is_special(id); }
-std::optional<int32_t> Tokenizer::id_of(std::string_view token) const { return state_->vocabulary.id_of(token); }
+std::optional<int32_t> Tokenizer::id_of(std::string_view token) const {
+  return state_->vocabulary.id_of(token);
+}
 int32_t Tokenizer::size() const { return state_->vocabulary.size(); }
 
 std::string StreamDecoder::push(int32_t id) {

@@ -1,5 +1,5 @@
-// The checkpoint's byte-level BPE: tokenizer.json (or vocab.json + merges.txt), with its own pre-tokenizer pattern,
-// NFC normalisation and added tokens, token for token like Hugging Face tokenizers.
+// The checkpoint's byte-level BPE: tokenizer.json (or vocab.json + merges.txt), with its own pre-tokenizer
+// pattern, NFC normalisation and added tokens, token for token like Hugging Face tokenizers.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,8 @@ class Tokenizer {
   std::vector<int32_t> encode(std::string_view text) const;
   // Bytes of the tokens, malformed UTF-8 replaced by U+FFFD; special tokens are dropped when skip_special.
   std::string decode(std::span<const int32_t> ids, bool skip_special) const;
-  // The raw bytes of one token (an added token's text, a base token's bytes). Empty for an id outside the vocabulary.
+  // The raw bytes of one token (an added token's text, a base token's bytes). Empty for an id outside the
+  // vocabulary.
   std::string_view token_bytes(int32_t id) const;
   bool is_special(int32_t id) const;
   std::optional<int32_t> id_of(std::string_view token) const;

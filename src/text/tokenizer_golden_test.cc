@@ -19,8 +19,8 @@ struct Row {
   std::vector<int32_t> ids;
 };
 
-// Reads one section: u32 lines, u32 tokens, u32 bytes; text lengths and token counts in two byte planes; text; ids in
-// three byte planes.
+// Reads one section: u32 lines, u32 tokens, u32 bytes; text lengths and token counts in two byte planes;
+// text; ids in three byte planes.
 class GoldenReader {
  public:
   explicit GoldenReader(std::string data) : data_(std::move(data)) {}
@@ -34,7 +34,8 @@ class GoldenReader {
     size_t text_at = 0, id_at = 0;
     for (size_t i = 0; i < lines; ++i) {
       rows[i].text = text.substr(text_at, lengths[i]);
-      rows[i].ids.assign(ids.begin() + static_cast<ptrdiff_t>(id_at), ids.begin() + static_cast<ptrdiff_t>(id_at + counts[i]));
+      rows[i].ids.assign(ids.begin() + static_cast<ptrdiff_t>(id_at),
+                         ids.begin() + static_cast<ptrdiff_t>(id_at + counts[i]));
       text_at += lengths[i];
       id_at += counts[i];
     }
@@ -59,7 +60,8 @@ class GoldenReader {
     std::vector<uint32_t> numbers(count);
     for (int plane = 0; plane < width; ++plane) {
       const std::string bytes = take(count);
-      for (size_t i = 0; i < count; ++i) numbers[i] |= uint32_t{static_cast<uint8_t>(bytes[i])} << (8 * plane);
+      for (size_t i = 0; i < count; ++i)
+        numbers[i] |= uint32_t{static_cast<uint8_t>(bytes[i])} << (8 * plane);
     }
     return numbers;
   }
@@ -68,7 +70,9 @@ class GoldenReader {
   size_t at_ = 0;
 };
 
-GoldenReader open_goldens() { return GoldenReader(unpacked_repository_file("tests/data/tokenizer/goldens.bin.xz")); }
+GoldenReader open_goldens() {
+  return GoldenReader(unpacked_repository_file("tests/data/tokenizer/goldens.bin.xz"));
+}
 
 std::string streamed(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
   StreamDecoder stream(tokenizer);
@@ -102,7 +106,9 @@ TEST(TokenizerGolden, DecodingGivesTheNormalisedTextBack) {
   const auto normal_form = [&](const std::string& text) {
     std::string result;
     for (size_t done = 0, at = 0; done < text.size();) {
-      const auto begins = [&](const std::string& token) { return text.compare(at, token.size(), token) == 0; };
+      const auto begins = [&](const std::string& token) {
+        return text.compare(at, token.size(), token) == 0;
+      };
       const auto token = std::find_if(added.begin(), added.end(), begins);
       if (token == added.end() && ++at < text.size()) continue;
       result += nfc(std::string_view(text).substr(done, at - done));
@@ -141,7 +147,8 @@ TEST(StreamDecoder, IsDecodeForAnyIds) {
   for (int i = 0; i < 20000; ++i) {
     std::vector<int32_t> ids(random() % 12);
     // Single bytes make malformed sequences of every kind; ids outside the vocabulary add nothing.
-    for (int32_t& id : ids) id = static_cast<int32_t>(random() % (random() % 2 ? 256 : 151800)) - (random() % 50 == 0);
+    for (int32_t& id : ids)
+      id = static_cast<int32_t>(random() % (random() % 2 ? 256 : 151800)) - (random() % 50 == 0);
     ASSERT_EQ(streamed(tokenizer, ids), tokenizer.decode(ids, true));
   }
 }
@@ -155,7 +162,8 @@ TEST(Tokenizer, LongRunsTakeNearLinearTime) {
     EXPECT_EQ(tokenizer.decode(ids, false), nfc(text));
     return passed;
   };
-  for (const std::string part : {"a", " ", "\n", "!", "ab", " \n", "é", "字", "\u0301\u0316", "'s", "<|im_end|", "0", "\r\n "}) {
+  for (const std::string part :
+       {"a", " ", "\n", "!", "ab", " \n", "é", "字", "\u0301\u0316", "'s", "<|im_end|", "0", "\r\n "}) {
     std::string text;
     while (text.size() < (1 << 20)) text += part;
     // Far above linear (some 0.3 s), far below quadratic (hours); slack for sanitizers and busy machines.

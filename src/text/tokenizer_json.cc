@@ -45,7 +45,8 @@ void read_normalizer(const JsonPlace& place, TokenizerDefinition& definition) {
   }
 }
 
-// ByteLevel as pre-tokenizer, post-processor and decoder; trim_offsets only concerns offsets, which we do not give.
+// ByteLevel as pre-tokenizer, post-processor and decoder; trim_offsets only concerns offsets, which we do not
+// give.
 void check_byte_level(const JsonPlace& place) {
   expect_string(place, "type", "ByteLevel");
   refuse_other_fields(place, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
@@ -82,8 +83,9 @@ void read_added_tokens(const JsonPlace& list, TokenizerDefinition& definition) {
 }
 
 void check_model(const JsonPlace& model) {
-  refuse_other_fields(model, {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
-                              "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"});
+  refuse_other_fields(
+      model, {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
+              "byte_fallback", "ignore_merges", "vocab", "merges"});
   if (!optional_field_of(model, "type").value->is_null()) expect_string(model, "type", "BPE");
   expect_null_or(model, "dropout", 0.0);
   expect_null_or(model, "continuing_subword_prefix", "");
@@ -102,8 +104,8 @@ TokenizerDefinition read_tokenizer_json(const std::filesystem::path& file) {
   const json document = read_tokenizer_document(read_text_file(file), file.string(), definition);
   const JsonPlace root{&document, file.string() + ": "};
   // transformers overrides truncation and padding in every call.
-  refuse_other_fields(root, {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
-                             "post_processor", "decoder", "model"});
+  refuse_other_fields(root, {"version", "truncation", "padding", "added_tokens", "normalizer",
+                             "pre_tokenizer", "post_processor", "decoder", "model"});
   expect_string(root, "version", "1.0");
   read_added_tokens(optional_field_of(root, "added_tokens"), definition);
   read_normalizer(optional_field_of(root, "normalizer"), definition);

@@ -10,8 +10,8 @@ namespace fovea {
 // Hugging Face `tokenizers` form: everything in one file.
 TokenizerDefinition read_tokenizer_json(const std::filesystem::path& file);
 
-// vocab.json and merges.txt; the pattern and NFC are those of the Qwen2 tokenizer, which these files do not state.
-// They state no added tokens either.
+// vocab.json and merges.txt; the pattern and NFC are those of the Qwen2 tokenizer, which these files do not
+// state. They state no added tokens either.
 TokenizerDefinition read_vocab_and_merges(const std::filesystem::path& dir);
 
 }  // namespace fovea

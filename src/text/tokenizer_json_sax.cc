@@ -16,7 +16,8 @@ constexpr size_t kDeepest = 64;  // a real file nests 5 deep
 // The events of nlohmann's SAX interface; every function returns "go on".
 class TokenizerSax {
  public:
-  TokenizerSax(const std::string& file, TokenizerDefinition& definition) : file_(file), definition_(definition) {}
+  TokenizerSax(const std::string& file, TokenizerDefinition& definition)
+      : file_(file), definition_(definition) {}
   json take_document() { return std::move(root_); }
 
   bool null() { return scalar(nullptr); }
@@ -89,9 +90,10 @@ class TokenizerSax {
   enum class Table { none, vocabulary, merges, merge_pair };
 
   [[noreturn]] void bad_vocabulary_entry() const {
-    throw Error(ErrorKind::corrupt,
-                fmt::format("{}: model.vocab[\"{}\"] is not a token id from 0 to {}", file_, key_, kLargestTokenId),
-                kRemedy);
+    throw Error(
+        ErrorKind::corrupt,
+        fmt::format("{}: model.vocab[\"{}\"] is not a token id from 0 to {}", file_, key_, kLargestTokenId),
+        kRemedy);
   }
   [[noreturn]] void bad_merge() const {
     throw Error(ErrorKind::corrupt,
@@ -107,7 +109,9 @@ class TokenizerSax {
   }
 
   // The innermost open value is the object at the root's key "model".
-  bool is_in_model() const { return open_.size() == 2 && root_.contains("model") && open_[1] == &root_["model"]; }
+  bool is_in_model() const {
+    return open_.size() == 2 && root_.contains("model") && open_[1] == &root_["model"];
+  }
 
   bool scalar(json value) {
     if (table_ == Table::vocabulary) bad_vocabulary_entry();
@@ -126,7 +130,8 @@ class TokenizerSax {
 
   void open(json value) {
     if (open_.size() == kDeepest) {
-      throw Error(ErrorKind::corrupt, fmt::format("{} nests more than {} levels deep", file_, kDeepest), kRemedy);
+      throw Error(ErrorKind::corrupt, fmt::format("{} nests more than {} levels deep", file_, kDeepest),
+                  kRemedy);
     }
     open_.push_back(place(std::move(value)));
   }
@@ -148,7 +153,8 @@ class TokenizerSax {
 
 }  // namespace
 
-json read_tokenizer_document(std::string_view text, const std::string& file, TokenizerDefinition& definition) {
+json read_tokenizer_document(std::string_view text, const std::string& file,
+                             TokenizerDefinition& definition) {
   TokenizerSax sax(file, definition);
   json::sax_parse(text, &sax);
   return sax.take_document();

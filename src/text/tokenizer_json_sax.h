@@ -1,9 +1,8 @@
-// tokenizer.json read as a stream: its two large tables go straight into the definition, the rest becomes a small
-// JSON document. A document of everything takes several times as long to build.
+// tokenizer.json read as a stream: its two large tables go straight into the definition, the rest becomes a
+// small JSON document. A document of everything takes several times as long to build.
 #pragma once
 
 #include <nlohmann/json.hpp>
-
 #include <string>
 #include <string_view>
 

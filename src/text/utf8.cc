@@ -7,8 +7,8 @@ namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
-// The bytes that may follow a lead byte (Unicode 15, table 3-7): the second byte's range excludes overlong forms,
-// surrogates and code points above U+10FFFF; further bytes are 80..BF.
+// The bytes that may follow a lead byte (Unicode 15, table 3-7): the second byte's range excludes overlong
+// forms, surrogates and code points above U+10FFFF; further bytes are 80..BF.
 struct LeadByte {
   size_t length;
   uint8_t second_low, second_high;
@@ -19,10 +19,12 @@ LeadByte lead_byte(uint8_t byte) {
   if (byte < 0xC2) return {0, 0, 0};
   if (byte < 0xE0) return {2, 0x80, 0xBF};
   if (byte < 0xF0) {
-    return {3, static_cast<uint8_t>(byte == 0xE0 ? 0xA0 : 0x80), static_cast<uint8_t>(byte == 0xED ? 0x9F : 0xBF)};
+    return {3, static_cast<uint8_t>(byte == 0xE0 ? 0xA0 : 0x80),
+            static_cast<uint8_t>(byte == 0xED ? 0x9F : 0xBF)};
   }
   if (byte < 0xF5) {
-    return {4, static_cast<uint8_t>(byte == 0xF0 ? 0x90 : 0x80), static_cast<uint8_t>(byte == 0xF4 ? 0x8F : 0xBF)};
+    return {4, static_cast<uint8_t>(byte == 0xF0 ? 0x90 : 0x80),
+            static_cast<uint8_t>(byte == 0xF4 ? 0x8F : 0xBF)};
   }
   return {0, 0, 0};
 }

@@ -1,5 +1,6 @@
-// UTF-8 that may be malformed, read as Python's bytes.decode("utf-8", "replace") reads it: every maximal part of an
-// ill-formed sequence becomes one U+FFFD (Unicode 15, section 3.9, "U+FFFD Substitution of Maximal Subparts").
+// UTF-8 that may be malformed, read as Python's bytes.decode("utf-8", "replace") reads it: every maximal part
+// of an ill-formed sequence becomes one U+FFFD (Unicode 15, section 3.9, "U+FFFD Substitution of Maximal
+// Subparts").
 #pragma once
 
 #include <cstddef>

@@ -20,7 +20,8 @@ void read_vocabulary(const fs::path& file, TokenizerDefinition& definition) {
   if (!vocabulary.is_object()) refuse({&vocabulary, file.string()});
   definition.vocabulary.reserve(vocabulary.size());
   for (const auto& [spelling, id] : vocabulary.items()) {
-    definition.vocabulary.emplace_back(spelling, token_id_at({&id, fmt::format("{}: [\"{}\"]", file.string(), spelling)}));
+    definition.vocabulary.emplace_back(
+        spelling, token_id_at({&id, fmt::format("{}: [\"{}\"]", file.string(), spelling)}));
   }
 }
 

@@ -20,7 +20,8 @@ Vocabulary::Vocabulary(const TokenizerDefinition& definition) {
   bytes_.reserve(spelled);
   ids_.reserve(definition.vocabulary.size() + definition.added_tokens.size());
   for (const auto& [spelling, id] : definition.vocabulary) insert(spelling, id);
-  // The reference numbers added tokens itself and ignores the ids in the file; we refuse where the two differ.
+  // The reference numbers added tokens itself and ignores the ids in the file; we refuse where the two
+  // differ.
   const auto base_tokens = static_cast<int32_t>(definition.vocabulary.size());
   int32_t next_id = base_tokens;
   for (const AddedToken& token : definition.added_tokens) {
@@ -33,7 +34,8 @@ Vocabulary::Vocabulary(const TokenizerDefinition& definition) {
 void Vocabulary::insert(std::string_view spelling, int32_t id) {
   if (id >= size()) tokens_.resize(static_cast<size_t>(id) + 1);
   if (tokens_[id].used) {
-    throw Error(ErrorKind::corrupt, fmt::format("the tokenizer gives id {} to two tokens, one of them \"{}\"", id, spelling),
+    throw Error(ErrorKind::corrupt,
+                fmt::format("the tokenizer gives id {} to two tokens, one of them \"{}\"", id, spelling),
                 kRemedy);
   }
   const std::string bytes = bytes_of_spelling(spelling);
@@ -42,16 +44,18 @@ void Vocabulary::insert(std::string_view spelling, int32_t id) {
   const size_t start = spellings_.size();
   spellings_ += spelling;
   if (!ids_.emplace(std::string_view(spellings_).substr(start), id).second) {
-    throw Error(ErrorKind::corrupt, fmt::format("the tokenizer's vocabulary states \"{}\" twice", spelling), kRemedy);
+    throw Error(ErrorKind::corrupt, fmt::format("the tokenizer's vocabulary states \"{}\" twice", spelling),
+                kRemedy);
   }
 }
 
 void Vocabulary::insert_added(const AddedToken& token, int32_t expected_id) {
-  if (token.content.empty()) throw Error(ErrorKind::corrupt, "the tokenizer has an empty added token", kRemedy);
+  if (token.content.empty())
+    throw Error(ErrorKind::corrupt, "the tokenizer has an empty added token", kRemedy);
   if (token.id != expected_id) {
     throw Error(ErrorKind::corrupt,
-                fmt::format("added token \"{}\" has id {}, but the order of the tokens gives it {}", token.content,
-                            token.id, expected_id),
+                fmt::format("added token \"{}\" has id {}, but the order of the tokens gives it {}",
+                            token.content, token.id, expected_id),
                 kRemedy);
   }
   if (!id_of(token.content)) insert(token.content, token.id);
