@@ -56,7 +56,7 @@ struct Decoder::State {
 
   RopeTable rope_table(const std::array<std::span<const int64_t>, 3>& positions, int64_t count) const;
   void attend_layer(int64_t index, const RopeTable& rope, float* hidden, int64_t count, KvCache& cache,
-                    Scratch& scratch) const;
+                    Scratch& scratch, LayerObserver* observer) const;
   void mlp_layer(const Layer& layer, float* hidden, int64_t count, Scratch& scratch) const;
 };
 
@@ -117,7 +117,7 @@ RopeTable Decoder::State::rope_table(const std::array<std::span<const int64_t>, 
 }
 
 void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* hidden, int64_t count,
-                                  KvCache& cache, Scratch& scratch) const {
+                                  KvCache& cache, Scratch& scratch, LayerObserver* observer) const {
   const Layer& layer = layers[static_cast<size_t>(index)];
   const int64_t head_dim = config.head_dim, heads_q = config.num_attention_heads,
                 heads_kv = config.num_key_value_heads;
@@ -141,6 +141,7 @@ void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* h
   problem.causal = true;
   problem.precision = precision.attention;
   attend(attention, problem);
+  if (observer) observer->attended(Tower::text, index, problem);
 
   layer.o.apply(scratch.attended.data(), count, scratch.normed.data());
   add_residual(hidden, scratch.normed.data(), count * config.hidden_size, precision.residual);
@@ -157,14 +158,15 @@ void Decoder::State::mlp_layer(const Layer& layer, float* hidden, int64_t count,
 }
 
 void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
-                      KvCache& cache) const {
+                      KvCache& cache, LayerObserver* observer) const {
   const State& s = *state_;
   const RopeTable rope = s.rope_table(positions, count);
   Scratch scratch(s.config, count);
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
-    s.attend_layer(i, rope, hidden, count, cache, scratch);
+    s.attend_layer(i, rope, hidden, count, cache, scratch, observer);
     s.mlp_layer(s.layers[static_cast<size_t>(i)], hidden, count, scratch);
     require_finite(hidden, count * s.config.hidden_size, fmt::format("decoder layer {}", i));
+    if (observer) observer->finished(Tower::text, i, hidden, count, s.config.hidden_size);
   }
   cache.commit(count);
 }

@@ -9,6 +9,7 @@
 #include "attention/problem.h"
 #include "checkpoint/checkpoint.h"
 #include "model/kv_cache.h"
+#include "model/layer_observer.h"
 
 namespace fovea {
 
@@ -27,7 +28,7 @@ class Decoder {
   // depend on how the sequence is cut into calls. Throws Error(numeric) naming the layer of a non-finite
   // value.
   void forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
-               KvCache& cache) const;
+               KvCache& cache, LayerObserver* observer = nullptr) const;
 
   // hidden: [rows, hidden_size] as forward left it; out: [rows, vocab_size] f32 (final norm and output head).
   void logits(const float* hidden, int64_t rows, float* out) const;

@@ -77,8 +77,8 @@ struct VisionTower::State {
   std::vector<Block> blocks;
 
   Buffer<float> embed(const float* patches, const WindowOrder& order) const;
-  void attend_block(const Block& block, const WindowOrder& order, const RopeTable& rope,
-                    Buffer<float>& hidden, Scratch& scratch) const;
+  void attend_block(size_t index, const WindowOrder& order, const RopeTable& rope, Buffer<float>& hidden,
+                    Scratch& scratch, LayerObserver* observer) const;
   void mlp_block(const Block& block, Buffer<float>& hidden, Scratch& scratch) const;
   Buffer<float> merge(const WindowOrder& order, const Buffer<float>& hidden, Scratch& scratch) const;
 };
@@ -122,8 +122,10 @@ Buffer<float> VisionTower::State::embed(const float* patches, const WindowOrder&
   return hidden;
 }
 
-void VisionTower::State::attend_block(const Block& block, const WindowOrder& order, const RopeTable& rope,
-                                      Buffer<float>& hidden, Scratch& scratch) const {
+void VisionTower::State::attend_block(size_t index, const WindowOrder& order, const RopeTable& rope,
+                                      Buffer<float>& hidden, Scratch& scratch,
+                                      LayerObserver* observer) const {
+  const Block& block = blocks[index];
   const int64_t width = config.hidden_size, heads = config.num_heads, head_dim = config.head_dim();
   const int64_t rows = hidden.size() / width;
   scratch.wide.reserve(rows * 3 * width);
@@ -146,6 +148,7 @@ void VisionTower::State::attend_block(const Block& block, const WindowOrder& ord
   problem.cu_seqlens = block.full_attention ? order.frame_bounds : order.window_bounds;
   problem.precision = precision.attention;
   attend(attention, problem);
+  if (observer) observer->attended(Tower::vision, static_cast<int64_t>(index), problem);
 
   scratch.gate.reserve(std::min(rows, kRowsPerPass) * width);
   for_passes(rows, [&](int64_t first, int64_t count) {
@@ -195,16 +198,20 @@ Buffer<float> VisionTower::State::merge(const WindowOrder& order, const Buffer<f
 }
 
 Buffer<float> VisionTower::encode(const float* patches, const Grid& grid,
-                                  const std::function<void()>& block_done) const {
+                                  const std::function<void()>& block_done, LayerObserver* observer) const {
   const State& s = *state_;
   const WindowOrder order = window_order(grid, s.config);
   const RopeTable rope = rope_table(order, s.config, s.precision.rope_tables);
   Scratch scratch;
   Buffer<float> hidden = s.embed(patches, order);
   for (size_t i = 0; i < s.blocks.size(); ++i) {
-    s.attend_block(s.blocks[i], order, rope, hidden, scratch);
+    s.attend_block(i, order, rope, hidden, scratch, observer);
     s.mlp_block(s.blocks[i], hidden, scratch);
     require_finite(hidden.data(), hidden.size(), fmt::format("vision block {}", i));
+    if (observer) {
+      observer->finished(Tower::vision, static_cast<int64_t>(i), hidden.data(),
+                         hidden.size() / s.config.hidden_size, s.config.hidden_size);
+    }
     if (block_done) block_done();
   }
   Buffer<float> result = s.merge(order, hidden, scratch);

@@ -9,6 +9,7 @@
 #include "base/grid.h"
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
+#include "model/layer_observer.h"
 
 namespace fovea {
 
@@ -24,7 +25,8 @@ class VisionTower {
   // videos are encoded one by one without changing any result. Throws Error(numeric) naming the block of a
   // non-finite value. `progress` gets "vision" with the blocks done, offset by `progress_done` of
   // `progress_total`.
-  Buffer<float> encode(const float* patches, const Grid& grid, const std::function<void()>& block_done) const;
+  Buffer<float> encode(const float* patches, const Grid& grid, const std::function<void()>& block_done,
+                       LayerObserver* observer = nullptr) const;
 
   int64_t blocks() const;
 

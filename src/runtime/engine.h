@@ -15,6 +15,7 @@
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
 #include "media/media.h"
+#include "model/layer_observer.h"
 #include "model/positions.h"
 #include "runtime/sampler.h"
 #include "text/message.h"
@@ -70,6 +71,7 @@ struct Observer {
   ProgressFn progress;                            // "load", "vision", "prefill"
   std::function<void(std::string_view)> on_text;  // pieces of the answer, whole characters only
   const std::atomic<bool>* cancel = nullptr;      // ends the answer after the current token
+  LayerObserver* layers = nullptr;                // sees every layer of the forward passes
 };
 
 // What `fovea logits` writes.
@@ -105,10 +107,15 @@ class Engine {
 
   Answer generate(const Prompt& prompt, const GenerationOptions& options, const Observer& observer) const;
 
+  // The embeddings of the prompt's pictures, [tokens, hidden]: they depend on the vision tower's precision
+  // and attention alone, so engines that share these can share them. Not cancellable in between.
+  Buffer<float> encode(const Prompt& prompt, const Observer& observer) const;
+
   // Logits of every position of the prompt.
   Evaluation evaluate(const Prompt& prompt, int64_t prefill_chunk, const Observer& observer) const;
 
  private:
+  friend class Session;
   explicit Engine(std::unique_ptr<EngineState> state);
   std::unique_ptr<EngineState> state_;
 };

@@ -2,111 +2,12 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "model/kv_cache.h"
-#include "runtime/state.h"
+#include "runtime/runner.h"
 #include "runtime/stop_strings.h"
 
 namespace fovea {
 
 namespace {
-
-// A token sequence and its three position rows, extended as tokens are generated.
-class Sequence {
- public:
-  explicit Sequence(const Prompt& prompt) : ids_(prompt.ids), positions_(prompt.positions) {}
-
-  void append(int32_t id) {
-    ids_.push_back(id);
-    for (auto& axis : positions_.axis) axis.push_back(positions_.next);
-    ++positions_.next;
-  }
-  const std::vector<int32_t>& ids() const { return ids_; }
-  int64_t size() const { return static_cast<int64_t>(ids_.size()); }
-  std::array<std::span<const int64_t>, 3> positions(int64_t first, int64_t count) const {
-    const auto part = [&](size_t axis) {
-      return std::span(positions_.axis[axis]).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-    };
-    return {part(0), part(1), part(2)};
-  }
-
- private:
-  std::vector<int32_t> ids_;
-  Positions positions_;
-};
-
-Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, const ModelConfig& config,
-                              const Observer& observer) {
-  const int64_t merge = config.vision.spatial_merge_size, width = config.vision.out_hidden_size;
-  int64_t tokens = 0, blocks_done = 0;
-  for (const Picture& picture : prompt.pictures) tokens += picture.tokens(merge);
-  const auto blocks_total = vision.blocks() * static_cast<int64_t>(prompt.pictures.size());
-  Buffer<float> embeddings(tokens * width);
-  float* to = embeddings.data();
-  for (const Picture& picture : prompt.pictures) {
-    const Buffer<float> encoded = vision.encode(picture.patches.data(), picture.grid, [&] {
-      check_cancelled(observer);
-      if (observer.progress) observer.progress("vision", ++blocks_done, blocks_total);
-    });
-    to = std::copy_n(encoded.data(), encoded.size(), to);
-  }
-  return embeddings;
-}
-
-// Runs the decoder over a sequence whose pad tokens are replaced by vision embeddings.
-class Runner {
- public:
-  Runner(const EngineState& state, const Buffer<float>& vision, int64_t chunk, const Observer& observer)
-      : state_(state), vision_(vision), chunk_(chunk), observer_(observer) {}
-
-  // Feeds tokens cache.tokens() .. sequence.size() - 1 in chunks and calls body(first, count, hidden) for
-  // each.
-  template <typename Body>
-  void run(const Sequence& sequence, KvCache& cache, Body body) {
-    const int64_t width = state_.decoder.config().hidden_size, start = cache.tokens();
-    const int64_t total = sequence.size(), chunk = chunk_ > 0 ? chunk_ : total;
-    hidden_.reserve(std::min(chunk, total - start) * width);
-    int64_t vision_row = count_pads(sequence, start);
-    while (cache.tokens() < total) {
-      const int64_t first = cache.tokens(), count = std::min(chunk, total - first);
-      const auto ids =
-          std::span(sequence.ids()).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-      state_.decoder.embed(ids, hidden_.data());
-      for (int64_t i = 0; i < count; ++i) {
-        if (!is_pad(ids[static_cast<size_t>(i)])) continue;
-        std::copy_n(vision_.data() + vision_row++ * width, width, hidden_.data() + i * width);
-      }
-      state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache);
-      body(first, count, hidden_.data());
-      if (count > 1 && observer_.progress)
-        observer_.progress("prefill", cache.tokens() - start, total - start);
-      if (cache.tokens() < total) check_cancelled(observer_);
-    }
-  }
-
-  // Feeds what is new and writes the logits of the last token, [vocab].
-  void next_logits(const Sequence& sequence, KvCache& cache, float* logits) {
-    run(sequence, cache, [&](int64_t first, int64_t count, const float* hidden) {
-      if (first + count < sequence.size()) return;
-      state_.decoder.logits(hidden + (count - 1) * state_.decoder.config().hidden_size, 1, logits);
-    });
-  }
-
- private:
-  bool is_pad(int32_t id) const {
-    const ModelConfig& config = state_.checkpoint.config();
-    return id == config.image_token_id || id == config.video_token_id;
-  }
-  int64_t count_pads(const Sequence& sequence, int64_t end) const {
-    return std::count_if(sequence.ids().begin(), sequence.ids().begin() + end,
-                         [&](int32_t id) { return is_pad(id); });
-  }
-
-  const EngineState& state_;
-  const Buffer<float>& vision_;
-  int64_t chunk_;
-  const Observer& observer_;
-  Buffer<float> hidden_;
-};
 
 // The text side of an answer: bytes to characters, stop strings, streaming.
 class AnswerText {
@@ -205,6 +106,12 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   answer.timings.prompt_tokens = static_cast<int64_t>(prompt.ids.size());
   answer.timings.generated_tokens = static_cast<int64_t>(answer.token_ids.size());
   return answer;
+}
+
+Buffer<float> Engine::encode(const Prompt& prompt, const Observer& observer) const {
+  Observer uncancelled = observer;
+  uncancelled.cancel = nullptr;
+  return encode_pictures(state_->vision, prompt, state_->checkpoint.config(), uncancelled);
 }
 
 Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const Observer& observer) const {

@@ -1,0 +1,78 @@
+#include "runtime/runner.h"
+
+#include "base/error.h"
+
+namespace fovea {
+
+void Sequence::append(int32_t id) {
+  ids_.push_back(id);
+  for (auto& axis : positions_.axis) axis.push_back(positions_.next);
+  ++positions_.next;
+}
+
+void Sequence::truncate(int64_t size) {
+  const int64_t removed = this->size() - size;
+  FOVEA_CHECK(removed >= 0);
+  ids_.resize(static_cast<size_t>(size));
+  for (auto& axis : positions_.axis) axis.resize(static_cast<size_t>(size));
+  positions_.next -= removed;
+}
+
+std::array<std::span<const int64_t>, 3> Sequence::positions(int64_t first, int64_t count) const {
+  const auto part = [&](size_t axis) {
+    return std::span(positions_.axis[axis]).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+  };
+  return {part(0), part(1), part(2)};
+}
+
+Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, const ModelConfig& config,
+                              const Observer& observer) {
+  const int64_t merge = config.vision.spatial_merge_size, width = config.vision.out_hidden_size;
+  int64_t tokens = 0, blocks_done = 0;
+  for (const Picture& picture : prompt.pictures) tokens += picture.tokens(merge);
+  const auto blocks_total = vision.blocks() * static_cast<int64_t>(prompt.pictures.size());
+  Buffer<float> embeddings(tokens * width);
+  float* to = embeddings.data();
+  const auto block_done = [&] {
+    check_cancelled(observer);
+    if (observer.progress) observer.progress("vision", ++blocks_done, blocks_total);
+  };
+  for (const Picture& picture : prompt.pictures) {
+    const Buffer<float> encoded =
+        vision.encode(picture.patches.data(), picture.grid, block_done, observer.layers);
+    to = std::copy_n(encoded.data(), encoded.size(), to);
+  }
+  return embeddings;
+}
+
+int64_t Runner::feed(const Sequence& sequence, int64_t first, int64_t count, int64_t vision_row,
+                     KvCache& cache) {
+  const int64_t width = state_.decoder.config().hidden_size;
+  const auto ids = std::span(sequence.ids()).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+  state_.decoder.embed(ids, hidden_.data());
+  for (int64_t i = 0; i < count; ++i) {
+    if (!is_pad(ids[static_cast<size_t>(i)])) continue;
+    std::copy_n(vision_.data() + vision_row++ * width, width, hidden_.data() + i * width);
+  }
+  state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, observer_.layers);
+  return vision_row;
+}
+
+void Runner::next_logits(const Sequence& sequence, KvCache& cache, float* logits) {
+  run(sequence, cache, [&](int64_t first, int64_t count, const float* hidden) {
+    if (first + count < sequence.size()) return;
+    state_.decoder.logits(hidden + (count - 1) * state_.decoder.config().hidden_size, 1, logits);
+  });
+}
+
+bool Runner::is_pad(int32_t id) const {
+  const ModelConfig& config = state_.checkpoint.config();
+  return id == config.image_token_id || id == config.video_token_id;
+}
+
+int64_t Runner::count_pads(const Sequence& sequence, int64_t end) const {
+  return std::count_if(sequence.ids().begin(), sequence.ids().begin() + end,
+                       [&](int32_t id) { return is_pad(id); });
+}
+
+}  // namespace fovea

@@ -1,0 +1,73 @@
+// One sequence on its way through the decoder; private to runtime.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+#include "model/kv_cache.h"
+#include "runtime/state.h"
+
+namespace fovea {
+
+// A token sequence and its three position rows, extended as tokens are generated.
+class Sequence {
+ public:
+  explicit Sequence(const Prompt& prompt) : ids_(prompt.ids), positions_(prompt.positions) {}
+
+  void append(int32_t id);
+  // Forgets the last tokens, which must have been appended.
+  void truncate(int64_t size);
+  const std::vector<int32_t>& ids() const { return ids_; }
+  int64_t size() const { return static_cast<int64_t>(ids_.size()); }
+  std::array<std::span<const int64_t>, 3> positions(int64_t first, int64_t count) const;
+
+ private:
+  std::vector<int32_t> ids_;
+  Positions positions_;
+};
+
+// The embeddings of all pictures of a prompt, in order, [tokens, out_hidden_size].
+Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, const ModelConfig& config,
+                              const Observer& observer);
+
+// Runs the decoder over a sequence whose pad tokens are replaced by vision embeddings.
+class Runner {
+ public:
+  Runner(const EngineState& state, const Buffer<float>& vision, int64_t chunk, const Observer& observer)
+      : state_(state), vision_(vision), chunk_(chunk), observer_(observer) {}
+
+  // Feeds tokens cache.tokens() .. sequence.size() - 1 in chunks and calls body(first, count, hidden) for
+  // each.
+  template <typename Body>
+  void run(const Sequence& sequence, KvCache& cache, Body body) {
+    const int64_t start = cache.tokens(), total = sequence.size(), chunk = chunk_ > 0 ? chunk_ : total;
+    hidden_.reserve(std::min(chunk, total - start) * state_.decoder.config().hidden_size);
+    int64_t vision_row = count_pads(sequence, start);
+    while (cache.tokens() < total) {
+      const int64_t first = cache.tokens(), count = std::min(chunk, total - first);
+      vision_row = feed(sequence, first, count, vision_row, cache);
+      body(first, count, hidden_.data());
+      if (count > 1 && observer_.progress)
+        observer_.progress("prefill", cache.tokens() - start, total - start);
+      if (cache.tokens() < total) check_cancelled(observer_);
+    }
+  }
+
+  // Feeds what is new and writes the logits of the last token, [vocab].
+  void next_logits(const Sequence& sequence, KvCache& cache, float* logits);
+
+ private:
+  bool is_pad(int32_t id) const;
+  int64_t count_pads(const Sequence& sequence, int64_t end) const;
+  // Runs `count` tokens from `first` on; hidden_ then holds their hidden states. Returns the next vision row.
+  int64_t feed(const Sequence& sequence, int64_t first, int64_t count, int64_t vision_row, KvCache& cache);
+
+  const EngineState& state_;
+  const Buffer<float>& vision_;
+  int64_t chunk_;
+  const Observer& observer_;
+  Buffer<float> hidden_;
+};
+
+}  // namespace fovea
