@@ -141,7 +141,7 @@ void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* h
   problem.causal = true;
   problem.precision = precision.attention;
   attend(attention, problem);
-  if (observer) observer->attended(Tower::text, index, problem);
+  if (observer) observer->attended(ModelPart::text, index, problem);
 
   layer.o.apply(scratch.attended.data(), count, scratch.normed.data());
   add_residual(hidden, scratch.normed.data(), count * config.hidden_size, precision.residual);
@@ -166,7 +166,7 @@ void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<c
     s.attend_layer(i, rope, hidden, count, cache, scratch, observer);
     s.mlp_layer(s.layers[static_cast<size_t>(i)], hidden, count, scratch);
     require_finite(hidden, count * s.config.hidden_size, fmt::format("decoder layer {}", i));
-    if (observer) observer->finished(Tower::text, i, hidden, count, s.config.hidden_size);
+    if (observer) observer->finished(ModelPart::text, i, hidden, count, s.config.hidden_size);
   }
   cache.commit(count);
 }

@@ -5,7 +5,7 @@
 
 namespace fovea {
 
-enum class Tower { vision, text };
+enum class ModelPart { vision, text };
 
 // Called on the thread that runs the forward pass, between the parallel pieces of work. Nothing may be kept
 // by reference beyond the call.
@@ -13,9 +13,9 @@ class LayerObserver {
  public:
   virtual ~LayerObserver() = default;
   // After attention: problem.out is written, before the output projection.
-  virtual void attended(Tower tower, int64_t layer, const AttentionProblem& problem) = 0;
+  virtual void attended(ModelPart part, int64_t layer, const AttentionProblem& problem) = 0;
   // After the whole layer; hidden: [rows, width]. Vision rows are in window order.
-  virtual void finished(Tower tower, int64_t layer, const float* hidden, int64_t rows, int64_t width) = 0;
+  virtual void finished(ModelPart part, int64_t layer, const float* hidden, int64_t rows, int64_t width) = 0;
 };
 
 }  // namespace fovea

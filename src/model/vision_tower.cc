@@ -148,7 +148,7 @@ void VisionTower::State::attend_block(size_t index, const WindowOrder& order, co
   problem.cu_seqlens = block.full_attention ? order.frame_bounds : order.window_bounds;
   problem.precision = precision.attention;
   attend(attention, problem);
-  if (observer) observer->attended(Tower::vision, static_cast<int64_t>(index), problem);
+  if (observer) observer->attended(ModelPart::vision, static_cast<int64_t>(index), problem);
 
   scratch.gate.reserve(std::min(rows, kRowsPerPass) * width);
   for_passes(rows, [&](int64_t first, int64_t count) {
@@ -209,7 +209,7 @@ Buffer<float> VisionTower::encode(const float* patches, const Grid& grid,
     s.mlp_block(s.blocks[i], hidden, scratch);
     require_finite(hidden.data(), hidden.size(), fmt::format("vision block {}", i));
     if (observer) {
-      observer->finished(Tower::vision, static_cast<int64_t>(i), hidden.data(),
+      observer->finished(ModelPart::vision, static_cast<int64_t>(i), hidden.data(),
                          hidden.size() / s.config.hidden_size, s.config.hidden_size);
     }
     if (block_done) block_done();
