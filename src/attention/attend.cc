@@ -1,31 +1,11 @@
-#include <string>
+#include <vector>
 
 #include "attention/implementations.h"
 #include "attention/problem.h"
 #include "base/error.h"
+#include "base/parallel.h"
 
 namespace fovea {
-
-const char* name_of(AttentionKind kind) {
-  switch (kind) {
-    case AttentionKind::eager:
-      return "eager";
-    case AttentionKind::sdpa:
-      return "sdpa";
-    case AttentionKind::flash_attention_2:
-      return "flash_attention_2";
-  }
-  return "?";
-}
-
-AttentionKind parse_attention(std::string_view name) {
-  for (const AttentionKind kind :
-       {AttentionKind::eager, AttentionKind::sdpa, AttentionKind::flash_attention_2}) {
-    if (name == name_of(kind)) return kind;
-  }
-  throw Error(ErrorKind::invalid_argument, "unknown attention '" + std::string(name) + "'",
-              "use eager, sdpa or flash_attention_2");
-}
 
 void check_problem(const AttentionProblem& problem) {
   const HeadsView &q = problem.q, &k = problem.k, &v = problem.v;
@@ -54,6 +34,14 @@ void attend(AttentionKind kind, const AttentionProblem& problem) {
       return sdpa_attention(problem);
     case AttentionKind::flash_attention_2:
       return flash_attention_2(problem);
+    case AttentionKind::reference: {
+      const int64_t count = problem.q.tokens * problem.q.heads * problem.q.head_dim;
+      std::vector<double> out(static_cast<size_t>(count));
+      reference_attention(problem, out.data());
+      for (int64_t i = 0; i < count; ++i) {
+        problem.out[i] = rounded(static_cast<float>(out[static_cast<size_t>(i)]), problem.precision.output);
+      }
+    }
   }
 }
 
@@ -65,6 +53,9 @@ int64_t attention_scratch_bytes(AttentionKind kind, const AttentionProblem& prob
       return sdpa_scratch_bytes(problem);
     case AttentionKind::flash_attention_2:
       return flash_scratch_bytes(problem);
+    case AttentionKind::reference:  // the result, and one row of weights per worker
+      return (problem.q.tokens * problem.q.heads * problem.q.head_dim + threads() * problem.k.tokens) *
+             int64_t{sizeof(double)};
   }
   return 0;
 }

@@ -139,7 +139,8 @@ struct Inputs {
 
 inline constexpr AttentionKind kKinds[] = {AttentionKind::eager, AttentionKind::sdpa,
                                            AttentionKind::flash_attention_2};
-inline AttentionPrecision all_in(DType type) { return {type, type, type}; }
+// Every node that any implementation stores, in one type; each reads those it has.
+inline AttentionPrecision all_in(DType type) { return AttentionPrecision::of(AttentionKind::eager, type); }
 
 inline std::vector<float> run(AttentionKind kind, AttentionProblem problem) {
   std::vector<float> out(static_cast<size_t>(problem.q.tokens * problem.q.heads * problem.q.head_dim),

@@ -1,11 +1,13 @@
 // transformers' eager attention (eager_attention_forward of 4.57), rounding at every node it stores:
-//   S = r(q.k), S = r(S * scale), S = r(S + M), P = r(softmax_f32(S)), O = r(P.v), sums in f32.
+//   S = r(q.k), S = r(S * scale), S = r(S + M), P = r(softmax_f32(S)), O = r(P.v), sums in f32,
+// and its relatives, whose nodes differ (AttentionPrecision says how).
 // torch multiplies a 16-bit tensor by a python float in f32 with the float cast to f32, then rounds (checked
 // bit for bit in torch 2.13). M is 0 or the lowest finite number of the scores' dtype, so in fp16 a masked
-// score can become -inf or, far from zero, stay a number: that is reproduced, not repaired. The scores of a
-// whole segment exist for one kv head's query heads at a time (group * tokens_q * tokens_kv floats), or for
-// several while they are small.
+// score can become -inf or, far from zero, stay a number: that is reproduced, not repaired. Nodes are looked
+// at once per row or tile, never per element. The scores of a whole segment exist for one kv head's query
+// heads at a time (group * tokens_q * tokens_kv floats), or for several while they are small.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "attention/implementations.h"
@@ -23,6 +25,7 @@ constexpr int64_t kBatchFloats = int64_t{1} << 20;
 float lowest_finite(DType type) {
   switch (type) {
     case DType::f32:
+    case DType::f64:
       return std::numeric_limits<float>::lowest();
     case DType::bf16:
       return f32_from_bf16(0xff7f);
@@ -87,7 +90,11 @@ class EagerPlan {
 class EagerCall {
  public:
   explicit EagerCall(const AttentionProblem& problem)
-      : problem_(problem), plan_(problem), scratch_(plan_.floats()), head_dim_(problem.q.head_dim) {}
+      : problem_(problem),
+        nodes_(problem.precision),
+        plan_(problem),
+        scratch_(plan_.floats()),
+        head_dim_(problem.q.head_dim) {}
 
   void run() {
     for (int64_t first = 0; first < plan_.units();) {
@@ -126,6 +133,7 @@ class EagerCall {
     const int64_t count = std::min(kKeyTile, block.keys - first), at = first * head_dim_;
     pack_rows(problem_.k, block.kv_head, 1, block.first_key + first, count, unit.k + at);
     pack_rows(problem_.v, block.kv_head, 1, block.first_key + first, count, unit.v + at);
+    if (nodes_.scale == ScalePlacement::split) scale_operand(unit.k + at, count * head_dim_);
   }
 
   // All nodes for some queries of one unit, starting at the unit's query `first`.
@@ -136,46 +144,112 @@ class EagerCall {
     tile.queries = std::min(queries_per_block(), unit.block.queries - first);
     const int64_t rows = tile.queries * plan_.group(), stride = EagerPlan::score_stride(tile);
     float* q = scratch_.data() + plan_.batch_floats() + thread_index() * plan_.worker_floats();
-    float *out = q + rows * head_dim_, *ones = out + rows * head_dim_;
+    float *out = q + rows * head_dim_, *sums = out + rows * head_dim_;
     float* scores = unit.scores + first * plan_.group() * stride;
 
     gather_queries(problem_, tile, q);
+    if (nodes_.scale == ScalePlacement::before || nodes_.scale == ScalePlacement::split) {
+      scale_operand(q, rows * head_dim_);
+    }
     for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
       kernels().matmul_nt_f32(q, head_dim_, unit.k + key * head_dim_, head_dim_, scores + key, stride, rows,
                               std::min(kKeyTile, tile.keys - key), head_dim_);
     }
     for (int64_t row = 0; row < rows; ++row) {
-      make_probabilities(tile, tile.first_query + row / plan_.group(), scores + row * stride);
+      float* line = scores + row * stride;
+      const int64_t query = tile.first_query + row / plan_.group();
+      scale_and_mask(tile, query, line);
+      const bool blind = problem_.causal && nodes_.mask == MaskAdd::skip && causal_keys(problem_, query) == 0;
+      sums[row] = blind ? no_probabilities(tile.keys, line) : make_probabilities(tile.keys, line);
     }
     std::fill_n(out, rows * head_dim_, 0.f);
     for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
       kernels().matmul_nn_f32(scores + key, stride, unit.v + key * head_dim_, head_dim_, out, head_dim_, rows,
                               head_dim_, std::min(kKeyTile, tile.keys - key));
+      round_to(nodes_.pv, out, rows * head_dim_);
     }
-    std::fill_n(ones, rows, 1.f);
-    write_output(problem_, tile, out, ones);
+    write_output(problem_, tile, out, sums);
   }
 
-  // One row from unscaled f32 scores to rounded, normalised probabilities.
-  void make_probabilities(const QueryTile& tile, int64_t query, float* row) const {
-    const DType type = problem_.precision.scores;
-    round_to(type, row, tile.keys);
-    kernels().scale(row, tile.keys, problem_.scale);
-    round_to(type, row, tile.keys);
-    if (problem_.causal) {
-      const float mask = lowest_finite(type);
-      const int64_t visible = causal_keys(problem_, query);
-      for (int64_t key = visible; key < tile.keys; ++key) row[key] += mask;
-      round_to(type, row + visible, tile.keys - visible);
+  // q, or k, times the scale it takes before the product.
+  void scale_operand(float* x, int64_t count) const {
+    const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
+    const bool split = nodes_.scale == ScalePlacement::split;
+    kernels().scale(x, count, split ? static_cast<float>(std::sqrt(scale)) : problem_.scale);
+    round_to(nodes_.scaled, x, count);
+  }
+
+  // One row from raw f32 products to the scores that softmax sees.
+  void scale_and_mask(const QueryTile& tile, int64_t query, float* row) const {
+    round_to(nodes_.scores, row, tile.keys);
+    switch (nodes_.scale) {
+      case ScalePlacement::after:
+      case ScalePlacement::fused:
+        kernels().scale(row, tile.keys, problem_.scale);
+        round_to(nodes_.scaled, row, tile.keys);
+        break;
+      case ScalePlacement::divide: {
+        const auto divisor = static_cast<float>(std::sqrt(static_cast<double>(head_dim_)));
+        for (int64_t key = 0; key < tile.keys; ++key) row[key] /= divisor;
+        round_to(nodes_.scaled, row, tile.keys);
+        break;
+      }
+      case ScalePlacement::before:
+      case ScalePlacement::split:
+        break;
     }
-    const int64_t columns = round_up(tile.keys, kKeyTile);
-    std::fill(row + tile.keys, row + columns, -kInfinity);
-    const float sum = kernels().exp_sum(row, columns, 1.f, kernels().max_value(row, columns));
-    for (int64_t key = 0; key < tile.keys; ++key) row[key] /= sum;
-    round_to(problem_.precision.probabilities, row, tile.keys);
+    if (problem_.causal) {
+      const int64_t visible = causal_keys(problem_, query);
+      if (nodes_.mask == MaskAdd::skip) {
+        std::fill(row + visible, row + tile.keys, -kInfinity);
+      } else {
+        const float mask = lowest_finite(nodes_.scaled);
+        for (int64_t key = visible; key < tile.keys; ++key) row[key] += mask;
+        round_to(nodes_.scaled, row + visible, tile.keys - visible);
+      }
+    }
+    if (nodes_.inf_to_zero) {
+      for (int64_t key = 0; key < tile.keys; ++key) row[key] = std::isinf(row[key]) ? 0.f : row[key];
+    }
+  }
+
+  // One row from scores to P, rounded; returns what P.V is to be divided by.
+  float make_probabilities(int64_t keys, float* row) const {
+    const int64_t columns = round_up(keys, kKeyTile);
+    std::fill(row + keys, row + columns, -kInfinity);
+    const float highest = kernels().max_value(row, columns);
+    const bool wide = nodes_.softmax == DType::f32;
+    const float sum =
+        wide ? kernels().exp_sum(row, columns, 1.f, highest) : narrow_exp_sum(columns, highest, row);
+    if (!nodes_.normalised) {
+      round_to(nodes_.probabilities, row, keys);
+      return sum;
+    }
+    for (int64_t key = 0; key < keys; ++key) row[key] /= sum;
+    if (!wide) round_to(nodes_.softmax, row, keys);
+    round_to(nodes_.probabilities, row, keys);
+    return 1.f;
+  }
+
+  // A row all of whose keys are skipped: zeros.
+  static float no_probabilities(int64_t keys, float* row) {
+    std::fill_n(row, keys, 0.f);
+    return 0.f;
+  }
+
+  // Softmax as a kernel without wide accumulators would: difference, exponential and running sum rounded.
+  float narrow_exp_sum(int64_t columns, float highest, float* row) const {
+    for (int64_t key = 0; key < columns; ++key) row[key] -= highest;
+    round_to(nodes_.softmax, row, columns);
+    kernels().exp_sum(row, columns, 1.f, 0.f);
+    round_to(nodes_.softmax, row, columns);
+    float sum = 0;
+    for (int64_t key = 0; key < columns; ++key) sum = rounded(sum + row[key], nodes_.softmax);
+    return sum;
   }
 
   const AttentionProblem& problem_;
+  const AttentionPrecision nodes_;
   EagerPlan plan_;
   Buffer<float> scratch_;
   int64_t head_dim_;

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <span>
-#include <string_view>
+#include <string>
 
 #include "base/buffer.h"
 #include "base/precision.h"
@@ -37,21 +37,22 @@ struct AttentionProblem {
   AttentionPrecision precision;
 };
 
-enum class AttentionKind { eager, sdpa, flash_attention_2 };
-const char* name_of(AttentionKind kind);
-// Throws Error(invalid_argument) for any other name.
-AttentionKind parse_attention(std::string_view name);
-
 // Writes problem.out. Parallel inside. The result for a query does not depend on the number of threads nor on
 // which other queries are in the problem: chunked prefill, whole prefill and decode agree bit for bit.
 void attend(AttentionKind kind, const AttentionProblem& problem);
-// The three by name.
+// The implementations by name. Each reads the nodes of `precision` that it has (base/precision.h); a policy
+// that asks for others was refused before it came here.
 void eager_attention(const AttentionProblem& problem);
 void sdpa_attention(const AttentionProblem& problem);
 void flash_attention_2(const AttentionProblem& problem);
 // The slow truth: exact softmax attention of the given (rounded) Q, K, V in f64; out64 is [tokens_q, heads_q
 // * head_dim].
 void reference_attention(const AttentionProblem& problem, double* out64);
+
+// After attend() wrote a non-finite value (a failure, so this may be slow): the first node of the first such
+// value whose own value is not finite, recomputed: "q", "k", "v", "scores", "scaled", "pv" or "output". Empty
+// when problem.out is finite.
+std::string non_finite_node(AttentionKind kind, const AttentionProblem& problem);
 
 // The most working memory attend() allocates for this problem on the current number of threads(), in bytes.
 // eager grows with tokens_q * tokens_kv, sdpa with tokens_kv, flash_attention_2 with neither.

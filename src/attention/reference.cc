@@ -6,17 +6,11 @@
 #include "attention/implementations.h"
 #include "attention/problem.h"
 #include "attention/query_tiles.h"
+#include "attention/rows.h"
 #include "base/parallel.h"
 
 namespace fovea {
 namespace {
-
-double value_at(const HeadsView& view, int64_t token, int64_t head, int64_t column) {
-  const void* row = view.at(token, head);
-  if (view.dtype == DType::f32) return static_cast<const float*>(row)[column];
-  const uint16_t bits = static_cast<const uint16_t*>(row)[column];
-  return view.dtype == DType::bf16 ? f32_from_bf16(bits) : f32_from_f16(bits);
-}
 
 // One query row of one query head over keys [first, first + keys).
 void attend_row(const AttentionProblem& problem, int64_t query, int64_t head, int64_t first, int64_t keys,

@@ -13,6 +13,13 @@ void gather_queries(const AttentionProblem& problem, const QueryTile& tile, floa
   }
 }
 
+double value_at(const HeadsView& view, int64_t token, int64_t head, int64_t column) {
+  const void* row = view.at(token, head);
+  if (view.dtype == DType::f32) return static_cast<const float*>(row)[column];
+  const uint16_t bits = static_cast<const uint16_t*>(row)[column];
+  return view.dtype == DType::bf16 ? f32_from_bf16(bits) : f32_from_f16(bits);
+}
+
 void pack_rows(const HeadsView& view, int64_t head, int64_t heads, int64_t first, int64_t count, float* out) {
   const int64_t d = view.head_dim;
   for (int64_t i = 0; i < count; ++i) {
@@ -29,6 +36,8 @@ void pack_rows(const HeadsView& view, int64_t head, int64_t heads, int64_t first
         case DType::f16:
           kernels().f32_from_f16(static_cast<const uint16_t*>(row), to, d);
           break;
+        case DType::f64:
+          FOVEA_CHECK(!"no tensor is stored in fp64");
       }
     }
   }
@@ -58,6 +67,7 @@ void weigh_rows(const float* p, int64_t ldp, int64_t rows, const HeadsView& v, i
 void round_to(DType type, float* x, int64_t count) {
   switch (type) {
     case DType::f32:
+    case DType::f64:
       return;
     case DType::bf16:
       kernels().round_bf16(x, count);

@@ -17,6 +17,9 @@ void gather_queries(const AttentionProblem& problem, const QueryTile& tile, floa
 // apart often enough to evict each other from the cache.
 void pack_rows(const HeadsView& view, int64_t head, int64_t heads, int64_t first, int64_t count, float* out);
 
+// One value, widened: for slow code.
+double value_at(const HeadsView& view, int64_t token, int64_t head, int64_t column);
+
 // y[rows, keys] = x . k^T for keys [first, first + count) of one head; `scratch` holds count * head_dim.
 void score_rows(const float* x, int64_t rows, const HeadsView& k, int64_t head, int64_t first, int64_t count,
                 float* y, int64_t ldy, float* scratch);

@@ -14,6 +14,8 @@ const char* name_of(DType type) {
       return "bf16";
     case DType::f16:
       return "fp16";
+    case DType::f64:
+      return "fp64";
   }
   return "?";
 }
@@ -34,6 +36,8 @@ double epsilon_of(DType type) {
       return 0x1p-7;
     case DType::f16:
       return 0x1p-10;
+    case DType::f64:
+      return 0x1p-52;
   }
   return 0;
 }

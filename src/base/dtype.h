@@ -1,4 +1,5 @@
-// The storage types of a checkpoint and the exact conversions between them (round to nearest even).
+// The storage types of a checkpoint and the exact conversions between them (round to nearest even), and fp64,
+// in which some nodes of the computation can be asked for but in which no tensor is stored.
 #pragma once
 
 #include <bit>
@@ -8,14 +9,15 @@
 
 namespace fovea {
 
-enum class DType : uint8_t { f32, bf16, f16 };
+enum class DType : uint8_t { f32, bf16, f16, f64 };
 
-constexpr size_t bytes_of(DType type) { return type == DType::f32 ? 4 : 2; }
-// "fp32", "bf16", "fp16": the names on the command line.
+constexpr size_t bytes_of(DType type) { return type == DType::f32 ? 4 : type == DType::f64 ? 8 : 2; }
+// "fp32", "bf16", "fp16", "fp64": the names on the command line.
 const char* name_of(DType type);
-// Throws Error(invalid_argument) for any other name; "float32", "bfloat16", "float16" are understood too.
+// A storage type: throws Error(invalid_argument) for any other name, fp64 included; "float32", "bfloat16",
+// "float16" are understood too.
 DType parse_dtype(std::string_view name);
-// Unit roundoff times two: the distance from 1 to the next number, 2^-23, 2^-7, 2^-10.
+// Unit roundoff times two: the distance from 1 to the next number, 2^-23, 2^-7, 2^-10, 2^-52.
 double epsilon_of(DType type);
 
 inline float f32_from_bf16(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
@@ -33,6 +35,7 @@ uint16_t f16_from_f32(float value);
 inline float rounded(float value, DType type) {
   switch (type) {
     case DType::f32:
+    case DType::f64:
       return value;
     case DType::bf16:
       return f32_from_bf16(bf16_from_f32(value));

@@ -215,6 +215,8 @@ std::vector<float> Checkpoint::vector(const std::string& name) const {
       case DType::f16:
         values[i] = f32_from_f16(static_cast<const uint16_t*>(info.data)[i]);
         break;
+      case DType::f64:
+        FOVEA_CHECK(!"no tensor is stored in fp64");
     }
   }
   return values;

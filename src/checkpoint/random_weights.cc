@@ -83,6 +83,8 @@ void fill_random(const RandomTensor& tensor, int64_t begin, int64_t count, void*
       return fill<uint16_t>(tensor, begin, count, out, bf16_from_f32);
     case DType::f16:
       return fill<uint16_t>(tensor, begin, count, out, f16_from_f32);
+    case DType::f64:
+      FOVEA_CHECK(!"no tensor is stored in fp64");
   }
 }
 

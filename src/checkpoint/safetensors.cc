@@ -90,6 +90,8 @@ StoredType stored_type(DType type) {
       return StoredType::bf16;
     case DType::f16:
       return StoredType::f16;
+    case DType::f64:
+      return StoredType::f64;
   }
   return StoredType::f32;
 }

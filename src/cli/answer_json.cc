@@ -62,6 +62,7 @@ ordered_json answer_json(const Engine& engine, const Prompt& prompt, const Answe
           {"attn", name_of(engine.options().attention)},
           {"vision_attn", name_of(engine.options().vision_attention)},
           {"dtype", name_of(engine.dtype())},
+          {"precision", engine.options().policy ? engine.options().policy->text() : ""},
           {"threads", threads()},
           {"kernels", engine.kernel_variant()}};
 }

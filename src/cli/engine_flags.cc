@@ -36,12 +36,24 @@ void EngineFlags::add_to(CLI::App& command) {
       ->type_name("FILE.json");
   command
       .add_option("--attn", attention,
-                  "attention of the text decoder (and of the vision tower, unless given)")
-      ->check(attentions)
-      ->capture_default_str();
+                  "attention of the text decoder (and of the vision tower, unless given); default "
+                  "flash_attention_2")
+      ->check(attentions);
   command.add_option("--vision-attn", vision_attention, "attention of the vision tower")->check(attentions);
   command.add_option("--dtype", dtype, "compute type: fp32, bf16 or fp16 (default: the checkpoint's)")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
+  command
+      .add_option(
+          "--preset", preset,
+          "compute what others compute, by name (fovea presets lists them); takes the place of --attn "
+          "and --vision-attn, and of --dtype where the preset has one")
+      ->type_name("NAME");
+  command
+      .add_option(
+          "--precision", precision,
+          "nodes that differ: \"text.scores=fp32,text.layers.0.k=fp32\", or a .json file (fovea presets "
+          "--help lists the nodes); refines --preset or --attn and --dtype")
+      ->type_name("TEXT|FILE.json");
   command
       .add_option("--min-pixels", min_pixels,
                   "enlarge smaller images and video frames (one token is 28 x 28 pixels)")
@@ -67,10 +79,29 @@ void EngineFlags::add_to(CLI::App& command) {
 Engine EngineFlags::open(const Observer& observer) const {
   if (threads != 0) set_threads(threads);
   EngineOptions options;
-  options.attention = parse_attention(attention);
+  if (!attention.empty()) options.attention = parse_attention(attention);
   options.vision_attention = vision_attention.empty() ? options.attention : parse_attention(vision_attention);
   if (!dtype.empty()) options.dtype = parse_dtype(dtype);
+  options.policy = policy();
   return Engine::open(model, options, observer);
+}
+
+std::optional<PrecisionPolicy> EngineFlags::policy() const {
+  if (preset.empty() && precision.empty()) return std::nullopt;
+  PrecisionPolicy policy;
+  if (precision.ends_with(".json")) {
+    policy = PrecisionPolicy::parse_json(read_text_file(precision));
+  } else if (!precision.empty()) {
+    policy = PrecisionPolicy::parse_text(precision);
+  }
+  if (!preset.empty()) policy.set_preset(preset);
+  const std::string flag = !attention.empty() ? "--attn " + attention : "--vision-attn " + vision_attention;
+  if (policy.preset() && (!attention.empty() || !vision_attention.empty())) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("{} contradicts preset {}, which fixes both attentions", flag, *policy.preset()),
+                "leave it out, or change the preset by --precision \"text.attention=...\"");
+  }
+  return policy;
 }
 
 Prompt EngineFlags::prepare(const Engine& engine) const {

@@ -11,8 +11,7 @@
 namespace fovea {
 
 struct EngineFlags {
-  std::string model, attention = "flash_attention_2", vision_attention, dtype, resize = "pil", messages,
-                     prompt;
+  std::string model, attention, vision_attention, dtype, preset, precision, resize = "pil", messages, prompt;
   std::vector<std::string> images, videos;
   std::optional<std::string> system;
   std::optional<int64_t> min_pixels, max_pixels;
@@ -22,6 +21,8 @@ struct EngineFlags {
   bool add_vision_id = false;
 
   void add_to(CLI::App& command);
+  // What --preset and --precision say; throws Error(invalid_argument) where they contradict other flags.
+  std::optional<PrecisionPolicy> policy() const;
   // Applies --threads and opens the engine.
   Engine open(const Observer& observer) const;
   Prompt prepare(const Engine& engine) const;

@@ -7,15 +7,16 @@
 #include <span>
 
 #include "attention/problem.h"
-#include "checkpoint/checkpoint.h"
 #include "model/kv_cache.h"
 #include "model/layer_observer.h"
+#include "model/weight_store.h"
 
 namespace fovea {
 
 class Decoder {
  public:
-  Decoder(const Checkpoint& checkpoint, const Precision& precision, AttentionKind attention);
+  // Weights are borrowed from the store. `text` has an entry for every layer.
+  Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits);
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;
   ~Decoder();
@@ -25,8 +26,8 @@ class Decoder {
 
   // Runs `count` tokens behind those in the cache through all layers, in place: hidden [count, hidden_size]
   // f32. positions: three spans (t, h, w) of `count` ids. Appends to the cache. Results of a token do not
-  // depend on how the sequence is cut into calls. Throws Error(numeric) naming the layer of a non-finite
-  // value.
+  // depend on how the sequence is cut into calls. Throws Error(numeric) naming the layer and the
+  // node of a non-finite value.
   void forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
                KvCache& cache, LayerObserver* observer = nullptr) const;
 

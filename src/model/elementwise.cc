@@ -43,16 +43,27 @@ float mean_of_squares(const float* x, int64_t count) {
   return (low + high) / static_cast<float>(count);
 }
 
+double exact_mean_of_squares(const float* x, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += double{x[i]} * double{x[i]};
+  return sum / static_cast<double>(count);
+}
+
 }  // namespace
 
 void rms_norm(const float* x, const std::vector<float>& weight, float eps, DType type, float* out,
-              int64_t rows) {
+              int64_t rows, DType statistics) {
   const auto width = static_cast<int64_t>(weight.size());
   parallel_for(rows, [&](int64_t r) {
     const float* in = x + r * width;
     float* to = out + r * width;
-    const float inverse = 1.f / std::sqrt(mean_of_squares(in, width) + eps);
-    for (int64_t i = 0; i < width; ++i) to[i] = in[i] * inverse;
+    if (statistics == DType::f64) {
+      const double inverse = 1 / std::sqrt(exact_mean_of_squares(in, width) + double{eps});
+      for (int64_t i = 0; i < width; ++i) to[i] = static_cast<float>(double{in[i]} * inverse);
+    } else {
+      const float inverse = 1.f / std::sqrt(mean_of_squares(in, width) + eps);
+      for (int64_t i = 0; i < width; ++i) to[i] = in[i] * inverse;
+    }
     round_row(to, width, type);
     for (int64_t i = 0; i < width; ++i) to[i] *= weight[static_cast<size_t>(i)];
     round_row(to, width, type);
@@ -87,18 +98,28 @@ void gelu(float* x, int64_t count, DType type) {
   });
 }
 
-std::vector<float> inverse_frequencies(double theta, int64_t dim) {
-  std::vector<float> result;
+std::vector<double> inverse_frequencies(double theta, int64_t dim, DType type) {
+  std::vector<double> result;
   for (int64_t i = 0; i < dim; i += 2) {
+    if (type == DType::f64) {
+      result.push_back(std::pow(theta, -static_cast<double>(i) / static_cast<double>(dim)));
+      continue;
+    }
     const float exponent = static_cast<float>(i) / static_cast<float>(dim);
-    result.push_back(1.f / static_cast<float>(std::pow(theta, static_cast<double>(exponent))));
+    const float inverse = 1.f / static_cast<float>(std::pow(theta, static_cast<double>(exponent)));
+    result.push_back(double{rounded(inverse, type)});
   }
   return result;
 }
 
-void set_rope_row(RopeTable& table, int64_t row, const std::vector<float>& angles, DType tables) {
+double rope_angle(int64_t position, double inverse_frequency, DType type) {
+  if (type == DType::f64) return static_cast<double>(position) * inverse_frequency;
+  return double{static_cast<float>(position) * static_cast<float>(inverse_frequency)};
+}
+
+void set_rope_row(RopeTable& table, int64_t row, const std::vector<double>& angles, DType tables) {
   for (int64_t i = 0; i < table.pairs; ++i) {
-    const double angle = static_cast<double>(angles[static_cast<size_t>(i)]);
+    const double angle = angles[static_cast<size_t>(i)];
     const auto at = static_cast<size_t>(row * table.pairs + i);
     table.cos[at] = rounded(static_cast<float>(std::cos(angle)), tables);
     table.sin[at] = rounded(static_cast<float>(std::sin(angle)), tables);
@@ -132,7 +153,12 @@ void apply_rope(float* x, int64_t rows, int64_t heads, int64_t stride, const Rop
   });
 }
 
-void require_finite(const float* x, int64_t count, const std::string& stage) {
+void round_columns(float* x, int64_t rows, int64_t width, int64_t stride, DType type) {
+  if (type == DType::f32) return;
+  parallel_for(rows, [&](int64_t r) { round_row(x + r * stride, width, type); });
+}
+
+bool all_finite(const float* x, int64_t count) {
   // All exponent bits set is the mark of NaN and infinity; the loop stays in integers so that it vectorises.
   uint32_t found = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -140,11 +166,18 @@ void require_finite(const float* x, int64_t count, const std::string& stage) {
     std::memcpy(&bits, x + i, sizeof bits);
     found |= (bits & 0x7f800000u) == 0x7f800000u;
   }
-  if (found == 0) return;
-  throw Error(
-      ErrorKind::numeric, "a NaN or infinite value appeared after " + stage,
-      "use --dtype bf16 or fp32 (fp16 overflows beyond 65504), --attn flash_attention_2 or sdpa; if it "
-      "remains, the weights themselves are damaged");
+  return found == 0;
+}
+
+void require_finite(const float* x, int64_t count, const std::string& stage) {
+  if (all_finite(x, count)) return;
+  refuse_non_finite(stage,
+                    "use --dtype bf16 or fp32 (fp16 overflows beyond 65504); if it remains, the weights "
+                    "themselves are damaged");
+}
+
+void refuse_non_finite(const std::string& stage, const std::string& remedy) {
+  throw Error(ErrorKind::numeric, stage + ": a NaN or infinite value appeared", remedy);
 }
 
 }  // namespace fovea

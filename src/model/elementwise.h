@@ -10,10 +10,10 @@
 
 namespace fovea {
 
-// out = r(w * r(x / sqrt(mean(x^2) + eps))): Qwen2RMSNorm, statistics in f32, two roundings. x, out: [rows,
-// width].
+// out = r(w * r(x / sqrt(mean(x^2) + eps))): Qwen2RMSNorm, statistics in f32 or f64, two roundings. x, out:
+// [rows, width].
 void rms_norm(const float* x, const std::vector<float>& weight, float eps, DType type, float* out,
-              int64_t rows);
+              int64_t rows, DType statistics = DType::f32);
 
 // residual = r(residual + update), in place.
 void add_residual(float* residual, const float* update, int64_t count, DType type);
@@ -30,11 +30,13 @@ struct RopeTable {
   int64_t pairs = 0;  // head_dim / 2
 };
 
-// 1 / theta^(2i / dim) for i < dim / 2, in f32 as transformers computes it.
-std::vector<float> inverse_frequencies(double theta, int64_t dim);
+// 1 / theta^(2i / dim) for i < dim / 2: in f32 as transformers computes it, rounded to `type`; exact for f64.
+std::vector<double> inverse_frequencies(double theta, int64_t dim, DType type);
+// position * inverse_frequency, in f32 unless `type` is f64.
+double rope_angle(int64_t position, double inverse_frequency, DType type);
 
-// Fills row `row` from f32 angles.
-void set_rope_row(RopeTable& table, int64_t row, const std::vector<float>& angles, DType tables);
+// Fills row `row` from angles.
+void set_rope_row(RopeTable& table, int64_t row, const std::vector<double>& angles, DType tables);
 
 // x: [rows, heads, 2 * pairs] with `stride` between rows; rotates pair (i, i + pairs) in place. With steps
 // fp32 the rotation is computed in f32 and rounded once to `result`; otherwise both products and their sum
@@ -42,7 +44,12 @@ void set_rope_row(RopeTable& table, int64_t row, const std::vector<float>& angle
 void apply_rope(float* x, int64_t rows, int64_t heads, int64_t stride, const RopeTable& table, DType steps,
                 DType result);
 
+// x = the nearest value of `type` in the first `width` columns of `rows` rows `stride` apart, in place.
+void round_columns(float* x, int64_t rows, int64_t width, int64_t stride, DType type);
+
+bool all_finite(const float* x, int64_t count);
 // Throws Error(numeric) naming `stage` if any value is NaN or infinite.
 void require_finite(const float* x, int64_t count, const std::string& stage);
+[[noreturn]] void refuse_non_finite(const std::string& stage, const std::string& remedy);
 
 }  // namespace fovea

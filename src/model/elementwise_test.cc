@@ -72,8 +72,10 @@ TEST(Elementwise, RopeRoundsOnceOrThreeTimes) {
   const int64_t pairs = 5, heads = 2, rows = 3;
   for (const DType steps : {DType::f32, DType::bf16}) {
     RopeTable table{std::vector<float>(15), std::vector<float>(15), pairs};
-    for (int64_t r = 0; r < rows; ++r)
-      set_rope_row(table, r, values(5, static_cast<uint64_t>(r), DType::f32), steps);
+    for (int64_t r = 0; r < rows; ++r) {
+      const auto angles = values(5, static_cast<uint64_t>(r), DType::f32);
+      set_rope_row(table, r, {angles.begin(), angles.end()}, steps);
+    }
     auto x = values(static_cast<size_t>(rows * heads * 2 * pairs), 9, DType::bf16);
     const auto before = x;
     apply_rope(x.data(), rows, heads, heads * 2 * pairs, table, steps, DType::bf16);

@@ -1,4 +1,4 @@
-// The keys (after RoPE) and values of every decoder layer, in the policy's storage type. Attention borrows
+// The keys (after RoPE) and values of every decoder layer, in the policy's storage types. Attention borrows
 // views.
 #pragma once
 
@@ -11,9 +11,9 @@ namespace fovea {
 
 class KvCache {
  public:
-  // Throws Error(exhausted) when capacity tokens cannot be held. bytes = 2 * layers * capacity * kv_heads *
-  // head_dim * bytes_of(type).
-  KvCache(const TextConfig& config, int64_t capacity, DType type);
+  // One entry per layer. Throws Error(exhausted) when capacity tokens cannot be held. bytes = capacity *
+  // kv_heads * head_dim * sum over layers of (bytes_of(k_cache) + bytes_of(v_cache)).
+  KvCache(const TextConfig& config, int64_t capacity, const std::vector<TowerPrecision>& layers);
 
   int64_t tokens() const { return tokens_; }
   int64_t capacity() const { return capacity_; }
@@ -31,12 +31,16 @@ class KvCache {
   HeadsView values(int64_t layer, int64_t tokens) const;
 
  private:
-  HeadsView view(const Buffer<char>& storage, int64_t tokens) const;
-  void write(Buffer<char>& storage, const float* rows, int64_t stride, int64_t count) const;
+  struct Storage {
+    DType type;
+    Buffer<char> bytes;
+  };
+  Storage allocate(DType type) const;
+  HeadsView view(const Storage& storage, int64_t tokens) const;
+  void write(Storage& storage, const float* rows, int64_t stride, int64_t count) const;
 
-  DType type_;
   int64_t heads_, head_dim_, capacity_, tokens_ = 0;
-  std::vector<Buffer<char>> keys_, values_;
+  std::vector<Storage> keys_, values_;
 };
 
 }  // namespace fovea

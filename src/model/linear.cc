@@ -16,25 +16,6 @@ constexpr int64_t kColsPerTask = 96;
 // A single token only streams weights: long runs, few tasks.
 constexpr int64_t kColsPerTaskStreaming = 256;
 
-void widen(const MatrixView& view, int64_t row, float* out) {
-  const Kernels& k = kernels();
-  switch (view.dtype) {
-    case DType::f32:
-      std::copy_n(static_cast<const float*>(view.row(row)), view.cols, out);
-      break;
-    case DType::bf16:
-      k.f32_from_bf16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
-      break;
-    case DType::f16:
-      k.f32_from_f16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
-      break;
-  }
-}
-
-void narrow(const float* in, uint16_t* out, int64_t count, DType type) {
-  type == DType::bf16 ? kernels().bf16_from_f32(in, out, count) : kernels().f16_from_f32(in, out, count);
-}
-
 void round_serial(float* x, int64_t count, DType type) {
   if (type == DType::bf16) kernels().round_bf16(x, count);
   if (type == DType::f16) kernels().round_f16(x, count);
@@ -51,44 +32,42 @@ void round_to(float* x, int64_t count, DType type) {
   });
 }
 
-std::vector<float> rounded_vector(const Checkpoint& checkpoint, const std::string& name, DType type) {
-  std::vector<float> values = checkpoint.vector(name);
-  round_serial(values.data(), static_cast<int64_t>(values.size()), type);
-  return values;
-}
-
-Linear::Linear(const Checkpoint& checkpoint, const std::string& name, DType compute)
-    : Linear(checkpoint, name + ".weight", name + ".bias", compute) {}
-
-Linear Linear::of_weight(const Checkpoint& checkpoint, const std::string& tensor, DType compute) {
-  return Linear(checkpoint, tensor, "", compute);
-}
-
-Linear::Linear(const Checkpoint& checkpoint, const std::string& weight, const std::string& bias,
-               DType compute)
-    : compute_(compute), weight_(checkpoint.matrix(weight)) {
-  if (!bias.empty() && checkpoint.has(bias)) {
-    bias_ = checkpoint.vector(bias);
-    round_serial(bias_.data(), static_cast<int64_t>(bias_.size()), compute);
+void widen_row(const MatrixView& view, int64_t row, float* out) {
+  const Kernels& k = kernels();
+  switch (view.dtype) {
+    case DType::f32:
+      std::copy_n(static_cast<const float*>(view.row(row)), view.cols, out);
+      break;
+    case DType::bf16:
+      k.f32_from_bf16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
+      break;
+    case DType::f16:
+      k.f32_from_f16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
+      break;
+    case DType::f64:
+      FOVEA_CHECK(!"no tensor is stored in fp64");
   }
-  if (compute == DType::f32 || weight_.dtype == compute) return;
-  converted_.resize(weight_.rows * weight_.cols);
-  const MatrixView source = weight_;
-  parallel_for(source.rows, [&](int64_t r) {
-    std::vector<float> wide(static_cast<size_t>(source.cols));
-    widen(source, r, wide.data());
-    narrow(wide.data(), converted_.data() + r * source.cols, source.cols, compute_);
-  });
-  weight_ = {converted_.data(), compute, source.rows, source.cols, source.cols};
 }
 
-void Linear::row(int64_t r, float* out) const { widen(weight_, r, out); }
+Linear::Linear(const WeightStore& store, const std::string& name, const LinearTypes& types)
+    : Linear(of_weight(store, name + ".weight", types)) {
+  if (store.checkpoint().has(name + ".bias")) bias_ = store.vector(name + ".bias", types.weights);
+}
+
+Linear Linear::of_weight(const WeightStore& store, const std::string& tensor, const LinearTypes& types) {
+  Linear linear;
+  linear.types_ = types;
+  linear.weight_ = store.matrix(tensor, types.weights);
+  return linear;
+}
+
+void Linear::row(int64_t r, float* out) const { widen_row(weight_, r, out); }
 
 void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) const {
   const Kernels& k = kernels();
   const int64_t depth = in();
-  const bool native =
-      compute_ == DType::bf16 && weight_.dtype == DType::bf16 && k.matmul_nt_bf16_bf16 != nullptr;
+  const bool native = types_.weights == DType::bf16 && types_.input == DType::bf16 &&
+                      weight_.dtype == DType::bf16 && k.matmul_nt_bf16_bf16 != nullptr;
   Buffer<uint16_t> narrow_x;
   if (native) {
     narrow_x.resize(rows * depth);
@@ -124,7 +103,7 @@ void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) con
       if (!bias_.empty()) {
         for (int64_t c = 0; c < cols_now; ++c) out_row[c] += bias_[static_cast<size_t>(col + c)];
       }
-      round_serial(out_row, cols_now, compute_);
+      round_serial(out_row, cols_now, types_.output);
     }
   });
 }

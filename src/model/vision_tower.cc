@@ -5,6 +5,7 @@
 
 #include "model/elementwise.h"
 #include "model/linear.h"
+#include "model/non_finite.h"
 #include "model/window_index.h"
 
 namespace fovea {
@@ -16,6 +17,7 @@ constexpr float kNormEps = 1e-6f;  // fixed in the reference, not a config field
 constexpr int64_t kRowsPerPass = 1024;
 
 struct Block {
+  TowerPrecision precision;
   std::vector<float> norm1, norm2;
   Linear qkv, proj, gate, up, down;
   bool full_attention = false;
@@ -31,37 +33,40 @@ void for_passes(int64_t rows, Body body) {
   for (int64_t at = 0; at < rows; at += kRowsPerPass) body(at, std::min(kRowsPerPass, rows - at));
 }
 
-Block load_block(const Checkpoint& checkpoint, int64_t index, const TowerPrecision& precision) {
+Block load_block(const WeightStore& store, int64_t index, const TowerPrecision& precision) {
   const std::string name = fmt::format("model.visual.blocks.{}.", index);
-  const auto& full = checkpoint.config().vision.fullatt_block_indexes;
+  const auto& full = store.checkpoint().config().vision.fullatt_block_indexes;
+  const auto linear = [&](const char* part, DType input, DType output) {
+    return Linear(store, name + part, {precision.weights, input, output});
+  };
   Block block;
-  block.norm1 = rounded_vector(checkpoint, name + "norm1.weight", precision.norm);
-  block.norm2 = rounded_vector(checkpoint, name + "norm2.weight", precision.norm);
-  block.qkv = Linear(checkpoint, name + "attn.qkv", precision.linear);
-  block.proj = Linear(checkpoint, name + "attn.proj", precision.linear);
-  block.gate = Linear(checkpoint, name + "mlp.gate_proj", precision.linear);
-  block.up = Linear(checkpoint, name + "mlp.up_proj", precision.linear);
-  block.down = Linear(checkpoint, name + "mlp.down_proj", precision.linear);
+  block.precision = precision;
+  block.norm1 = store.vector(name + "norm1.weight", precision.norm);
+  block.norm2 = store.vector(name + "norm2.weight", precision.norm);
+  block.qkv = linear("attn.qkv", precision.norm, precision.qkv);
+  block.proj = linear("attn.proj", precision.attention.output, precision.linear);
+  block.gate = linear("mlp.gate_proj", precision.norm, precision.linear);
+  block.up = linear("mlp.up_proj", precision.norm, precision.linear);
+  block.down = linear("mlp.down_proj", precision.mlp, precision.down_proj);
   block.full_attention = std::find(full.begin(), full.end(), index) != full.end();
   return block;
 }
 
-RopeTable rope_table(const WindowOrder& order, const VisionConfig& config, DType tables) {
+RopeTable rope_table(const WindowOrder& order, const VisionConfig& config, const TowerPrecision& nodes) {
   const int64_t pairs = config.head_dim() / 2;
   // Half of the rotary pairs follow y, half follow x; theta is fixed in the reference.
-  const std::vector<float> inverse = inverse_frequencies(10000.0, pairs);
+  const std::vector<double> inverse = inverse_frequencies(10000.0, pairs, nodes.rope_angles);
   const auto rows = static_cast<int64_t>(order.patch_y.size());
   RopeTable table{std::vector<float>(static_cast<size_t>(rows * pairs)),
                   std::vector<float>(static_cast<size_t>(rows * pairs)), pairs};
-  std::vector<float> angles(static_cast<size_t>(pairs));
+  std::vector<double> angles(static_cast<size_t>(pairs));
   for (int64_t r = 0; r < rows; ++r) {
-    const auto y = static_cast<float>(order.patch_y[static_cast<size_t>(r)]);
-    const auto x = static_cast<float>(order.patch_x[static_cast<size_t>(r)]);
+    const int64_t y = order.patch_y[static_cast<size_t>(r)], x = order.patch_x[static_cast<size_t>(r)];
     for (size_t i = 0; i < inverse.size(); ++i) {
-      angles[i] = y * inverse[i];
-      angles[inverse.size() + i] = x * inverse[i];
+      angles[i] = rope_angle(y, inverse[i], nodes.rope_angles);
+      angles[inverse.size() + i] = rope_angle(x, inverse[i], nodes.rope_angles);
     }
-    set_rope_row(table, r, angles, tables);
+    set_rope_row(table, r, angles, nodes.rope_tables);
   }
   return table;
 }
@@ -70,8 +75,7 @@ RopeTable rope_table(const WindowOrder& order, const VisionConfig& config, DType
 
 struct VisionTower::State {
   VisionConfig config;
-  TowerPrecision precision;
-  AttentionKind attention;
+  TowerPrecision precision;  // of what belongs to no block
   Linear patch_embed, merge_in, merge_out;
   std::vector<float> merge_norm;
   std::vector<Block> blocks;
@@ -79,22 +83,25 @@ struct VisionTower::State {
   Buffer<float> embed(const float* patches, const WindowOrder& order) const;
   void attend_block(size_t index, const WindowOrder& order, const RopeTable& rope, Buffer<float>& hidden,
                     Scratch& scratch, LayerObserver* observer) const;
-  void mlp_block(const Block& block, Buffer<float>& hidden, Scratch& scratch) const;
+  void mlp_block(size_t index, Buffer<float>& hidden, Scratch& scratch) const;
   Buffer<float> merge(const WindowOrder& order, const Buffer<float>& hidden, Scratch& scratch) const;
 };
 
-VisionTower::VisionTower(const Checkpoint& checkpoint, const TowerPrecision& precision,
-                         AttentionKind attention)
+VisionTower::VisionTower(const WeightStore& store, const LayeredPrecision& vision)
     : state_(std::make_unique<State>()) {
   State& s = *state_;
-  s.config = checkpoint.config().vision;
-  s.precision = precision;
-  s.attention = attention;
-  s.patch_embed = Linear(checkpoint, "model.visual.patch_embed.proj", precision.linear);
-  s.merge_norm = rounded_vector(checkpoint, "model.visual.merger.ln_q.weight", precision.norm);
-  s.merge_in = Linear(checkpoint, "model.visual.merger.mlp.0", precision.linear);
-  s.merge_out = Linear(checkpoint, "model.visual.merger.mlp.2", precision.linear);
-  for (int64_t i = 0; i < s.config.depth; ++i) s.blocks.push_back(load_block(checkpoint, i, precision));
+  s.config = store.checkpoint().config().vision;
+  s.precision = vision.tower;
+  const TowerPrecision& nodes = vision.tower;
+  FOVEA_CHECK(static_cast<int64_t>(vision.layers.size()) == s.config.depth);
+  s.patch_embed =
+      Linear(store, "model.visual.patch_embed.proj", {nodes.weights, nodes.weights, nodes.linear});
+  s.merge_norm = store.vector("model.visual.merger.ln_q.weight", nodes.norm);
+  s.merge_in = Linear(store, "model.visual.merger.mlp.0", {nodes.weights, nodes.norm, nodes.linear});
+  s.merge_out = Linear(store, "model.visual.merger.mlp.2", {nodes.weights, nodes.mlp, nodes.linear});
+  for (int64_t i = 0; i < s.config.depth; ++i) {
+    s.blocks.push_back(load_block(store, i, vision.layers[static_cast<size_t>(i)]));
+  }
 }
 
 VisionTower::VisionTower(VisionTower&&) noexcept = default;
@@ -116,7 +123,7 @@ Buffer<float> VisionTower::State::embed(const float* patches, const WindowOrder&
           order.merged_from[static_cast<size_t>(place / merge_area)] * merge_area + place % merge_area;
       std::copy_n(patches + from * width, width, ordered.data() + r * width);
     }
-    round_to(ordered.data(), count * width, precision.linear);
+    round_to(ordered.data(), count * width, precision.weights);
     patch_embed.apply(ordered.data(), count, hidden.data() + first * config.hidden_size);
   });
   return hidden;
@@ -126,18 +133,20 @@ void VisionTower::State::attend_block(size_t index, const WindowOrder& order, co
                                       Buffer<float>& hidden, Scratch& scratch,
                                       LayerObserver* observer) const {
   const Block& block = blocks[index];
+  const TowerPrecision& nodes = block.precision;
   const int64_t width = config.hidden_size, heads = config.num_heads, head_dim = config.head_dim();
   const int64_t rows = hidden.size() / width;
   scratch.wide.reserve(rows * 3 * width);
   scratch.narrow.reserve(rows * width);
   for_passes(rows, [&](int64_t first, int64_t count) {
-    rms_norm(hidden.data() + first * width, block.norm1, kNormEps, precision.norm, scratch.narrow.data(),
-             count);
+    rms_norm(hidden.data() + first * width, block.norm1, kNormEps, nodes.norm, scratch.narrow.data(), count,
+             nodes.norm_statistics);
     block.qkv.apply(scratch.narrow.data(), count, scratch.wide.data() + first * 3 * width);
   });
   float* qkv = scratch.wide.data();
-  apply_rope(qkv, rows, heads, 3 * width, rope, precision.rope_steps, precision.rotated);
-  apply_rope(qkv + width, rows, heads, 3 * width, rope, precision.rope_steps, precision.rotated);
+  apply_rope(qkv, rows, heads, 3 * width, rope, nodes.rope_steps, nodes.q);
+  apply_rope(qkv + width, rows, heads, 3 * width, rope, nodes.rope_steps, nodes.k);
+  if (nodes.v != nodes.qkv) round_columns(qkv + 2 * width, rows, width, 3 * width, nodes.v);
 
   AttentionProblem problem;
   problem.q = {qkv, DType::f32, rows, heads, head_dim, 3 * width};
@@ -146,30 +155,43 @@ void VisionTower::State::attend_block(size_t index, const WindowOrder& order, co
   problem.out = scratch.narrow.data();
   problem.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
   problem.cu_seqlens = block.full_attention ? order.frame_bounds : order.window_bounds;
-  problem.precision = precision.attention;
-  attend(attention, problem);
+  problem.precision = nodes.attention;
+  attend(nodes.kind, problem);
   if (observer) observer->attended(ModelPart::vision, static_cast<int64_t>(index), problem);
 
   scratch.gate.reserve(std::min(rows, kRowsPerPass) * width);
   for_passes(rows, [&](int64_t first, int64_t count) {
     block.proj.apply(scratch.narrow.data() + first * width, count, scratch.gate.data());
-    add_residual(hidden.data() + first * width, scratch.gate.data(), count * width, precision.residual);
+    float* to = hidden.data() + first * width;
+    add_residual(to, scratch.gate.data(), count * width, nodes.residual);
+    if (!all_finite(to, count * width)) {
+      refuse_attention({"vision", "vision block", static_cast<int64_t>(index)}, nodes,
+                       {problem, 3 * width, scratch.gate.data(), count * width});
+    }
   });
 }
 
-void VisionTower::State::mlp_block(const Block& block, Buffer<float>& hidden, Scratch& scratch) const {
+void VisionTower::State::mlp_block(size_t index, Buffer<float>& hidden, Scratch& scratch) const {
+  const Block& block = blocks[index];
+  const TowerPrecision& nodes = block.precision;
   const int64_t width = config.hidden_size, rows = hidden.size() / width, inner = config.intermediate_size;
   const int64_t pass = std::min(rows, kRowsPerPass);
   scratch.gate.reserve(pass * std::max(inner, width));
   scratch.up.reserve(pass * inner);
   for_passes(rows, [&](int64_t first, int64_t count) {
     float* normed = scratch.narrow.data();
-    rms_norm(hidden.data() + first * width, block.norm2, kNormEps, precision.norm, normed, count);
+    rms_norm(hidden.data() + first * width, block.norm2, kNormEps, nodes.norm, normed, count,
+             nodes.norm_statistics);
     block.gate.apply(normed, count, scratch.gate.data());
     block.up.apply(normed, count, scratch.up.data());
-    silu_times(scratch.gate.data(), scratch.up.data(), count * inner, precision.mlp);
+    silu_times(scratch.gate.data(), scratch.up.data(), count * inner, nodes.mlp);
     block.down.apply(scratch.gate.data(), count, normed);
-    add_residual(hidden.data() + first * width, normed, count * width, precision.residual);
+    float* to = hidden.data() + first * width;
+    add_residual(to, normed, count * width, nodes.residual);
+    if (!all_finite(to, count * width)) {
+      refuse_mlp({"vision", "vision block", static_cast<int64_t>(index)}, nodes,
+                 {scratch.gate.data(), scratch.up.data(), normed, count * inner, count * width});
+    }
   });
 }
 
@@ -185,7 +207,7 @@ Buffer<float> VisionTower::State::merge(const WindowOrder& order, const Buffer<f
   scratch.up.reserve(std::min(tokens, kRowsPerPass) * inner);
   for_passes(tokens, [&](int64_t first, int64_t count) {
     rms_norm(hidden.data() + first * inner, merge_norm, kNormEps, precision.norm, scratch.gate.data(),
-             count * merge_area);
+             count * merge_area, precision.norm_statistics);
     merge_in.apply(scratch.gate.data(), count, scratch.up.data());
     gelu(scratch.up.data(), count * inner, precision.mlp);
     merge_out.apply(scratch.up.data(), count, projected.data());
@@ -201,13 +223,20 @@ Buffer<float> VisionTower::encode(const float* patches, const Grid& grid,
                                   const std::function<void()>& block_done, LayerObserver* observer) const {
   const State& s = *state_;
   const WindowOrder order = window_order(grid, s.config);
-  const RopeTable rope = rope_table(order, s.config, s.precision.rope_tables);
+  RopeTable rope;
+  const TowerPrecision* rope_of = nullptr;  // tables are kept while blocks ask for the same
   Scratch scratch;
   Buffer<float> hidden = s.embed(patches, order);
+  require_finite(hidden.data(), hidden.size(), "the patch embedding");
   for (size_t i = 0; i < s.blocks.size(); ++i) {
+    const TowerPrecision& nodes = s.blocks[i].precision;
+    if (rope_of == nullptr || rope_of->rope_angles != nodes.rope_angles ||
+        rope_of->rope_tables != nodes.rope_tables) {
+      rope = rope_table(order, s.config, nodes);
+      rope_of = &nodes;
+    }
     s.attend_block(i, order, rope, hidden, scratch, observer);
-    s.mlp_block(s.blocks[i], hidden, scratch);
-    require_finite(hidden.data(), hidden.size(), fmt::format("vision block {}", i));
+    s.mlp_block(i, hidden, scratch);
     if (observer) {
       observer->finished(ModelPart::vision, static_cast<int64_t>(i), hidden.data(),
                          hidden.size() / s.config.hidden_size, s.config.hidden_size);

@@ -16,6 +16,23 @@ bool fits_in_memory(const Checkpoint& checkpoint) {
   return bytes < int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE) / 10 * 9;
 }
 
+ResolvedPolicy resolve(const EngineOptions& options, const ModelConfig& config) {
+  return options.policy.value_or(PrecisionPolicy())
+      .resolve({options.attention, options.vision_attention, options.dtype, config.dtype,
+                config.text.num_hidden_layers, config.vision.depth});
+}
+
+std::unique_ptr<EngineState> state_of(std::shared_ptr<const EngineParts> parts, EngineOptions options,
+                                      const ResolvedPolicy& resolved) {
+  const Precision& precision = resolved.precision;
+  options.attention = precision.text.tower.kind;
+  options.vision_attention = precision.vision.tower.kind;
+  VisionTower vision(parts->weights, precision.vision);
+  Decoder decoder(parts->weights, precision.text, precision.logits);
+  return std::make_unique<EngineState>(EngineState{std::move(parts), std::move(options), resolved.dtype,
+                                                   precision, std::move(vision), std::move(decoder)});
+}
+
 }  // namespace
 
 Engine::Engine(std::unique_ptr<EngineState> state) : state_(std::move(state)) {}
@@ -26,36 +43,38 @@ Engine::~Engine() = default;
 Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& options,
                     const Observer& observer) {
   const Stopwatch watch;
-  Checkpoint checkpoint = Checkpoint::open(dir);
-  Tokenizer tokenizer = Tokenizer::open(dir);
-  ChatTemplate chat_template = ChatTemplate::open(dir);
-  if (fits_in_memory(checkpoint)) checkpoint.read_ahead(observer.progress);
-  const DType dtype = options.dtype.value_or(checkpoint.config().dtype);
-  const Precision precision = Precision::uniform(dtype);
-  VisionTower vision(checkpoint, precision.vision, options.vision_attention);
-  Decoder decoder(checkpoint, precision, options.attention);
-  auto state = std::make_unique<EngineState>(EngineState{std::move(checkpoint), std::move(tokenizer),
-                                                         std::move(chat_template), options, dtype, precision,
-                                                         std::move(vision), std::move(decoder)});
-  state->load_seconds = watch.seconds();
-  return Engine(std::move(state));
+  auto parts = std::make_shared<const EngineParts>(dir);
+  // A policy that does not fit is refused before anything is read.
+  const ResolvedPolicy resolved = resolve(options, parts->checkpoint.config());
+  if (fits_in_memory(parts->checkpoint)) parts->checkpoint.read_ahead(observer.progress);
+  Engine engine(state_of(std::move(parts), options, resolved));
+  engine.state_->load_seconds = watch.seconds();
+  return engine;
 }
 
-const Checkpoint& Engine::checkpoint() const { return state_->checkpoint; }
-const Tokenizer& Engine::tokenizer() const { return state_->tokenizer; }
+Engine Engine::with(const EngineOptions& options) const {
+  const Stopwatch watch;
+  Engine engine(state_of(state_->parts, options, resolve(options, state_->parts->checkpoint.config())));
+  engine.state_->load_seconds = watch.seconds();
+  return engine;
+}
+
+const Checkpoint& Engine::checkpoint() const { return state_->parts->checkpoint; }
+const Tokenizer& Engine::tokenizer() const { return state_->parts->tokenizer; }
 const EngineOptions& Engine::options() const { return state_->options; }
 DType Engine::dtype() const { return state_->dtype; }
+const Precision& Engine::precision() const { return state_->precision; }
 double Engine::load_seconds() const { return state_->load_seconds; }
 const char* Engine::kernel_variant() const { return kernels().name; }
 
 GenerationOptions Engine::default_generation() const {
-  const GenerationConfig& config = state_->checkpoint.generation();
+  const GenerationConfig& config = state_->parts->checkpoint.generation();
   GenerationOptions options;
   options.sampling = {!config.do_sample, config.temperature,        config.top_k,
                       config.top_p,      config.repetition_penalty, 0};
   if (config.max_new_tokens > 0) options.max_new_tokens = config.max_new_tokens;
   options.eos_token_ids = config.eos_token_ids;
-  if (options.eos_token_ids.empty()) options.eos_token_ids = state_->checkpoint.config().eos_token_ids;
+  if (options.eos_token_ids.empty()) options.eos_token_ids = state_->parts->checkpoint.config().eos_token_ids;
   return options;
 }
 

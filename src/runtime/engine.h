@@ -17,6 +17,7 @@
 #include "media/media.h"
 #include "model/layer_observer.h"
 #include "model/positions.h"
+#include "policy/precision_policy.h"
 #include "runtime/sampler.h"
 #include "text/message.h"
 #include "text/tokenizer.h"
@@ -27,6 +28,9 @@ struct EngineOptions {
   AttentionKind attention = AttentionKind::flash_attention_2;         // text decoder
   AttentionKind vision_attention = AttentionKind::flash_attention_2;  // vision tower
   std::optional<DType> dtype;                                         // nothing: the checkpoint's own
+  // Nodes that differ from what the attentions compute in the dtype. Its preset, if it has one, takes the
+  // place of both attentions; a dtype that contradicts it is refused.
+  std::optional<PrecisionPolicy> policy = std::nullopt;
 };
 
 struct MediaLimits {
@@ -87,14 +91,20 @@ class Engine {
   // Opens the folder and prepares the weights. Throws Error naming what is wrong with it.
   static Engine open(const std::filesystem::path& dir, const EngineOptions& options,
                      const Observer& observer);
+  // The same checkpoint computed differently: files, tokenizer and converted weights are shared, nothing is
+  // read again. Both engines live on their own.
+  Engine with(const EngineOptions& options) const;
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
   ~Engine();
 
   const Checkpoint& checkpoint() const;
   const Tokenizer& tokenizer() const;
+  // As asked for, except that attention and vision_attention are the resolved ones of the towers.
   const EngineOptions& options() const;
   DType dtype() const;
+  // Every node of every layer, as resolved.
+  const Precision& precision() const;
   double load_seconds() const;
   // Which kernels this process uses: "scalar", "avx2", "avx512" or "avx512_bf16".
   const char* kernel_variant() const;

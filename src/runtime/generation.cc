@@ -61,9 +61,9 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
                         const Observer& observer) const {
   check_options(options);
   const EngineState& s = *state_;
-  const ModelConfig& config = s.checkpoint.config();
+  const ModelConfig& config = s.parts->checkpoint.config();
   Sampler sampler(options.sampling);
-  AnswerText text(s.tokenizer, options.stop, observer);
+  AnswerText text(s.parts->tokenizer, options.stop, observer);
   Answer answer;
   answer.finish_reason = "length";
   answer.timings.load_s = s.load_seconds;
@@ -77,7 +77,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
     const Buffer<float> vision = encode_pictures(s.vision, prompt, config, observer);
     answer.timings.vision_s = watch.seconds();
     watch = Stopwatch();
-    KvCache cache(config.text, capacity, s.precision.text.kv_cache);
+    KvCache cache(config.text, capacity, s.precision.text.layers);
     Runner runner(s, vision, options.prefill_chunk, observer);
     Buffer<float> logits(config.text.vocab_size);
     while (sequence.size() < capacity) {
@@ -111,17 +111,17 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
 Buffer<float> Engine::encode(const Prompt& prompt, const Observer& observer) const {
   Observer uncancelled = observer;
   uncancelled.cancel = nullptr;
-  return encode_pictures(state_->vision, prompt, state_->checkpoint.config(), uncancelled);
+  return encode_pictures(state_->vision, prompt, state_->parts->checkpoint.config(), uncancelled);
 }
 
 Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const Observer& observer) const {
   const EngineState& s = *state_;
-  const ModelConfig& config = s.checkpoint.config();
+  const ModelConfig& config = s.parts->checkpoint.config();
   const Sequence sequence(prompt);
   Evaluation result;
   result.vision_embeddings = encode_pictures(s.vision, prompt, config, observer);
   result.logits.resize(sequence.size() * config.text.vocab_size);
-  KvCache cache(config.text, sequence.size(), s.precision.text.kv_cache);
+  KvCache cache(config.text, sequence.size(), s.precision.text.layers);
   Runner runner(s, result.vision_embeddings, prefill_chunk, observer);
   runner.run(sequence, cache, [&](int64_t first, int64_t count, const float* hidden) {
     s.decoder.logits(hidden, count, result.logits.data() + first * config.text.vocab_size);

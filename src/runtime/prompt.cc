@@ -53,20 +53,20 @@ Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& 
                        bool add_vision_id) const {
   const Stopwatch watch;
   const EngineState& s = *state_;
-  const ModelConfig& config = s.checkpoint.config();
+  const ModelConfig& config = s.parts->checkpoint.config();
   Prompt prompt;
   std::vector<VisualItem> items;
   for (const Message& message : messages) {
     for (const ContentPart& part : message.content) {
       if (part.type == ContentPart::Type::text) continue;
-      Picture picture = load(part, media_options(s.checkpoint.preprocessor(), limits, part));
+      Picture picture = load(part, media_options(s.parts->checkpoint.preprocessor(), limits, part));
       items.push_back({picture.grid, picture.is_video, picture.second_per_grid});
       prompt.pictures.push_back(std::move(picture));
     }
   }
-  prompt.text =
-      s.chat_template.render(messages, {.add_generation_prompt = true, .add_vision_id = add_vision_id});
-  prompt.ids = expand_pads(s.tokenizer.encode(prompt.text), prompt.pictures, config);
+  prompt.text = s.parts->chat_template.render(
+      messages, {.add_generation_prompt = true, .add_vision_id = add_vision_id});
+  prompt.ids = expand_pads(s.parts->tokenizer.encode(prompt.text), prompt.pictures, config);
   prompt.positions = mrope_positions(prompt.ids, items, config);
   const auto tokens = static_cast<int64_t>(prompt.ids.size());
   if (tokens >= config.text.max_position_embeddings) {

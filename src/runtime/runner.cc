@@ -66,7 +66,7 @@ void Runner::next_logits(const Sequence& sequence, KvCache& cache, float* logits
 }
 
 bool Runner::is_pad(int32_t id) const {
-  const ModelConfig& config = state_.checkpoint.config();
+  const ModelConfig& config = state_.parts->checkpoint.config();
   return id == config.image_token_id || id == config.video_token_id;
 }
 

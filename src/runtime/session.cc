@@ -23,11 +23,11 @@ struct Session::State {
         observer(follower),
         sequence(prompt),
         prompt_size(sequence.size()),
-        vocab(state.checkpoint.config().text.vocab_size),
-        cache(state.checkpoint.config().text,
+        vocab(state.parts->checkpoint.config().text.vocab_size),
+        cache(state.parts->checkpoint.config().text,
               std::min(prompt_size + generation.max_new_tokens,
-                       state.checkpoint.config().text.max_position_embeddings),
-              state.precision.text.kv_cache),
+                       state.parts->checkpoint.config().text.max_position_embeddings),
+              state.precision.text.layers),
         runner(state, vision, generation.prefill_chunk, observer) {}
 
   void feed_prompt() {
@@ -91,7 +91,7 @@ bool Session::ended(std::span<const int32_t> tokens) const {
   if (!s.options.ignore_eos && std::find(ends.begin(), ends.end(), tokens.back()) != ends.end()) return true;
   if (s.options.stop.empty()) return false;
   StopStrings stops(s.options.stop);
-  StreamDecoder decoder(s.engine.tokenizer);
+  StreamDecoder decoder(s.engine.parts->tokenizer);
   for (const int32_t id : tokens) stops.push(decoder.push(id));
   return stops.stopped();
 }
@@ -118,7 +118,7 @@ std::string Session::text(std::span<const int32_t> tokens) const {
   const State& s = *state_;
   const auto& ends = s.options.eos_token_ids;
   StopStrings stops(s.options.stop);
-  StreamDecoder decoder(s.engine.tokenizer);
+  StreamDecoder decoder(s.engine.parts->tokenizer);
   std::string text;
   for (const int32_t id : tokens) {
     if (!s.options.ignore_eos && std::find(ends.begin(), ends.end(), id) != ends.end()) break;

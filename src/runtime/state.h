@@ -20,10 +20,23 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-struct EngineState {
+// What engines of one checkpoint share; immutable, apart from the store's growing set of conversions.
+struct EngineParts {
+  explicit EngineParts(const std::filesystem::path& dir)
+      : checkpoint(Checkpoint::open(dir)),
+        tokenizer(Tokenizer::open(dir)),
+        chat_template(ChatTemplate::open(dir)),
+        weights(checkpoint) {}
+  EngineParts(const EngineParts&) = delete;
+
   Checkpoint checkpoint;
   Tokenizer tokenizer;
   ChatTemplate chat_template;
+  WeightStore weights;
+};
+
+struct EngineState {
+  std::shared_ptr<const EngineParts> parts;
   EngineOptions options;
   DType dtype;
   Precision precision;
