@@ -19,10 +19,7 @@ MediaOptions::Resize parse_resize(const std::string& name) {
 }  // namespace
 
 void EngineFlags::add_to(CLI::App& command) {
-  const auto attentions = CLI::IsMember({"eager", "sdpa", "flash_attention_2"});
-  command.add_option("-m,--model", model, "checkpoint folder in Hugging Face form")
-      ->required()
-      ->type_name("DIR");
+  add_engine_to(command);
   command.add_option("--image", images, "image file, file:// or data: URL; repeat for several, in order")
       ->type_name("FILE")
       ->allow_extra_args(false);
@@ -34,6 +31,16 @@ void EngineFlags::add_to(CLI::App& command) {
       .add_option("--messages", messages,
                   "conversation as an OpenAI / Qwen message list, - for standard input")
       ->type_name("FILE.json");
+  command.add_option("--fps", fps, "frames sampled per second of video (default 2)")->type_name("F");
+  command.add_flag("--add-vision-id", add_vision_id, "number the images in the prompt: \"Picture 1: \"");
+  command.add_option("prompt", prompt, "the question; <image> and <video> place the items given by flags");
+}
+
+void EngineFlags::add_engine_to(CLI::App& command) {
+  const auto attentions = CLI::IsMember({"eager", "sdpa", "flash_attention_2"});
+  command.add_option("-m,--model", model, "checkpoint folder in Hugging Face form")
+      ->required()
+      ->type_name("DIR");
   command
       .add_option("--attn", attention,
                   "attention of the text decoder (and of the vision tower, unless given); default "
@@ -62,18 +69,15 @@ void EngineFlags::add_to(CLI::App& command) {
       .add_option("--max-pixels", max_pixels,
                   "shrink larger images and video frames (default for frames: 128 to 768 tokens each)")
       ->type_name("N");
-  command.add_option("--fps", fps, "frames sampled per second of video (default 2)")->type_name("F");
   command
       .add_option("--resize", resize,
                   "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)")
       ->check(CLI::IsMember({"pil", "pil_12", "torchvision"}))
       ->capture_default_str();
-  command.add_flag("--add-vision-id", add_vision_id, "number the images in the prompt: \"Picture 1: \"");
   command.add_option("--prefill-chunk", prefill_chunk, "prompt tokens per step, 0 for all at once")
       ->type_name("N")
       ->capture_default_str();
   command.add_option("--threads", threads, "worker threads (default: one per core)")->type_name("N");
-  command.add_option("prompt", prompt, "the question; <image> and <video> place the items given by flags");
 }
 
 Engine EngineFlags::open(const Observer& observer) const {
@@ -104,6 +108,8 @@ std::optional<PrecisionPolicy> EngineFlags::policy() const {
   return policy;
 }
 
+MediaLimits EngineFlags::media_limits() const { return {min_pixels, max_pixels, fps, parse_resize(resize)}; }
+
 Prompt EngineFlags::prepare(const Engine& engine) const {
   if (!messages.empty() && (!prompt.empty() || !images.empty() || !videos.empty() || system)) {
     throw Error(ErrorKind::invalid_argument, "--messages already holds the whole conversation",
@@ -113,10 +119,9 @@ Prompt EngineFlags::prepare(const Engine& engine) const {
     throw Error(ErrorKind::invalid_argument, "there is no prompt",
                 "give a question in quotes, or --messages FILE.json");
   }
-  const MediaLimits limits{min_pixels, max_pixels, fps, parse_resize(resize)};
   const auto conversation = messages.empty() ? messages_from_prompt(prompt, images, videos, system)
                                              : parse_messages(read_text_file(messages));
-  return engine.prepare(conversation, limits, add_vision_id);
+  return engine.prepare(conversation, media_limits(), add_vision_id);
 }
 
 std::string read_text_file(const std::string& path) {

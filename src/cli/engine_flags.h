@@ -21,6 +21,9 @@ struct EngineFlags {
   bool add_vision_id = false;
 
   void add_to(CLI::App& command);
+  // Only model, precision, pictures' sizes and threads: for commands that take their questions elsewhere.
+  void add_engine_to(CLI::App& command);
+  MediaLimits media_limits() const;
   // What --preset and --precision say; throws Error(invalid_argument) where they contradict other flags.
   std::optional<PrecisionPolicy> policy() const;
   // Applies --threads and opens the engine.

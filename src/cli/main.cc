@@ -16,6 +16,8 @@ int run(int argc, char** argv) {
       "Start with: fovea run --help\nKernels are chosen by the CPU; FOVEA_ISA=scalar|avx2|avx512|avx512_bf16 "
       "forces one.");
   fovea::add_run_command(app);
+  fovea::add_audit_command(app);
+  fovea::add_eval_command(app);
   fovea::add_inspect_command(app);
   fovea::add_synth_command(app);
   fovea::add_logits_command(app);

@@ -1,27 +1,15 @@
-#include <csignal>
 #include <cstdio>
 
 #include "base/error.h"
 #include "cli/answer_json.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
+#include "cli/interrupt.h"
 #include "cli/progress_bar.h"
 
 namespace fovea {
 
 namespace {
-
-constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells report it
-
-std::atomic<bool> interrupted{false};
-
-// The first Ctrl-C asks the answer to end; the second one ends the process.
-void stop_on_interrupt() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = true; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-}
 
 struct RunFlags {
   EngineFlags engine;
@@ -72,7 +60,7 @@ void run(const RunFlags& flags) {
   ProgressBar bar;
   Observer observer;
   observer.progress = bar.callback();
-  observer.cancel = &interrupted;
+  observer.cancel = &interrupted();
   const Engine engine = flags.engine.open(observer);
   const Prompt prompt = flags.engine.prepare(engine);
   if (!flags.json) {

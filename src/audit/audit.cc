@@ -1,0 +1,359 @@
+#include "audit/audit.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "audit/conclusion.h"
+#include "audit/search.h"
+#include "base/error.h"
+#include "base/parallel.h"
+
+namespace fovea {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+namespace {
+
+// What results depend on besides the policy and the question's id. Sizes stand for contents of the large files.
+json fingerprint_of(const Engine& engine, const Suite& suite, const AuditOptions& options) {
+  std::string questions;
+  for (const SuiteItem& item : suite.items) {
+    questions += item.id;
+    for (const std::string& answer : item.answers) questions += '\n' + answer;
+    for (const Message& message : item.messages) {
+      for (const ContentPart& part : message.content) questions += '\n' + part.text + part.source;
+    }
+  }
+  int64_t parameters = 0;
+  for (const TensorInfo& tensor : engine.checkpoint().tensors()) parameters += tensor.bytes();
+  std::error_code ignored;
+  const MediaLimits& media = options.media;
+  return {{"model", std::filesystem::weakly_canonical(engine.checkpoint().dir(), ignored).string()},
+          {"model_bytes", parameters},
+          {"questions", std::hash<std::string>()(questions)},
+          {"reference", options.reference ? json(options.reference->key()) : json(nullptr)},
+          {"drift", options.evaluation.drift},
+          {"max_new_tokens", options.evaluation.max_new_tokens},
+          {"min_pixels", media.min_pixels ? json(*media.min_pixels) : json(nullptr)},
+          {"max_pixels", media.max_pixels ? json(*media.max_pixels) : json(nullptr)}};
+}
+
+ordered_json model_json(const Engine& engine) {
+  const ModelConfig& c = engine.checkpoint().config();
+  int64_t parameters = 0;
+  for (const TensorInfo& tensor : engine.checkpoint().tensors()) parameters += tensor.elements();
+  return {{"dir", engine.checkpoint().dir().string()},
+          {"dtype", name_of(c.dtype)},
+          {"parameters", parameters},
+          {"text_layers", c.text.num_hidden_layers},
+          {"vision_blocks", c.vision.depth},
+          {"query_heads", c.text.num_attention_heads},
+          {"kv_heads", c.text.num_key_value_heads},
+          {"head_dim", c.text.head_dim},
+          {"hidden_size", c.text.hidden_size},
+          {"vocab_size", c.text.vocab_size}};
+}
+
+ordered_json problem_json(const SuiteProblem& p) {
+  return {{"file", p.file},
+          {"line", p.line},
+          {"id", p.id.empty() ? ordered_json(nullptr) : ordered_json(p.id)},
+          {"message", p.message},
+          {"remedy", p.remedy}};
+}
+
+class Audit {
+ public:
+  Audit(const Engine& engine, const Suite& suite, const AuditOptions& options, const AuditFollower& follower)
+      : engine_(engine),
+        suite_(suite),
+        options_(options),
+        follower_(follower),
+        store_(fingerprint_of(engine, suite, options)),
+        evaluator_(engine, options.media, options.evaluation, store_, options.state_file, follower) {
+    const int64_t count = options.limit > 0 ? options.limit : std::ssize(suite.items);
+    for (const SuiteItem& item : suite.items) {
+      if (std::ssize(items_) < count) items_.push_back(&item);
+    }
+    if (options.reference) add_once(*options.reference);
+    for (const Configuration& configuration : options.compare) add_once(configuration);
+    find_state();
+  }
+
+  AuditOutcome run() {
+    const auto start = std::chrono::steady_clock::now();
+    complete_ = evaluator_.evaluate("compare", reference(), configurations_, items_);
+    drop_unaskable();
+    std::optional<Attribution> attribution;
+    std::optional<SearchResult> found;
+    if (complete_ && (options_.attribute || options_.search) && reference() != nullptr) {
+      failing_ = failing_configuration();
+      if (options_.attribute) attribution = run_attribution();
+      if (complete_ && options_.search) found = run_search();
+    }
+    AuditOutcome outcome;
+    outcome.json = report(attribution, found);
+    outcome.json["seconds"] =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    outcome.complete = complete_;
+    if (complete_ && !options_.state_file.empty()) {
+      std::error_code ignored;
+      std::filesystem::remove(options_.state_file, ignored);
+    } else {
+      evaluator_.save();
+    }
+    return outcome;
+  }
+
+ private:
+  void add_once(const Configuration& configuration) {
+    const bool known = std::any_of(configurations_.begin(), configurations_.end(),
+                                   [&](const Configuration& c) { return c.name == configuration.name; });
+    if (!known) configurations_.push_back(configuration);
+  }
+  const Configuration* reference() const { return options_.reference ? &configurations_.front() : nullptr; }
+
+  // Without --resume, a state file left over from another audit does not stop this one: it begins anew and says so.
+  void find_state() {
+    const auto& path = options_.state_file;
+    std::error_code ignored;
+    if (path.empty() || (!options_.resume && !std::filesystem::exists(path, ignored))) return;
+    try {
+      store_.load(path);
+      if (follower_.note) follower_.note(fmt::format("continuing from {}", path.string()));
+    } catch (const Error& error) {
+      if (options_.resume) throw;
+      if (follower_.note) follower_.note(fmt::format("beginning anew: {}", error.message()));
+      store_ = ResultStore(fingerprint_of(engine_, suite_, options_));
+    }
+  }
+
+  void drop_unaskable() {
+    std::erase_if(items_, [&](const SuiteItem* item) { return store_.problem(item->id) != nullptr; });
+    if (!items_.empty() || store_.problems().empty()) return;
+    const SuiteProblem& first = store_.problems().begin()->second;
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("no question of {} can be asked; the first: {}: {}", suite_.source, first.id,
+                            first.message),
+                first.remedy);
+  }
+
+  std::vector<AnsweredItem> answered(const Configuration& c) const { return answered_items(store_, c, items_); }
+
+  // The one that was named, or that loses most: in accuracy, then in KL.
+  const Configuration* failing_configuration() {
+    if (!options_.attribute_configuration.empty()) {
+      for (const Configuration& c : configurations_) {
+        if (c.name == options_.attribute_configuration) return &c;
+      }
+      throw Error(ErrorKind::invalid_argument,
+                  fmt::format("--attribute {} is not among the compared", options_.attribute_configuration),
+                  "add it to --compare");
+    }
+    const Configuration* worst = nullptr;
+    Score worst_score;
+    for (const Configuration& c : configurations_) {
+      if (&c == reference()) continue;
+      const Score score = score_of(answered(c));
+      if (worst == nullptr || score.correct < worst_score.correct ||
+          (score.correct == worst_score.correct && score.kl > worst_score.kl)) {
+        worst = &c;
+        worst_score = score;
+      }
+    }
+    return worst;
+  }
+
+  std::optional<Attribution> run_attribution() {
+    if (failing_ == nullptr) return std::nullopt;
+    Attribution attribution =
+        fovea::attribute(evaluator_, *reference(), *failing_, items_, options_.attribution);
+    complete_ = attribution.complete;
+    return attribution;
+  }
+
+  PromptShape largest_shape() const {
+    PromptShape shape;
+    for (const SuiteItem* item : items_) {
+      const ItemFacts* facts = store_.facts(item->id);
+      if (facts == nullptr) continue;
+      shape.tokens = std::max(shape.tokens, facts->context);
+      shape.largest_patches = std::max(shape.largest_patches, facts->largest_patches);
+    }
+    shape.answer_tokens = options_.evaluation.max_new_tokens;
+    shape.prefill_chunk = options_.evaluation.prefill_chunk;
+    return shape;
+  }
+
+  // Around the failing policy if it is eager, else around the eager preset of its dtype.
+  Configuration search_base() {
+    if (failing_ != nullptr) {
+      const Precision& precision = evaluator_.engine(*failing_).precision();
+      if (precision.text.tower.kind == AttentionKind::eager) return *failing_;
+      if (precision.text.tower.linear == DType::f16) return parse_configuration("eager-fp16");
+    }
+    return parse_configuration("eager-bf16");
+  }
+
+  std::optional<SearchResult> run_search() {
+    const Configuration base = search_base();
+    auto candidates =
+        search_candidates(evaluator_, base, layers_of(answered(base)), largest_shape());
+    SearchResult result =
+        fovea::search(evaluator_, *reference(), std::move(candidates), items_, options_.target);
+    complete_ = result.complete;
+    return result;
+  }
+
+  std::vector<Compared> compared() {
+    std::vector<Compared> list;
+    for (const Configuration& c : configurations_) {
+      const Engine& engine = evaluator_.engine(c);
+      list.push_back({&c, answered(c), &engine.precision(), memory_plan(engine, largest_shape())});
+    }
+    return list;
+  }
+
+  ordered_json suite_json() const {
+    ordered_json problems = ordered_json::array();
+    for (const SuiteProblem& p : suite_.problems) problems.push_back(problem_json(p));
+    for (const auto& [id, p] : store_.problems()) problems.push_back(problem_json(p));
+    std::vector<double> context, images;
+    for (const SuiteItem* item : items_) {
+      const ItemFacts* facts = store_.facts(item->id);
+      if (facts == nullptr) continue;
+      context.push_back(static_cast<double>(facts->context));
+      images.push_back(static_cast<double>(facts->images));
+    }
+    std::sort(context.begin(), context.end());
+    std::sort(images.begin(), images.end());
+    const auto whole = [](double value) { return static_cast<int64_t>(value); };
+    ordered_json result = {{"source", suite_.source}, {"items", suite_.lines}, {"used", context.size()},
+                           {"skipped", problems.size()}, {"problems", problems}};
+    result["context"] = result["images"] = nullptr;
+    if (context.empty()) return result;
+    result["context"] = {{"min", whole(context.front())},
+                         {"median", whole(quantile(context, 0.5))},
+                         {"max", whole(context.back())}};
+    result["images"] = {{"min", whole(images.front())}, {"max", whole(images.back())}};
+    return result;
+  }
+
+  ordered_json recommended_by_search(const SearchResult& found) {
+    const SearchCandidate* best = found.cheapest();
+    if (best == nullptr) return nullptr;
+    ordered_json json = candidate_json(*best, found.target);
+    json.erase("status");
+    json["why"] = fmt::format("the cheapest of {} policies that reaches {:.2f}: {}", found.candidates.size(),
+                              found.target, best->why);
+    const auto known = std::find_if(
+        found.candidates.begin(), found.candidates.end(),
+        [](const SearchCandidate& c) { return c.configuration.name == "eager-qkv-fp32"; });
+    json["against"] = nullptr;
+    if (known == found.candidates.end() || known->memory.peak() == 0) return json;
+    SearchCandidate cure = *known;
+    cure.score = score_of(answered(cure.configuration));
+    json["against"] = against_json(cure, *best);
+    return json;
+  }
+
+  static ordered_json against_json(const SearchCandidate& cure, const SearchCandidate& best) {
+    const auto ratio = [](double part, double whole) {
+      return whole > 0 ? ordered_json(part / whole) : ordered_json(nullptr);
+    };
+    const bool asked = cure.score.count > 0;
+    return {{"name", cure.configuration.name},
+            {"accuracy", asked ? ordered_json(cure.score.accuracy()) : ordered_json(nullptr)},
+            {"count", cure.score.count},
+            {"score_bytes", cure.memory.scores},
+            {"peak_bytes", cure.memory.peak()},
+            {"seconds", asked ? ordered_json(cure.score.seconds) : ordered_json(nullptr)},
+            {"score_bytes_ratio",
+             ratio(static_cast<double>(best.memory.scores), static_cast<double>(cure.memory.scores))},
+            {"seconds_ratio", ratio(best.score.seconds, cure.score.seconds)}};
+  }
+
+  // Without a search: the cheapest of those compared that is safe.
+  ordered_json recommended_of(std::span<const Compared> list) {
+    const Compared* best = nullptr;
+    for (const Compared& c : list) {
+      if (&c == &list.front() || c.answered.empty() || verdict_of(list.front(), c) != Verdict::safe) continue;
+      if (best == nullptr || std::pair(c.memory.scores, c.memory.peak()) <
+                                 std::pair(best->memory.scores, best->memory.peak())) {
+        best = &c;
+      }
+    }
+    if (best == nullptr) return nullptr;
+    SearchCandidate candidate{*best->configuration, best->memory, SearchCandidate::Status::reached,
+                              score_of(best->answered), "", false};
+    ordered_json json = candidate_json(candidate, score_of(list.front().answered).accuracy());
+    json.erase("status");
+    json["why"] = "the cheapest of those compared that loses no answers against the reference";
+    json["against"] = nullptr;
+    return json;
+  }
+
+  ordered_json search_json(const SearchResult& found) const {
+    ordered_json candidates = ordered_json::array();
+    for (const SearchCandidate& c : found.candidates) candidates.push_back(candidate_json(c, found.target));
+    const SearchCandidate* eager = found.cheapest_eager();
+    return {{"target", found.target},
+            {"cheapest_eager", eager ? ordered_json(eager->configuration.name) : ordered_json(nullptr)},
+            {"candidates", candidates}};
+  }
+
+  ordered_json report(const std::optional<Attribution>& attribution, const std::optional<SearchResult>& found) {
+    const std::vector<Compared> list = compared();
+    ordered_json json = {{"format", "fovea-audit"}, {"version", 1}, {"complete", complete_}};
+    json["model"] = model_json(engine_);
+    json["machine"] = {{"kernels", engine_.kernel_variant()}, {"threads", threads()}};
+    json["suite"] = suite_json();
+    json["reference"] = reference() ? ordered_json(reference()->name) : ordered_json(nullptr);
+    json["configurations"] = ordered_json::array();
+    for (const Compared& c : list) {
+      json["configurations"].push_back(configuration_json(*c.configuration, c.configuration == reference(),
+                                                          c.answered, c.memory, options_.evaluation.drift,
+                                                          *c.precision));
+    }
+    json["attribution_of"] = nullptr;
+    if (attribution) {
+      json["attribution_of"] = {{"configuration", attribution->configuration},
+                                {"items", attribution->items},
+                                {"guilty", attribution->guilty},
+                                {"verdict", attribution->verdict}};
+    }
+    json["attribution"] = attribution ? attribution->entries : ordered_json::array();
+    json["recommended"] = found                    ? recommended_by_search(*found)
+                          : reference() == nullptr ? ordered_json(nullptr)
+                                                   : recommended_of(list);
+    json["search"] = found ? search_json(*found) : ordered_json(nullptr);
+    json["conclusion"] = conclude(reference() ? &list.front() : nullptr, list,
+                                  attribution ? &*attribution : nullptr, found ? &*found : nullptr);
+    if (!found && json["recommended"].is_object()) {
+      json["conclusion"].push_back(fmt::format("Use: {}.", json["recommended"]["flags"].get<std::string>()));
+    }
+    return json;
+  }
+
+  const Engine& engine_;
+  const Suite& suite_;
+  const AuditOptions& options_;
+  const AuditFollower& follower_;
+  ResultStore store_;
+  Evaluator evaluator_;
+  std::vector<const SuiteItem*> items_;
+  std::vector<Configuration> configurations_;  // the reference, if any, first
+  const Configuration* failing_ = nullptr;
+  bool complete_ = true;
+};
+
+}  // namespace
+
+AuditOutcome run_audit(const Engine& engine, const Suite& suite, const AuditOptions& options,
+                       const AuditFollower& follower) {
+  return Audit(engine, suite, options, follower).run();
+}
+
+}  // namespace fovea

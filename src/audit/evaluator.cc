@@ -1,0 +1,97 @@
+#include "audit/evaluator.h"
+
+#include "base/error.h"
+
+namespace fovea {
+
+namespace {
+
+constexpr auto kSaveInterval = std::chrono::seconds(10);
+
+}  // namespace
+
+Evaluator::Evaluator(const Engine& engine, const MediaLimits& limits, const EvaluationOptions& options,
+                     ResultStore& store, std::filesystem::path state_file, const AuditFollower& follower)
+    : engine_(engine),
+      limits_(limits),
+      options_(options),
+      store_(store),
+      state_file_(std::move(state_file)),
+      follower_(follower) {}
+
+const Engine& Evaluator::engine(const Configuration& configuration) {
+  const auto known = engines_.find(configuration.key());
+  if (known != engines_.end()) return known->second;
+  EngineOptions options;
+  options.policy = configuration.policy;
+  try {
+    return engines_.emplace(configuration.key(), engine_.with(options)).first->second;
+  } catch (const Error& error) {
+    throw Error(error.kind(), fmt::format("configuration {}: {}", configuration.name, error.message()),
+                error.remedy());
+  }
+}
+
+bool Evaluator::is_done(const Configuration& configuration, const SuiteItem& item) const {
+  return store_.problem(item.id) != nullptr || store_.find(configuration.key(), item.id) != nullptr;
+}
+
+void Evaluator::save() {
+  if (!state_file_.empty()) store_.save(state_file_);
+  saved_ = std::chrono::steady_clock::now();
+}
+
+void Evaluator::ask(const SuiteItem& item, const Configuration* reference,
+                    const std::vector<const Configuration*>& missing, const std::function<void()>& answered) {
+  Prompt prompt;
+  try {
+    prompt = engine_.prepare(item.messages, limits_, false);
+  } catch (const Error& error) {
+    store_.put_problem(item.id, {item.file, item.line, item.id, error.message(), error.remedy()});
+    if (follower_.note) follower_.note(fmt::format("{} is skipped: {}", item.id, error.message()));
+    return;
+  }
+  store_.put_facts(item.id, facts_of(prompt));
+  ItemEvaluation evaluation(item, prompt, options_);
+  if (reference != nullptr) {
+    ItemResult result = evaluation.run_reference(engine(*reference));
+    if (!is_done(*reference, item)) {
+      store_.put(reference->key(), item.id, std::move(result));
+      answered();
+    }
+  }
+  for (const Configuration* configuration : missing) {
+    if (is_done(*configuration, item)) continue;  // the same policy under another name
+    store_.put(configuration->key(), item.id, evaluation.run(engine(*configuration)));
+    answered();
+  }
+}
+
+bool Evaluator::evaluate(std::string_view stage, const Configuration* reference,
+                         std::span<const Configuration> configurations, std::span<const SuiteItem* const> items) {
+  if (reference != nullptr) engine(*reference);
+  for (const Configuration& configuration : configurations) engine(configuration);  // refused before any work
+  const auto total = static_cast<int64_t>(items.size()), per_item = static_cast<int64_t>(configurations.size());
+  int64_t done = 0;
+  for (const SuiteItem* item : items) {
+    std::vector<const Configuration*> missing;
+    for (const Configuration& configuration : configurations) {
+      if (!is_done(configuration, *item)) missing.push_back(&configuration);
+    }
+    int64_t answered = 0;
+    if (!missing.empty()) {
+      if (cancelled()) return false;
+      ask(*item, reference, missing, [&] {
+        ++answered;
+        if (follower_.progress)
+          follower_.progress(stage, done * per_item + std::min(answered, per_item), total * per_item);
+      });
+      if (std::chrono::steady_clock::now() - saved_ > kSaveInterval) save();
+    }
+    ++done;
+    if (follower_.progress) follower_.progress(stage, done * per_item, total * per_item);
+  }
+  return true;
+}
+
+}  // namespace fovea

@@ -1,0 +1,54 @@
+// Asks questions under configurations and stores the results; what the store holds already is not asked again.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <span>
+
+#include "audit/configuration.h"
+#include "audit/item_evaluation.h"
+#include "audit/result_store.h"
+
+namespace fovea {
+
+// How a caller follows an audit; every member may be empty.
+struct AuditFollower {
+  ProgressFn progress;                        // "compare", "attribute", "search"; done of total answers
+  std::function<void(std::string_view)> note; // something worth a line: a state file found, an item skipped
+  const std::atomic<bool>* cancel = nullptr;  // ends the audit after the current question
+};
+
+class Evaluator {
+ public:
+  // Everything is borrowed. `state_file` may be empty; otherwise the store is saved there now and then.
+  Evaluator(const Engine& engine, const MediaLimits& limits, const EvaluationOptions& options, ResultStore& store,
+            std::filesystem::path state_file, const AuditFollower& follower);
+
+  // Asks every item under every configuration, question by question. A question that cannot be asked becomes a
+  // problem in the store. False when cancelled: the questions before are complete.
+  bool evaluate(std::string_view stage, const Configuration* reference,
+                std::span<const Configuration> configurations, std::span<const SuiteItem* const> items);
+
+  // The engine of a configuration, made on first use. Throws Error for a policy that does not fit the model.
+  const Engine& engine(const Configuration& configuration);
+  const ResultStore& store() const { return store_; }
+  void save();
+
+ private:
+  bool is_done(const Configuration& configuration, const SuiteItem& item) const;
+  void ask(const SuiteItem& item, const Configuration* reference,
+           const std::vector<const Configuration*>& missing, const std::function<void()>& answered);
+  bool cancelled() const { return follower_.cancel != nullptr && follower_.cancel->load(); }
+
+  const Engine& engine_;
+  MediaLimits limits_;
+  EvaluationOptions options_;
+  ResultStore& store_;
+  std::filesystem::path state_file_;
+  const AuditFollower& follower_;
+  std::map<std::string, Engine> engines_;
+  std::chrono::steady_clock::time_point saved_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace fovea

@@ -1,0 +1,70 @@
+#include "audit/memory_plan.h"
+
+#include <algorithm>
+
+namespace fovea {
+
+namespace {
+
+bool keeps_scores(AttentionKind kind) {
+  return kind == AttentionKind::eager || kind == AttentionKind::reference;
+}
+
+int64_t bytes_per_score(const TowerPrecision& layer) {
+  if (!keeps_scores(layer.kind)) return 0;
+  const AttentionPrecision& a = layer.attention;
+  return static_cast<int64_t>(bytes_of(a.scores) + bytes_of(a.scaled) + bytes_of(a.probabilities));
+}
+
+int64_t scratch(const TowerPrecision& layer, int64_t queries, int64_t keys, int64_t heads_q, int64_t heads_kv,
+                int64_t head_dim, bool causal) {
+  AttentionProblem problem;
+  problem.q = {nullptr, DType::f32, queries, heads_q, head_dim, heads_q * head_dim};
+  problem.k = problem.v = {nullptr, DType::f32, keys, heads_kv, head_dim, heads_kv * head_dim};
+  problem.causal = causal;
+  problem.precision = layer.attention;
+  return attention_scratch_bytes(layer.kind, problem);
+}
+
+void add_text(const Engine& engine, const PromptShape& shape, MemoryPlan& plan) {
+  const TextConfig& c = engine.checkpoint().config().text;
+  const int64_t rows = shape.prefill_chunk > 0 ? std::min(shape.prefill_chunk, shape.tokens) : shape.tokens;
+  const int64_t kv_width = c.num_key_value_heads * c.head_dim;
+  for (const TowerPrecision& layer : engine.precision().text.layers) {
+    plan.attention = std::max(plan.attention, scratch(layer, rows, shape.tokens, c.num_attention_heads,
+                                                      c.num_key_value_heads, c.head_dim, true));
+    plan.kv_cache += (shape.tokens + shape.answer_tokens) * kv_width *
+                     static_cast<int64_t>(bytes_of(layer.k_cache) + bytes_of(layer.v_cache));
+    plan.scores += bytes_per_score(layer) * c.num_attention_heads * shape.tokens * shape.tokens;
+  }
+  const int64_t q_width = c.num_attention_heads * c.head_dim;
+  plan.activations = rows * int64_t{sizeof(float)} *
+                     (2 * c.hidden_size + 2 * q_width + 2 * kv_width + 2 * c.intermediate_size);
+}
+
+void add_vision(const Engine& engine, const PromptShape& shape, MemoryPlan& plan) {
+  if (shape.largest_patches == 0) return;
+  const VisionConfig& c = engine.checkpoint().config().vision;
+  const auto& full = c.fullatt_block_indexes;
+  const int64_t window = std::min(
+      shape.largest_patches, (c.window_size / c.patch_size) * (c.window_size / c.patch_size));
+  int64_t block = 0;
+  for (const TowerPrecision& layer : engine.precision().vision.layers) {
+    const bool is_full = std::find(full.begin(), full.end(), block++) != full.end();
+    const int64_t keys = is_full ? shape.largest_patches : window;
+    plan.scores += bytes_per_score(layer) * c.num_heads * shape.largest_patches * keys;
+    plan.attention =
+        std::max(plan.attention, scratch(layer, keys, keys, c.num_heads, c.num_heads, c.head_dim(), false));
+  }
+}
+
+}  // namespace
+
+MemoryPlan memory_plan(const Engine& engine, const PromptShape& shape) {
+  MemoryPlan plan;
+  add_text(engine, shape, plan);
+  add_vision(engine, shape, plan);
+  return plan;
+}
+
+}  // namespace fovea

@@ -1,0 +1,99 @@
+#include "audit/result_store.h"
+
+#include <fstream>
+
+#include "base/error.h"
+#include "checkpoint/output_file.h"
+
+namespace fovea {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr auto kFormat = "fovea-audit-state";
+
+template <typename Map>
+const typename Map::mapped_type* value_at(const Map& map, const std::string& key) {
+  const auto found = map.find(key);
+  return found == map.end() ? nullptr : &found->second;
+}
+
+json to_json(const SuiteProblem& p) {
+  return {{"file", p.file}, {"line", p.line}, {"id", p.id}, {"message", p.message}, {"remedy", p.remedy}};
+}
+
+SuiteProblem problem_from(const json& stored) {
+  return {stored.at("file").get<std::string>(), stored.at("line").get<int64_t>(), stored.at("id").get<std::string>(),
+          stored.at("message").get<std::string>(), stored.at("remedy").get<std::string>()};
+}
+
+json read_json(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(ErrorKind::not_found, "cannot open " + path.string(), "check the path of --resume");
+  try {
+    return json::parse(file);
+  } catch (const json::exception& error) {
+    throw Error(ErrorKind::corrupt, fmt::format("{} is no state of an audit: {}", path.string(), error.what()),
+                "delete the file; the audit then begins anew");
+  }
+}
+
+void check_fingerprint(const json& ours, const json& theirs, const std::filesystem::path& path) {
+  for (const auto& [name, value] : ours.items()) {
+    const auto found = theirs.find(name);
+    if (found != theirs.end() && *found == value) continue;
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("{} belongs to another audit: {} was {}, is {}", path.string(), name,
+                            found == theirs.end() ? "not stated" : found->dump().substr(0, 200),
+                            value.dump().substr(0, 200)),
+                "use the options it was begun with, or delete the file");
+  }
+}
+
+}  // namespace
+
+const ItemResult* ResultStore::find(const std::string& configuration, const std::string& item) const {
+  const auto* items = value_at(results_, configuration);
+  return items == nullptr ? nullptr : value_at(*items, item);
+}
+
+void ResultStore::put(const std::string& configuration, const std::string& item, ItemResult result) {
+  results_[configuration][item] = std::move(result);
+}
+
+const ItemFacts* ResultStore::facts(const std::string& item) const { return value_at(facts_, item); }
+const SuiteProblem* ResultStore::problem(const std::string& item) const { return value_at(problems_, item); }
+
+void ResultStore::save(const std::filesystem::path& path) const {
+  json document = {{"format", kFormat}, {"fingerprint", fingerprint_}};
+  json &results = document["results"] = json::object(), &facts = document["facts"] = json::object(),
+       &problems = document["problems"] = json::object();
+  for (const auto& [configuration, items] : results_) {
+    json& list = results[configuration] = json::object();
+    for (const auto& [item, result] : items) list[item] = fovea::to_json(result);
+  }
+  for (const auto& [item, value] : facts_) facts[item] = fovea::to_json(value);
+  for (const auto& [item, value] : problems_) problems[item] = to_json(value);
+  OutputFile file(path);
+  file.append(document.dump(-1, ' ', false, json::error_handler_t::replace));
+  file.finish();
+}
+
+void ResultStore::load(const std::filesystem::path& path) {
+  const json document = read_json(path);
+  try {
+    if (document.at("format") != kFormat) throw json::other_error::create(500, "another format", nullptr);
+    check_fingerprint(fingerprint_, document.at("fingerprint"), path);
+    for (const auto& [configuration, items] : document.at("results").items()) {
+      for (const auto& [item, result] : items.items()) put(configuration, item, item_result_from(result));
+    }
+    for (const auto& [item, value] : document.at("facts").items()) put_facts(item, item_facts_from(value));
+    for (const auto& [item, value] : document.at("problems").items()) put_problem(item, problem_from(value));
+  } catch (const json::exception& error) {
+    throw Error(ErrorKind::corrupt, fmt::format("{} is no state of an audit: {}", path.string(), error.what()),
+                "delete the file; the audit then begins anew");
+  }
+}
+
+}  // namespace fovea

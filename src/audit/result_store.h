@@ -1,0 +1,45 @@
+// Results by configuration and question, and the file that lets an audit be continued after it was stopped.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "audit/item_result.h"
+#include "suite/reader.h"
+
+namespace fovea {
+
+class ResultStore {
+ public:
+  // `fingerprint` says what the results depend on besides configuration and question: model, suite, options.
+  explicit ResultStore(nlohmann::json fingerprint) : fingerprint_(std::move(fingerprint)) {}
+
+  // Null when there is none yet.
+  const ItemResult* find(const std::string& configuration, const std::string& item) const;
+  void put(const std::string& configuration, const std::string& item, ItemResult result);
+
+  const ItemFacts* facts(const std::string& item) const;
+  void put_facts(const std::string& item, const ItemFacts& facts) { facts_[item] = facts; }
+
+  // Questions that cannot be asked: their pictures cannot be read, or the prompt is too long.
+  const SuiteProblem* problem(const std::string& item) const;
+  void put_problem(const std::string& item, SuiteProblem problem) { problems_[item] = std::move(problem); }
+  const std::map<std::string, SuiteProblem>& problems() const { return problems_; }
+
+  // Written under a temporary name and moved. Throws Error(exhausted | io).
+  void save(const std::filesystem::path& path) const;
+  // Takes over what `path` holds. Throws Error(corrupt) for a file that is no such store, and
+  // Error(invalid_argument) naming the difference when it belongs to another audit.
+  void load(const std::filesystem::path& path);
+
+ private:
+  nlohmann::json fingerprint_;
+  std::map<std::string, std::map<std::string, ItemResult>> results_;
+  std::map<std::string, ItemFacts> facts_;
+  std::map<std::string, SuiteProblem> problems_;
+};
+
+}  // namespace fovea

@@ -1,0 +1,182 @@
+#include "audit/search.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "base/error.h"
+
+namespace fovea {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+bool is_low(DType type) { return type == DType::bf16 || type == DType::f16; }
+
+// Layers of a tower whose scores endanger a row, the largest score first.
+std::vector<int64_t> layers_at_risk(const std::vector<LayerSums>& layers, ModelPart part) {
+  std::vector<std::pair<double, int64_t>> found;
+  for (const LayerSums& layer : layers) {
+    const HeadSums total = layer.total();
+    if (layer.part == part && total.at_risk > 0) found.emplace_back(-total.largest_score, layer.layer);
+  }
+  std::sort(found.begin(), found.end());
+  std::vector<int64_t> order;
+  for (const auto& [score, layer] : found) order.push_back(layer);
+  return order;
+}
+
+// Names as --compare takes them.
+class CandidateNames {
+ public:
+  CandidateNames(const Configuration& base, const Precision& precision, DType model_dtype)
+      : base_(base.name), precision_(precision), model_dtype_(model_dtype) {}
+
+  std::vector<std::string> list(const std::vector<LayerSums>& layers) {
+    const DType dtype = precision_.text.tower.linear;
+    if (is_low(dtype)) names_.push_back(dtype == DType::f16 ? "flash-fp16" : "flash-bf16");
+    names_.push_back(dtype == model_dtype_ ? "sdpa" : fmt::format("sdpa:dtype={}", name_of(dtype)));
+    names_.push_back(base_);
+    const auto vision_risk = layers_at_risk(layers, ModelPart::vision);
+    for (const char* cure : {"score_shift=row_max", "k_centring=mean", "bias_split=on", "scores=fp32", "scaled=fp32"}) {
+      add(fmt::format("text.{}", cure));
+      if (!vision_risk.empty()) add(fmt::format("text.{0};vision.{0}", cure));
+    }
+    add_layer_by_layer(layers_at_risk(layers, ModelPart::text));
+    const std::string scores = "text.scores=fp32;text.scaled=fp32";
+    add(scores);
+    if (!vision_risk.empty()) add(scores + ";vision.scores=fp32;vision.scaled=fp32");
+    if (dtype == model_dtype_) {
+      names_.emplace_back("eager-qk-fp32");
+      names_.emplace_back("eager-qkv-fp32");
+    }
+    return names_;
+  }
+
+ private:
+  void add(const std::string& settings) {
+    names_.push_back(base_ + (base_.find(':') == std::string::npos ? ":" : ";") + settings);
+  }
+  // The most endangered layer alone, then it and the next, and so on; all of them is the whole tower's entry.
+  void add_layer_by_layer(const std::vector<int64_t>& risky) {
+    constexpr size_t kMostSteps = 4;
+    std::string settings;
+    for (size_t i = 0; i < risky.size() && i < kMostSteps; ++i) {
+      if (i + 1 == precision_.text.layers.size()) break;
+      settings += fmt::format("{}text.layers.{}.scores=fp32;text.layers.{}.scaled=fp32", i > 0 ? ";" : "",
+                              risky[i], risky[i]);
+      add(settings);
+    }
+  }
+
+  std::string base_;
+  const Precision& precision_;
+  DType model_dtype_;
+  std::vector<std::string> names_;
+};
+
+SearchCandidate make_candidate(Evaluator& evaluator, const std::string& name, const PromptShape& shape) {
+  SearchCandidate candidate;
+  candidate.configuration.name = name;
+  try {
+    candidate.configuration = parse_configuration(name);
+    const Engine& engine = evaluator.engine(candidate.configuration);
+    candidate.memory = memory_plan(engine, shape);
+    candidate.eager = engine.precision().text.tower.kind == AttentionKind::eager;
+    candidate.why = "not tried: a cheaper one reached the target";
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::invalid_argument && error.kind() != ErrorKind::unsupported) throw;
+    candidate.why = "cannot be tried: " + error.message();
+  }
+  return candidate;
+}
+
+bool can_be_tried(const SearchCandidate& candidate) { return candidate.memory.peak() > 0; }
+
+// Asks in pieces, so that a hopeless candidate is given up early. False when cancelled.
+bool try_candidate(Evaluator& evaluator, const Configuration& reference, SearchCandidate& candidate,
+                   std::span<const SuiteItem* const> items, double target) {
+  constexpr size_t kPiece = 8;
+  const auto total = static_cast<double>(items.size());
+  for (size_t at = 0; at < items.size(); at += kPiece) {
+    const auto piece = items.subspan(at, std::min(kPiece, items.size() - at));
+    if (!evaluator.evaluate("search", &reference, std::span(&candidate.configuration, 1), piece)) return false;
+    candidate.score = score_of(
+        answered_items(evaluator.store(), candidate.configuration, items.first(at + piece.size())));
+    const auto wrong = static_cast<double>(candidate.score.count - candidate.score.correct);
+    if ((total - wrong) / total < target) break;  // even if all others are right
+  }
+  const bool all_asked = candidate.score.count > 0;
+  const bool reached = all_asked && candidate.score.accuracy() >= target &&
+                       candidate.score.count >= static_cast<int64_t>(items.size());
+  candidate.status = reached ? SearchCandidate::Status::reached : SearchCandidate::Status::missed;
+  candidate.why = fmt::format("{} of {} right, {} {:.2f}", candidate.score.correct, candidate.score.count,
+                              reached ? "reaches" : "cannot reach", target);
+  return true;
+}
+
+const SearchCandidate* first_reached(const std::vector<SearchCandidate>& candidates, bool eager_only) {
+  for (const SearchCandidate& c : candidates) {
+    if (c.status == SearchCandidate::Status::reached && (c.eager || !eager_only)) return &c;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+const SearchCandidate* SearchResult::cheapest() const { return first_reached(candidates, false); }
+const SearchCandidate* SearchResult::cheapest_eager() const { return first_reached(candidates, true); }
+
+std::vector<SearchCandidate> search_candidates(Evaluator& evaluator, const Configuration& base,
+                                               const std::vector<LayerSums>& layers, const PromptShape& shape) {
+  const Engine& engine = evaluator.engine(base);
+  CandidateNames names(base, engine.precision(), engine.checkpoint().config().dtype);
+  std::vector<SearchCandidate> candidates;
+  for (const std::string& name : names.list(layers)) {
+    candidates.push_back(make_candidate(evaluator, name, shape));
+  }
+  const auto cost = [](const SearchCandidate& c) {
+    return std::make_tuple(!can_be_tried(c), c.memory.scores, c.memory.peak());
+  };
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [&](const SearchCandidate& a, const SearchCandidate& b) { return cost(a) < cost(b); });
+  return candidates;
+}
+
+SearchResult search(Evaluator& evaluator, const Configuration& reference, std::vector<SearchCandidate> candidates,
+                    std::span<const SuiteItem* const> items, double target) {
+  SearchResult result;
+  result.target = target;
+  result.candidates = std::move(candidates);
+  for (SearchCandidate& candidate : result.candidates) {
+    if (!can_be_tried(candidate)) continue;
+    if (result.cheapest() != nullptr && (!candidate.eager || result.cheapest_eager() != nullptr)) continue;
+    if (!try_candidate(evaluator, reference, candidate, items, target)) {
+      result.complete = false;
+      break;
+    }
+  }
+  return result;
+}
+
+ordered_json candidate_json(const SearchCandidate& candidate, double target) {
+  const Score& score = candidate.score;
+  const Interval interval = score.interval();
+  constexpr const char* kStatus[] = {"reached", "missed", "skipped"};
+  const bool asked = score.count > 0;
+  return {{"name", candidate.configuration.name},
+          {"policy", candidate.configuration.policy.text()},
+          {"flags", flags_of(candidate.configuration.policy)},
+          {"accuracy", asked ? ordered_json(score.accuracy()) : ordered_json(nullptr)},
+          {"interval", asked ? ordered_json{interval.low, interval.high} : ordered_json(nullptr)},
+          {"count", score.count},
+          {"target", target},
+          {"reaches_target", candidate.status == SearchCandidate::Status::reached},
+          {"score_bytes", candidate.memory.scores},
+          {"peak_bytes", candidate.memory.peak()},
+          {"seconds", asked ? ordered_json(score.seconds) : ordered_json(nullptr)},
+          {"status", kStatus[static_cast<int>(candidate.status)]},
+          {"why", candidate.why}};
+}
+
+}  // namespace fovea

@@ -1,0 +1,223 @@
+// `fovea audit` and `fovea eval`: a suite of questions under several configurations, or under one.
+#include <cstdio>
+
+#include "audit/audit.h"
+#include "base/error.h"
+#include "checkpoint/output_file.h"
+#include "cli/audit_tables.h"
+#include "cli/commands.h"
+#include "cli/engine_flags.h"
+#include "cli/interrupt.h"
+#include "cli/progress_bar.h"
+
+namespace fovea {
+
+namespace {
+
+struct SuiteFlags {
+  EngineFlags engine;
+  std::string suite, json, resume;
+  int64_t limit = 0, max_new_tokens = 32;
+
+  void add_to(CLI::App& command) {
+    engine.add_engine_to(command);
+    command
+        .add_option("--suite", suite, "questions: a .jsonl file, or a folder with suite.jsonl or *.jsonl")
+        ->required()
+        ->type_name("FILE|DIR");
+    command.add_option("--limit", limit, "only the first N usable questions")
+        ->type_name("N")
+        ->check(CLI::NonNegativeNumber);
+    command.add_option("--max-new-tokens", max_new_tokens, "length limit of an answer")
+        ->type_name("N")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command.add_option("--json", json, "write everything that was measured")->type_name("FILE");
+    command
+        .add_option("--resume", resume,
+                    "continue from this state file (without it: from the one beside --json, if there is one)")
+        ->type_name("FILE");
+  }
+};
+
+struct AuditFlags : SuiteFlags {
+  std::string compare = "eager-bf16,sdpa,flash-bf16,eager-qkv-fp32", reference = "fp32";
+  std::vector<std::string> attribute;
+  int64_t attribution_items = 24;
+  double target = 0.95;
+  bool drift = false, search = false;
+};
+
+AuditOptions common_options(const SuiteFlags& flags) {
+  AuditOptions options;
+  options.limit = flags.limit;
+  options.evaluation.max_new_tokens = flags.max_new_tokens;
+  options.evaluation.prefill_chunk = flags.engine.prefill_chunk;
+  options.media = flags.engine.media_limits();
+  options.resume = !flags.resume.empty();
+  if (options.resume) {
+    options.state_file = flags.resume;
+  } else if (!flags.json.empty()) {
+    options.state_file = flags.json + ".state";
+  }
+  return options;
+}
+
+// The policy that --preset, --precision, --attn, --vision-attn and --dtype describe.
+Configuration configuration_of(const EngineFlags& flags) {
+  Configuration one{"", flags.policy().value_or(PrecisionPolicy())};
+  const std::string vision = flags.vision_attention.empty() ? flags.attention : flags.vision_attention;
+  PolicyScope text_tower, vision_tower;
+  vision_tower.tower = Tower::vision;
+  if (!flags.attention.empty()) one.policy.set(text_tower, "attention", flags.attention);
+  if (!vision.empty()) one.policy.set(vision_tower, "attention", vision);
+  if (!flags.dtype.empty()) one.policy.set_dtype(parse_dtype(flags.dtype));
+  one.name = one.policy.text().empty() ? "default" : one.policy.text();
+  if (one.policy == PrecisionPolicy::of_preset(one.policy.preset().value_or("fp32"))) one.name = *one.policy.preset();
+  return one;
+}
+
+Engine open(const EngineFlags& flags, const Observer& observer) {
+  EngineFlags plain = flags;  // the evaluator makes the engines of the configurations
+  plain.attention = plain.vision_attention = plain.dtype = plain.preset = plain.precision = "";
+  return plain.open(observer);
+}
+
+AuditOutcome run(const SuiteFlags& flags, const AuditOptions& options) {
+  stop_on_interrupt();
+  ProgressBar bar;
+  const Suite suite = read_suite(flags.suite);
+  Observer observer;
+  observer.progress = bar.callback();
+  const Engine engine = open(flags.engine, observer);
+  AuditFollower follower;
+  follower.progress = bar.callback();
+  follower.cancel = &interrupted();
+  follower.note = [&](std::string_view line) {
+    bar.clear();
+    fmt::print(stderr, "{}\n", line);
+  };
+  return run_audit(engine, suite, options, follower);
+}
+
+void write_file(const std::string& path, const std::string& text) {
+  OutputFile file(path);
+  file.append(text);
+  file.finish();
+}
+
+std::string dump(const nlohmann::ordered_json& json) {
+  return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+// An interrupted run has kept its state, if it was told where.
+void end(const SuiteFlags& flags, const AuditOptions& options, const AuditOutcome& outcome) {
+  if (!flags.json.empty()) write_file(flags.json, dump(outcome.json));
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+    throw Error(ErrorKind::io, "cannot write to standard output", "check the disk or the pipe it goes to");
+  }
+  if (outcome.complete) return;
+  if (options.state_file.empty()) {
+    fmt::print(stderr, "stopped; with --json FILE or --resume FILE it could be continued\n");
+  } else {
+    fmt::print(stderr, "stopped; continue with the same command and --resume {}\n", options.state_file.string());
+  }
+  throw ExitWith{kInterrupted};
+}
+
+void audit(const AuditFlags& flags) {
+  AuditOptions options = common_options(flags);
+  if (!flags.engine.preset.empty() || !flags.engine.precision.empty() || !flags.engine.attention.empty() ||
+      !flags.engine.vision_attention.empty() || !flags.engine.dtype.empty()) {
+    throw Error(ErrorKind::invalid_argument, "an audit takes its configurations from --compare and --reference",
+                "leave --attn, --vision-attn, --dtype, --preset and --precision out, or use fovea eval");
+  }
+  options.compare = parse_configurations(flags.compare);
+  options.reference = parse_configuration(flags.reference);
+  options.evaluation.drift = flags.drift;
+  options.attribute = !flags.attribute.empty();
+  if (options.attribute) options.attribute_configuration = flags.attribute.front();
+  options.attribution.items = flags.attribution_items;
+  options.search = flags.search;
+  options.target = flags.target;
+  const AuditOutcome outcome = run(flags, options);
+  fmt::print("{}\n{}", suite_text(outcome.json), configurations_text(outcome.json));
+  for (const std::string& part : {attribution_text(outcome.json), search_text(outcome.json)}) {
+    if (!part.empty()) fmt::print("\n{}", part);
+  }
+  fmt::print("\n{}", conclusion_text(outcome.json));
+  end(flags, options, outcome);
+}
+
+void eval(const SuiteFlags& flags) {
+  AuditOptions options = common_options(flags);
+  options.compare = {configuration_of(flags.engine)};
+  options.evaluation.examine = false;
+  const AuditOutcome outcome = run(flags, options);
+  fmt::print("{}\n{}\n{}", suite_text(outcome.json), configurations_text(outcome.json),
+             conclusion_text(outcome.json));
+  end(flags, options, outcome);
+}
+
+void add_audit_options(CLI::App& command, AuditFlags& flags) {
+  command
+      .add_option("--compare", flags.compare,
+                  "configurations, separated by commas: presets (fovea presets lists them), each with settings of "
+                  "--precision behind a colon, separated by semicolons")
+      ->type_name("LIST")
+      ->capture_default_str();
+  command.add_option("--reference", flags.reference, "the configuration that the others are compared with")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_flag("--drift", flags.drift,
+                   "errors layer by layer against the reference, and of each attention against its formula");
+  command
+      .add_option("--attribute", flags.attribute,
+                  "find the node to blame, in the configuration that loses most or in NAME: each is raised to fp32 "
+                  "alone, and lowered alone")
+      ->type_name("[NAME]")
+      ->expected(0, 1)
+      ->default_str("");
+  command.add_option("--attribution-items", flags.attribution_items, "questions of --attribute")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_flag("--search", flags.search, "find the cheapest policy that reaches --target");
+  command.add_option("--target", flags.target, "share of right answers that is good enough")
+      ->type_name("SHARE")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_audit_command(CLI::App& app) {
+  const auto flags = std::make_shared<AuditFlags>();
+  CLI::App* command = app.add_subcommand(
+      "audit", "say which attention configurations are safe for a model and a suite, and why the others are not");
+  flags->add_to(*command);
+  add_audit_options(*command, *flags);
+  command->footer(
+      "Examples:\n"
+      "  fovea audit -m DIR --suite suites/mixed\n"
+      "  fovea audit -m DIR --suite my.jsonl --compare eager-bf16,eager-fp16,sdpa --limit 50 --json out.json\n"
+      "  fovea audit -m DIR --suite my.jsonl --drift --attribute --search --target 0.95 --json out.json\n"
+      "  fovea audit -m DIR --suite my.jsonl --compare \"eager-bf16:text.scores=fp32;text.scaled=fp32\"\n\n"
+      "Ctrl-C ends it after the current question; the same command continues it when --json names the output.\n"
+      "docs/audit.md describes suites, configurations and every field of the JSON.");
+  command->callback([flags] { audit(*flags); });
+}
+
+void add_eval_command(CLI::App& app) {
+  const auto flags = std::make_shared<SuiteFlags>();
+  CLI::App* command = app.add_subcommand("eval", "accuracy of one configuration on a suite of questions");
+  flags->add_to(*command);
+  command->footer(
+      "Examples:\n"
+      "  fovea eval -m DIR --suite suites/easy\n"
+      "  fovea eval -m DIR --suite my.jsonl --attn eager --dtype bf16 --json out.json\n"
+      "  fovea eval -m DIR --suite my.jsonl --preset eager-qkv-fp32 --limit 20");
+  command->callback([flags] { eval(*flags); });
+}
+
+}  // namespace fovea

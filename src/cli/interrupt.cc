@@ -1,0 +1,22 @@
+#include "cli/interrupt.h"
+
+#include <csignal>
+
+namespace fovea {
+
+namespace {
+
+std::atomic<bool> noted{false};
+
+}  // namespace
+
+const std::atomic<bool>& interrupted() { return noted; }
+
+void stop_on_interrupt() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { noted = true; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+}
+
+}  // namespace fovea
