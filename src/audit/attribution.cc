@@ -25,8 +25,8 @@ class Attributor {
              const AttributionOptions& options)
       : evaluator_(evaluator), reference_(reference), failing_(failing), options_(options) {
     // A question that stopped has no distribution; it counts as if every token were equally likely.
-    stopped_kl_ = std::log(
-        static_cast<double>(evaluator.engine(reference).checkpoint().config().text.vocab_size));
+    stopped_kl_ =
+        std::log(static_cast<double>(evaluator.engine(reference).checkpoint().config().text.vocab_size));
   }
 
   Attribution run(std::span<const SuiteItem* const> items) {
@@ -191,7 +191,9 @@ class Attributor {
     return {{"rank", rank},
             {"node", trial.entry.name()},
             {"nodes", nodes},
-            {"tower", text && vision ? "both" : vision ? "vision" : "text"},
+            {"tower", text && vision ? "both"
+                      : vision       ? "vision"
+                                     : "text"},
             {"group", trial.entry.nodes.size() > 1},
             {"raised", short_json(trial.raised_score)},
             {"lowered", short_json(trial.lowered_score)},
@@ -223,8 +225,9 @@ class Attributor {
     }
     const Trial* culprit = guilty();
     // The culprit stands first, whatever the weights of the ranking say.
-    std::stable_partition(trials_.begin(), trials_.end(), [&, name = culprit ? culprit->entry.name() : ""](
-                                                              const Trial& t) { return t.entry.name() == name; });
+    std::stable_partition(
+        trials_.begin(), trials_.end(),
+        [&, name = culprit ? culprit->entry.name() : ""](const Trial& t) { return t.entry.name() == name; });
     int64_t rank = 0;
     for (const Trial& trial : trials_) {
       ++rank;
@@ -233,15 +236,15 @@ class Attributor {
     const Trial& first = trials_.front();
     if (culprit == nullptr) {
       result_.verdict = fmt::format(
-          "no single node and no group explains the loss of {}; the largest part, {:.0f} %, goes away with {}",
+          "no single node and no group explains the loss of {}; the largest part, {:.0f} %, goes away with "
+          "{}",
           failing_.name, 100 * std::max(first.cure, 0.0), first.entry.name());
       return;
     }
     result_.guilty = first.entry.name();
     result_.guilty_nodes = first.entry.nodes;
-    result_.verdict =
-        fmt::format("{} fails at {}: kept in fp32, {:.0f} % of the loss goes away", failing_.name,
-                    described(first.entry), 100 * first.cure);
+    result_.verdict = fmt::format("{} fails at {}: kept in fp32, {:.0f} % of the loss goes away",
+                                  failing_.name, described(first.entry), 100 * first.cure);
   }
 
   static std::string described(const AttributionEntry& entry) {

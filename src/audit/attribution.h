@@ -1,5 +1,6 @@
-// Which node of a failing policy is to blame: each is raised to fp32 alone, and lowered alone in a policy that is fp32
-// otherwise. Groups too, because two roundings in a row hide each other: removing one of them cures nothing.
+// Which node of a failing policy is to blame: each is raised to fp32 alone, and lowered alone in a policy
+// that is fp32 otherwise. Groups too, because two roundings in a row hide each other: removing one of them
+// cures nothing.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -32,10 +33,11 @@ struct Attribution {
 std::vector<AttributionEntry> attribution_entries(const Precision& precision);
 // The policy with these nodes in fp32; and with all its 16-bit nodes in fp32 but these.
 PrecisionPolicy raised(const PrecisionPolicy& policy, const AttributionEntry& entry);
-PrecisionPolicy lowered(const PrecisionPolicy& policy, const Precision& precision, const AttributionEntry& entry);
+PrecisionPolicy lowered(const PrecisionPolicy& policy, const Precision& precision,
+                        const AttributionEntry& entry);
 
-// Questions that tell the most: two thirds that the reference answers right and the configuration wrong, and others.
-// Where nothing is lost, those of the largest KL.
+// Questions that tell the most: two thirds that the reference answers right and the configuration wrong, and
+// others. Where nothing is lost, those of the largest KL.
 std::vector<const SuiteItem*> telling_items(const ResultStore& store, const Configuration& reference,
                                             const Configuration& failing,
                                             std::span<const SuiteItem* const> items, int64_t count);

@@ -66,8 +66,8 @@ std::string AttributionEntry::name() const {
   return name;
 }
 
-// The text decoder node by node; of the vision tower its scores and all of it: a run of the vision tower costs more
-// than all the text, and what is not in its scores is refined by a configuration of one's own.
+// The text decoder node by node; of the vision tower its scores and all of it: a run of the vision tower
+// costs more than all the text, and what is not in its scores is refined by a configuration of one's own.
 std::vector<AttributionEntry> attribution_entries(const Precision& precision) {
   std::vector<AttributionEntry> entries;
   const auto text = low_nodes(precision.text), vision = low_nodes(precision.vision);
@@ -120,7 +120,8 @@ std::vector<const SuiteItem*> telling_items(const ResultStore& store, const Conf
   });
   const auto lost = std::count_if(candidates.begin(), candidates.end(), [](const auto& c) { return c.lost; });
   const auto wanted = std::min<int64_t>(count, static_cast<int64_t>(candidates.size()));
-  const int64_t others = std::max<int64_t>(wanted - lost, std::min<int64_t>(wanted / 3, std::ssize(candidates) - lost));
+  const int64_t others =
+      std::max<int64_t>(wanted - lost, std::min<int64_t>(wanted / 3, std::ssize(candidates) - lost));
   std::vector<const SuiteItem*> chosen;
   for (int64_t i = 0; i < wanted - others; ++i) chosen.push_back(candidates[static_cast<size_t>(i)].item);
   for (int64_t i = 0; i < others; ++i) chosen.push_back(candidates[static_cast<size_t>(lost + i)].item);

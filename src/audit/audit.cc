@@ -16,7 +16,8 @@ using nlohmann::ordered_json;
 
 namespace {
 
-// What results depend on besides the policy and the question's id. Sizes stand for contents of the large files.
+// What results depend on besides the policy and the question's id. Sizes stand for contents of the large
+// files.
 json fingerprint_of(const Engine& engine, const Suite& suite, const AuditOptions& options) {
   std::string questions;
   for (const SuiteItem& item : suite.items) {
@@ -95,8 +96,7 @@ class Audit {
     }
     AuditOutcome outcome;
     outcome.json = report(attribution, found);
-    outcome.json["seconds"] =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    outcome.json["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     outcome.complete = complete_;
     if (complete_ && !options_.state_file.empty()) {
       std::error_code ignored;
@@ -115,7 +115,8 @@ class Audit {
   }
   const Configuration* reference() const { return options_.reference ? &configurations_.front() : nullptr; }
 
-  // Without --resume, a state file left over from another audit does not stop this one: it begins anew and says so.
+  // Without --resume, a state file left over from another audit does not stop this one: it begins anew and
+  // says so.
   void find_state() {
     const auto& path = options_.state_file;
     std::error_code ignored;
@@ -140,7 +141,9 @@ class Audit {
                 first.remedy);
   }
 
-  std::vector<AnsweredItem> answered(const Configuration& c) const { return answered_items(store_, c, items_); }
+  std::vector<AnsweredItem> answered(const Configuration& c) const {
+    return answered_items(store_, c, items_);
+  }
 
   // The one that was named, or that loses most: in accuracy, then in KL.
   const Configuration* failing_configuration() {
@@ -199,8 +202,7 @@ class Audit {
 
   std::optional<SearchResult> run_search() {
     const Configuration base = search_base();
-    auto candidates =
-        search_candidates(evaluator_, base, layers_of(answered(base)), largest_shape());
+    auto candidates = search_candidates(evaluator_, base, layers_of(answered(base)), largest_shape());
     SearchResult result =
         fovea::search(evaluator_, *reference(), std::move(candidates), items_, options_.target);
     complete_ = result.complete;
@@ -230,8 +232,11 @@ class Audit {
     std::sort(context.begin(), context.end());
     std::sort(images.begin(), images.end());
     const auto whole = [](double value) { return static_cast<int64_t>(value); };
-    ordered_json result = {{"source", suite_.source}, {"items", suite_.lines}, {"used", context.size()},
-                           {"skipped", problems.size()}, {"problems", problems}};
+    ordered_json result = {{"source", suite_.source},
+                           {"items", suite_.lines},
+                           {"used", context.size()},
+                           {"skipped", problems.size()},
+                           {"problems", problems}};
     result["context"] = result["images"] = nullptr;
     if (context.empty()) return result;
     result["context"] = {{"min", whole(context.front())},
@@ -248,9 +253,9 @@ class Audit {
     json.erase("status");
     json["why"] = fmt::format("the cheapest of {} policies that reaches {:.2f}: {}", found.candidates.size(),
                               found.target, best->why);
-    const auto known = std::find_if(
-        found.candidates.begin(), found.candidates.end(),
-        [](const SearchCandidate& c) { return c.configuration.name == "eager-qkv-fp32"; });
+    const auto known =
+        std::find_if(found.candidates.begin(), found.candidates.end(),
+                     [](const SearchCandidate& c) { return c.configuration.name == "eager-qkv-fp32"; });
     json["against"] = nullptr;
     if (known == found.candidates.end() || known->memory.peak() == 0) return json;
     SearchCandidate cure = *known;
@@ -280,14 +285,14 @@ class Audit {
     const Compared* best = nullptr;
     for (const Compared& c : list) {
       if (&c == &list.front() || c.answered.empty() || verdict_of(list.front(), c) != Verdict::safe) continue;
-      if (best == nullptr || std::pair(c.memory.scores, c.memory.peak()) <
-                                 std::pair(best->memory.scores, best->memory.peak())) {
+      if (best == nullptr ||
+          std::pair(c.memory.scores, c.memory.peak()) < std::pair(best->memory.scores, best->memory.peak())) {
         best = &c;
       }
     }
     if (best == nullptr) return nullptr;
-    SearchCandidate candidate{*best->configuration, best->memory, SearchCandidate::Status::reached,
-                              score_of(best->answered), "", false};
+    SearchCandidate candidate{*best->configuration,     best->memory, SearchCandidate::Status::reached,
+                              score_of(best->answered), "",           false};
     ordered_json json = candidate_json(candidate, score_of(list.front().answered).accuracy());
     json.erase("status");
     json["why"] = "the cheapest of those compared that loses no answers against the reference";
@@ -304,7 +309,8 @@ class Audit {
             {"candidates", candidates}};
   }
 
-  ordered_json report(const std::optional<Attribution>& attribution, const std::optional<SearchResult>& found) {
+  ordered_json report(const std::optional<Attribution>& attribution,
+                      const std::optional<SearchResult>& found) {
     const std::vector<Compared> list = compared();
     ordered_json json = {{"format", "fovea-audit"}, {"version", 1}, {"complete", complete_}};
     json["model"] = model_json(engine_);

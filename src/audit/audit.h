@@ -17,7 +17,7 @@ struct AuditOptions {
   std::optional<Configuration> reference;  // nothing: only judge answers
   int64_t limit = 0;                       // the first N usable questions; 0: all
   bool attribute = false, search = false;
-  std::string attribute_configuration;     // nothing: the one that loses most
+  std::string attribute_configuration;  // nothing: the one that loses most
   AttributionOptions attribution;
   double target = 0.95;
   EvaluationOptions evaluation;
@@ -31,8 +31,8 @@ struct AuditOutcome {
   bool complete = true;  // false: cancelled; json holds what was done, the state file the rest
 };
 
-// Throws Error for options that do not fit the model; a question or a configuration that fails is part of the result.
-// The state file is removed when the audit is complete.
+// Throws Error for options that do not fit the model; a question or a configuration that fails is part of the
+// result. The state file is removed when the audit is complete.
 AuditOutcome run_audit(const Engine& engine, const Suite& suite, const AuditOptions& options,
                        const AuditFollower& follower);
 

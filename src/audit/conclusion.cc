@@ -31,7 +31,8 @@ Exchange exchange_of(const Compared& reference, const Compared& other) {
   return e;
 }
 
-// P(X >= lost) for X ~ Binomial(lost + gained, 1/2): how likely so many losses are if losing and gaining were equal.
+// P(X >= lost) for X ~ Binomial(lost + gained, 1/2): how likely so many losses are if losing and gaining were
+// equal.
 double sign_test(int64_t lost, int64_t gained) {
   const int64_t n = lost + gained;
   double sum = 0;
@@ -67,8 +68,7 @@ std::string risk_words(const Compared& c) {
   std::vector<std::string> layers;
   DType type = DType::bf16;
   for (const LayerSums& layer : layers_of(c.answered)) {
-    const LayeredPrecision& tower =
-        layer.part == ModelPart::vision ? c.precision->vision : c.precision->text;
+    const LayeredPrecision& tower = layer.part == ModelPart::vision ? c.precision->vision : c.precision->text;
     const AttentionPrecision& attention = tower.layers.at(static_cast<size_t>(layer.layer)).attention;
     const HeadSums total = layer.total();
     rows += total.rows;
@@ -78,8 +78,8 @@ std::string risk_words(const Compared& c) {
       largest = total.largest_score;
       type = attention.scaled;
     }
-    layers.push_back(
-        fmt::format("{} {}", layer.part == ModelPart::vision ? "vision block" : "decoder layer", layer.layer));
+    layers.push_back(fmt::format("{} {}", layer.part == ModelPart::vision ? "vision block" : "decoder layer",
+                                 layer.layer));
   }
   if (layers.empty()) return "";
   constexpr size_t kMostNames = 6;
@@ -90,13 +90,15 @@ std::string risk_words(const Compared& c) {
   // Numbers from 2^e to 2^(e+1) are 2^e * epsilon apart.
   const double spacing = std::exp2(std::floor(std::log2(largest))) * epsilon_of(type);
   return fmt::format(
-      "Why {}: in {} scores reach {:.0f} after scaling, where neighbouring {} numbers are {:g} apart, a factor of "
+      "Why {}: in {} scores reach {:.0f} after scaling, where neighbouring {} numbers are {:g} apart, a "
+      "factor of "
       "{:.3g} in the weight of a key; {} of the rows examined are at risk.",
       c.configuration->name, places, largest, name_of(type), spacing, std::exp(spacing),
       percent(static_cast<double>(at_risk) / static_cast<double>(std::max<int64_t>(rows, 1))));
 }
 
-void say_safe(const Compared& reference, std::span<const Compared> compared, std::vector<std::string>& words) {
+void say_safe(const Compared& reference, std::span<const Compared> compared,
+              std::vector<std::string>& words) {
   std::vector<std::string> safe, undecided;
   for (const Compared& c : compared) {
     if (&c == &reference || c.answered.empty()) continue;
@@ -104,11 +106,12 @@ void say_safe(const Compared& reference, std::span<const Compared> compared, std
     if (verdict == Verdict::safe) safe.push_back(c.configuration->name);
     if (verdict != Verdict::undecided) continue;
     const Exchange e = exchange_of(reference, c);
-    undecided.push_back(fmt::format("{} ({} answers lost, {} gained)", c.configuration->name, e.lost, e.gained));
+    undecided.push_back(
+        fmt::format("{} ({} answers lost, {} gained)", c.configuration->name, e.lost, e.gained));
   }
   if (!safe.empty()) {
-    words.push_back(fmt::format("Safe here: {}: as many answers are right as in {}, {}.", fmt::join(safe, ", "),
-                                reference.configuration->name, scored(reference)));
+    words.push_back(fmt::format("Safe here: {}: as many answers are right as in {}, {}.",
+                                fmt::join(safe, ", "), reference.configuration->name, scored(reference)));
   }
   if (!undecided.empty()) {
     words.push_back(fmt::format("Undecided: {}: too few questions to tell; use a larger suite.",
@@ -116,7 +119,8 @@ void say_safe(const Compared& reference, std::span<const Compared> compared, std
   }
 }
 
-void say_unsafe(const Compared& reference, std::span<const Compared> compared, std::vector<std::string>& words) {
+void say_unsafe(const Compared& reference, std::span<const Compared> compared,
+                std::vector<std::string>& words) {
   for (const Compared& c : compared) {
     if (&c == &reference || c.answered.empty() || verdict_of(reference, c) != Verdict::unsafe) continue;
     words.push_back(fmt::format("Not safe here: {} answers {} right where {} answers {}{}.",
@@ -146,7 +150,8 @@ void say_search(const SearchResult& search, std::vector<std::string>& words) {
 Verdict verdict_of(const Compared& reference, const Compared& configuration) {
   constexpr double kSignificant = 0.05;
   const Exchange e = exchange_of(reference, configuration);
-  if (e.stopped > 0 || (e.lost > e.gained && sign_test(e.lost, e.gained) < kSignificant)) return Verdict::unsafe;
+  if (e.stopped > 0 || (e.lost > e.gained && sign_test(e.lost, e.gained) < kSignificant))
+    return Verdict::unsafe;
   return (e.lost - e.gained) * 50 <= e.count ? Verdict::safe : Verdict::undecided;
 }
 
@@ -155,16 +160,18 @@ std::vector<std::string> conclude(const Compared* reference, std::span<const Com
   std::vector<std::string> words;
   if (reference == nullptr) {
     for (const Compared& c : compared) {
-      words.push_back(fmt::format("{} answers {} right.", c.configuration->name, scored(c) + stopped_words(c)));
+      words.push_back(
+          fmt::format("{} answers {} right.", c.configuration->name, scored(c) + stopped_words(c)));
     }
     return words;
   }
   const Score best = score_of(reference->answered);
   if (best.accuracy() < 0.5) {
-    words.push_back(fmt::format(
-        "The reference {} itself answers only {} right: this model cannot do this suite, so accuracy says little "
-        "here; read KL and agreement instead.",
-        reference->configuration->name, scored(*reference)));
+    words.push_back(
+        fmt::format("The reference {} itself answers only {} right: this model cannot do this suite, so "
+                    "accuracy says little "
+                    "here; read KL and agreement instead.",
+                    reference->configuration->name, scored(*reference)));
   }
   say_safe(*reference, compared, words);
   say_unsafe(*reference, compared, words);

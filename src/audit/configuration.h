@@ -18,8 +18,9 @@ struct Configuration {
   std::string key() const { return policy.text(); }
 };
 
-// "eager-bf16", or "eager-bf16:text.scores=fp32;text.layers.0.k=fp32": a preset, and settings of the policy's text
-// form separated by semicolons. Throws Error(invalid_argument) naming what is wrong and what would be right.
+// "eager-bf16", or "eager-bf16:text.scores=fp32;text.layers.0.k=fp32": a preset, and settings of the policy's
+// text form separated by semicolons. Throws Error(invalid_argument) naming what is wrong and what would be
+// right.
 Configuration parse_configuration(std::string_view text);
 // The same, separated by commas; the same name twice is refused.
 std::vector<Configuration> parse_configurations(std::string_view list);
@@ -27,7 +28,8 @@ std::vector<Configuration> parse_configurations(std::string_view list);
 // The flags of `fovea run` that compute this policy.
 std::string flags_of(const PrecisionPolicy& policy);
 
-// The policy with `node` of a whole tower set to `value`, whatever it was for any layer. tower: "text", "vision", or
+// The policy with `node` of a whole tower set to `value`, whatever it was for any layer. tower: "text",
+// "vision", or
 // "" for the logits.
 struct NodeAddress {
   std::string tower, node;

@@ -68,10 +68,12 @@ void Evaluator::ask(const SuiteItem& item, const Configuration* reference,
 }
 
 bool Evaluator::evaluate(std::string_view stage, const Configuration* reference,
-                         std::span<const Configuration> configurations, std::span<const SuiteItem* const> items) {
+                         std::span<const Configuration> configurations,
+                         std::span<const SuiteItem* const> items) {
   if (reference != nullptr) engine(*reference);
   for (const Configuration& configuration : configurations) engine(configuration);  // refused before any work
-  const auto total = static_cast<int64_t>(items.size()), per_item = static_cast<int64_t>(configurations.size());
+  const auto total = static_cast<int64_t>(items.size()),
+             per_item = static_cast<int64_t>(configurations.size());
   int64_t done = 0;
   for (const SuiteItem* item : items) {
     std::vector<const Configuration*> missing;

@@ -1,4 +1,5 @@
-// Asks questions under configurations and stores the results; what the store holds already is not asked again.
+// Asks questions under configurations and stores the results; what the store holds already is not asked
+// again.
 #pragma once
 
 #include <chrono>
@@ -14,19 +15,19 @@ namespace fovea {
 
 // How a caller follows an audit; every member may be empty.
 struct AuditFollower {
-  ProgressFn progress;                        // "compare", "attribute", "search"; done of total answers
-  std::function<void(std::string_view)> note; // something worth a line: a state file found, an item skipped
-  const std::atomic<bool>* cancel = nullptr;  // ends the audit after the current question
+  ProgressFn progress;                         // "compare", "attribute", "search"; done of total answers
+  std::function<void(std::string_view)> note;  // something worth a line: a state file found, an item skipped
+  const std::atomic<bool>* cancel = nullptr;   // ends the audit after the current question
 };
 
 class Evaluator {
  public:
   // Everything is borrowed. `state_file` may be empty; otherwise the store is saved there now and then.
-  Evaluator(const Engine& engine, const MediaLimits& limits, const EvaluationOptions& options, ResultStore& store,
-            std::filesystem::path state_file, const AuditFollower& follower);
+  Evaluator(const Engine& engine, const MediaLimits& limits, const EvaluationOptions& options,
+            ResultStore& store, std::filesystem::path state_file, const AuditFollower& follower);
 
-  // Asks every item under every configuration, question by question. A question that cannot be asked becomes a
-  // problem in the store. False when cancelled: the questions before are complete.
+  // Asks every item under every configuration, question by question. A question that cannot be asked becomes
+  // a problem in the store. False when cancelled: the questions before are complete.
   bool evaluate(std::string_view stage, const Configuration* reference,
                 std::span<const Configuration> configurations, std::span<const SuiteItem* const> items);
 

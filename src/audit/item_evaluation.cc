@@ -88,7 +88,8 @@ void ItemEvaluation::follow_reference(Session& session, ItemResult& result,
   const auto count = static_cast<int64_t>(reference_tokens_.size());
   const int64_t vocab = count > 0 ? logits.size() / count : 0;
   for (int64_t i = 0; i < count; ++i) {
-    const std::span<const float> row = logits.span().subspan(static_cast<size_t>(i * vocab), static_cast<size_t>(vocab));
+    const std::span<const float> row =
+        logits.span().subspan(static_cast<size_t>(i * vocab), static_cast<size_t>(vocab));
     const float* reference = reference_logits_.data() + i * vocab;
     const int32_t token = reference_tokens_[static_cast<size_t>(i)];
     result.kl.push_back(kl_divergence(reference, row.data(), vocab));
@@ -100,7 +101,8 @@ void ItemEvaluation::follow_reference(Session& session, ItemResult& result,
   }
 }
 
-void ItemEvaluation::judge(const Session& session, const std::vector<int32_t>& tokens, ItemResult& result) const {
+void ItemEvaluation::judge(const Session& session, const std::vector<int32_t>& tokens,
+                           ItemResult& result) const {
   result.tokens = static_cast<int64_t>(tokens.size());
   result.answer = session.text(tokens);
   result.correct = is_right(result.answer, item_.answers, item_.match);

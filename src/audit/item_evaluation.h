@@ -1,5 +1,5 @@
-// One question under many configurations. The pictures are prepared once, the vision tower runs once per vision
-// policy, the prompt is fed once per configuration for both the teacher-forced and the free answer.
+// One question under many configurations. The pictures are prepared once, the vision tower runs once per
+// vision policy, the prompt is fed once per configuration for both the teacher-forced and the free answer.
 #pragma once
 
 #include <list>
@@ -15,8 +15,8 @@ namespace fovea {
 struct EvaluationOptions {
   int64_t max_new_tokens = 32;
   int64_t prefill_chunk = 512;
-  bool drift = false;    // errors per layer against the reference
-  bool examine = true;   // largest scores and rows at risk
+  bool drift = false;   // errors per layer against the reference
+  bool examine = true;  // largest scores and rows at risk
 };
 
 class ItemEvaluation {

@@ -1,5 +1,5 @@
-// What is kept of one question under one configuration. Everything an audit reports is computed from these, so that
-// a resumed audit reports what an uninterrupted one would.
+// What is kept of one question under one configuration. Everything an audit reports is computed from these,
+// so that a resumed audit reports what an uninterrupted one would.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -20,7 +20,7 @@ struct ItemResult {
   std::vector<double> kl;                   // per answer token of the reference, teacher-forced
   int64_t agreed = 0;                       // of these tokens, how many are the most likely one here too
   double seconds = 0;                       // vision and text, as if nothing were shared
-  std::vector<LayerSums> layers;            // vision blocks, then text layers; empty when nothing was examined
+  std::vector<LayerSums> layers;  // vision blocks, then text layers; empty when nothing was examined
 };
 
 // What is known of a question whatever the configuration.

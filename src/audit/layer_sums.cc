@@ -54,7 +54,9 @@ void add_layers(std::vector<LayerSums>& sums, const std::vector<LayerSums>& more
 namespace {
 
 json to_json(const ErrorSum& sum) { return {sum.difference, sum.reference}; }
-ErrorSum error_sum_from(const json& stored) { return {stored.at(0).get<double>(), stored.at(1).get<double>()}; }
+ErrorSum error_sum_from(const json& stored) {
+  return {stored.at(0).get<double>(), stored.at(1).get<double>()};
+}
 
 // JSON has no NaN.
 json number_or_null(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
@@ -68,7 +70,8 @@ json to_json(const LayerSums& sums) {
   json heads = json::array();
   for (const HeadSums& h : sums.heads) {
     heads.push_back({h.rows, h.at_risk, h.overflows, number_or_null(h.largest_score), h.measured,
-                     number_or_null(h.kernel_error), number_or_null(h.spread), number_or_null(h.predicted_error)});
+                     number_or_null(h.kernel_error), number_or_null(h.spread),
+                     number_or_null(h.predicted_error)});
   }
   return {{"tower", sums.part == ModelPart::vision ? "vision" : "text"},
           {"layer", sums.layer},

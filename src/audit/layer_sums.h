@@ -1,4 +1,5 @@
-// Sums over the rows of one layer, of which errors and shares are quotients; sums of several questions just add.
+// Sums over the rows of one layer, of which errors and shares are quotients; sums of several questions just
+// add.
 #pragma once
 
 #include <cmath>
@@ -29,10 +30,10 @@ struct ErrorSum {
 // The examined rows of one head.
 struct HeadSums {
   int64_t rows = 0, at_risk = 0, overflows = 0;
-  double largest_score = 0;                       // |scaled score|
-  int64_t measured = 0;                           // rows whose kernel error was measured
-  double kernel_error = 0, spread = 0;            // sums over these
-  double predicted_error = 0;                     // NaN where the formula does not apply
+  double largest_score = 0;             // |scaled score|
+  int64_t measured = 0;                 // rows whose kernel error was measured
+  double kernel_error = 0, spread = 0;  // sums over these
+  double predicted_error = 0;           // NaN where the formula does not apply
   void add(const HeadSums& other);
 };
 

@@ -74,8 +74,10 @@ void LayerTrace::drift(ReferenceRows& reference, int64_t first, const float* val
 
 // An eighth of the rows may be answer rows; the others are spread evenly over the prompt.
 bool LayerTrace::examines(int64_t row) const {
-  if (row >= options_.answer_start) return row - options_.answer_start < std::max<int64_t>(options_.rows_examined / 8, 1);
-  const int64_t step = std::max<int64_t>(options_.answer_start / std::max<int64_t>(options_.rows_examined, 1), 1);
+  if (row >= options_.answer_start)
+    return row - options_.answer_start < std::max<int64_t>(options_.rows_examined / 8, 1);
+  const int64_t step =
+      std::max<int64_t>(options_.answer_start / std::max<int64_t>(options_.rows_examined, 1), 1);
   return row % step == step - 1;
 }
 

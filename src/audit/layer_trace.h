@@ -1,5 +1,5 @@
-// Watches the layers of a run: drift from a reference run over the same tokens, and on a few rows the largest scores
-// and the error of the attention itself.
+// Watches the layers of a run: drift from a reference run over the same tokens, and on a few rows the largest
+// scores and the error of the attention itself.
 #pragma once
 
 #include <map>
@@ -34,16 +34,17 @@ struct LayerReference {
 using RunReference = std::map<std::pair<ModelPart, int64_t>, LayerReference>;
 
 struct TraceOptions {
-  bool drift = false;           // compare with the reference rows, and measure errors of the attention
-  int64_t rows = 0;             // how many rows the run will have
-  int64_t answer_start = 0;     // the first row of the answer; = rows where there is none (vision)
-  int64_t rows_examined = 32;   // per layer, spread evenly; answer rows first
+  bool drift = false;          // compare with the reference rows, and measure errors of the attention
+  int64_t rows = 0;            // how many rows the run will have
+  int64_t answer_start = 0;    // the first row of the answer; = rows where there is none (vision)
+  int64_t rows_examined = 32;  // per layer, spread evenly; answer rows first
   int64_t max_bytes_per_layer = int64_t{8} << 20;  // of reference rows
 };
 
 class LayerTrace : public LayerObserver {
  public:
-  // Fills `reference` when it is empty, else compares with it (options.drift). Borrowed; may be null without drift.
+  // Fills `reference` when it is empty, else compares with it (options.drift). Borrowed; may be null without
+  // drift.
   LayerTrace(const TraceOptions& options, RunReference* reference);
 
   void attended(ModelPart part, int64_t layer, const AttentionProblem& problem) override;

@@ -46,8 +46,8 @@ void add_vision(const Engine& engine, const PromptShape& shape, MemoryPlan& plan
   if (shape.largest_patches == 0) return;
   const VisionConfig& c = engine.checkpoint().config().vision;
   const auto& full = c.fullatt_block_indexes;
-  const int64_t window = std::min(
-      shape.largest_patches, (c.window_size / c.patch_size) * (c.window_size / c.patch_size));
+  const int64_t window =
+      std::min(shape.largest_patches, (c.window_size / c.patch_size) * (c.window_size / c.patch_size));
   int64_t block = 0;
   for (const TowerPrecision& layer : engine.precision().vision.layers) {
     const bool is_full = std::find(full.begin(), full.end(), block++) != full.end();

@@ -1,4 +1,5 @@
-// Memory that a configuration needs for one prompt, computed from shapes: what does not depend on the machine.
+// Memory that a configuration needs for one prompt, computed from shapes: what does not depend on the
+// machine.
 #pragma once
 
 #include "runtime/engine.h"
@@ -13,11 +14,11 @@ struct PromptShape {
 };
 
 struct MemoryPlan {
-  int64_t attention = 0;    // working memory of one attention call, the larger tower
+  int64_t attention = 0;  // working memory of one attention call, the larger tower
   int64_t kv_cache = 0;
   int64_t activations = 0;  // of one layer of the decoder, f32 containers
-  // Bytes of the score matrices of all layers of both towers, as transformers stores them: product, scaled score and
-  // probabilities, N x N x heads each, for eager; nothing for the fused implementations.
+  // Bytes of the score matrices of all layers of both towers, as transformers stores them: product, scaled
+  // score and probabilities, N x N x heads each, for eager; nothing for the fused implementations.
   int64_t scores = 0;
   int64_t peak() const { return attention + kv_cache + activations; }
 };

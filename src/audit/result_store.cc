@@ -24,8 +24,9 @@ json to_json(const SuiteProblem& p) {
 }
 
 SuiteProblem problem_from(const json& stored) {
-  return {stored.at("file").get<std::string>(), stored.at("line").get<int64_t>(), stored.at("id").get<std::string>(),
-          stored.at("message").get<std::string>(), stored.at("remedy").get<std::string>()};
+  return {stored.at("file").get<std::string>(), stored.at("line").get<int64_t>(),
+          stored.at("id").get<std::string>(), stored.at("message").get<std::string>(),
+          stored.at("remedy").get<std::string>()};
 }
 
 json read_json(const std::filesystem::path& path) {
@@ -34,7 +35,8 @@ json read_json(const std::filesystem::path& path) {
   try {
     return json::parse(file);
   } catch (const json::exception& error) {
-    throw Error(ErrorKind::corrupt, fmt::format("{} is no state of an audit: {}", path.string(), error.what()),
+    throw Error(ErrorKind::corrupt,
+                fmt::format("{} is no state of an audit: {}", path.string(), error.what()),
                 "delete the file; the audit then begins anew");
   }
 }
@@ -91,7 +93,8 @@ void ResultStore::load(const std::filesystem::path& path) {
     for (const auto& [item, value] : document.at("facts").items()) put_facts(item, item_facts_from(value));
     for (const auto& [item, value] : document.at("problems").items()) put_problem(item, problem_from(value));
   } catch (const json::exception& error) {
-    throw Error(ErrorKind::corrupt, fmt::format("{} is no state of an audit: {}", path.string(), error.what()),
+    throw Error(ErrorKind::corrupt,
+                fmt::format("{} is no state of an audit: {}", path.string(), error.what()),
                 "delete the file; the audit then begins anew");
   }
 }

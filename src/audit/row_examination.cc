@@ -86,7 +86,9 @@ class RowExamination {
   }
 
  private:
-  const float* value(size_t j) const { return values_.data() + (range_.first + static_cast<int64_t>(j)) * dim_; }
+  const float* value(size_t j) const {
+    return values_.data() + (range_.first + static_cast<int64_t>(j)) * dim_;
+  }
 
   void score(int64_t row, int64_t head) {
     const auto* q = static_cast<const float*>(problem_.q.at(row, head));

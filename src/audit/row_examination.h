@@ -9,9 +9,9 @@
 
 namespace fovea {
 
-// Adds the given query rows of an attended problem to `heads` (grown to problem.q.heads): largest |scaled score|, rows
-// at risk, overflows; with `measure` also the error of problem.out against exact attention of the same Q, K, V, the
-// formula's spread A and the error it predicts. Heads run in parallel.
+// Adds the given query rows of an attended problem to `heads` (grown to problem.q.heads): largest |scaled
+// score|, rows at risk, overflows; with `measure` also the error of problem.out against exact attention of
+// the same Q, K, V, the formula's spread A and the error it predicts. Heads run in parallel.
 void examine_rows(const AttentionProblem& problem, std::span<const int64_t> rows, bool measure,
                   std::vector<HeadSums>& heads);
 

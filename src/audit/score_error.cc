@@ -17,9 +17,11 @@ bool is_cured(const AttentionPrecision& precision) {
   return precision.score_shift != ScoreShift::none || precision.k_centring != KCentring::none;
 }
 
-// With `before` and `split` it is q (and k) that is scaled and rounded, and only the product is a score; with `fused`
-// only the scaled score is stored.
-bool rounds_product(const AttentionPrecision& p) { return p.scale != ScalePlacement::fused && is_low(p.scores); }
+// With `before` and `split` it is q (and k) that is scaled and rounded, and only the product is a score; with
+// `fused` only the scaled score is stored.
+bool rounds_product(const AttentionPrecision& p) {
+  return p.scale != ScalePlacement::fused && is_low(p.scores);
+}
 bool rounds_scaled(const AttentionPrecision& p) {
   return p.scale != ScalePlacement::before && p.scale != ScalePlacement::split && is_low(p.scaled);
 }

@@ -38,7 +38,8 @@ class CandidateNames {
     names_.push_back(dtype == model_dtype_ ? "sdpa" : fmt::format("sdpa:dtype={}", name_of(dtype)));
     names_.push_back(base_);
     const auto vision_risk = layers_at_risk(layers, ModelPart::vision);
-    for (const char* cure : {"score_shift=row_max", "k_centring=mean", "bias_split=on", "scores=fp32", "scaled=fp32"}) {
+    for (const char* cure :
+         {"score_shift=row_max", "k_centring=mean", "bias_split=on", "scores=fp32", "scaled=fp32"}) {
       add(fmt::format("text.{}", cure));
       if (!vision_risk.empty()) add(fmt::format("text.{0};vision.{0}", cure));
     }
@@ -100,9 +101,10 @@ bool try_candidate(Evaluator& evaluator, const Configuration& reference, SearchC
   const auto total = static_cast<double>(items.size());
   for (size_t at = 0; at < items.size(); at += kPiece) {
     const auto piece = items.subspan(at, std::min(kPiece, items.size() - at));
-    if (!evaluator.evaluate("search", &reference, std::span(&candidate.configuration, 1), piece)) return false;
-    candidate.score = score_of(
-        answered_items(evaluator.store(), candidate.configuration, items.first(at + piece.size())));
+    if (!evaluator.evaluate("search", &reference, std::span(&candidate.configuration, 1), piece))
+      return false;
+    candidate.score =
+        score_of(answered_items(evaluator.store(), candidate.configuration, items.first(at + piece.size())));
     const auto wrong = static_cast<double>(candidate.score.count - candidate.score.correct);
     if ((total - wrong) / total < target) break;  // even if all others are right
   }
@@ -128,7 +130,8 @@ const SearchCandidate* SearchResult::cheapest() const { return first_reached(can
 const SearchCandidate* SearchResult::cheapest_eager() const { return first_reached(candidates, true); }
 
 std::vector<SearchCandidate> search_candidates(Evaluator& evaluator, const Configuration& base,
-                                               const std::vector<LayerSums>& layers, const PromptShape& shape) {
+                                               const std::vector<LayerSums>& layers,
+                                               const PromptShape& shape) {
   const Engine& engine = evaluator.engine(base);
   CandidateNames names(base, engine.precision(), engine.checkpoint().config().dtype);
   std::vector<SearchCandidate> candidates;
@@ -143,8 +146,9 @@ std::vector<SearchCandidate> search_candidates(Evaluator& evaluator, const Confi
   return candidates;
 }
 
-SearchResult search(Evaluator& evaluator, const Configuration& reference, std::vector<SearchCandidate> candidates,
-                    std::span<const SuiteItem* const> items, double target) {
+SearchResult search(Evaluator& evaluator, const Configuration& reference,
+                    std::vector<SearchCandidate> candidates, std::span<const SuiteItem* const> items,
+                    double target) {
   SearchResult result;
   result.target = target;
   result.candidates = std::move(candidates);

@@ -14,7 +14,7 @@ struct SearchCandidate {
   Configuration configuration;
   MemoryPlan memory;
   enum class Status { reached, missed, skipped } status = Status::skipped;
-  Score score;       // of what was asked; a candidate is given up as soon as it cannot reach the target any more
+  Score score;  // of what was asked; a candidate is given up as soon as it cannot reach the target any more
   std::string why;
   bool eager = false;
 };
@@ -28,14 +28,17 @@ struct SearchResult {
   const SearchCandidate* cheapest_eager() const;
 };
 
-// Candidates around an eager policy: the fused implementations in its dtype, the policy itself, its cures, scores in
-// fp32 layer by layer (the most endangered first) and altogether, and the known cures by name. Those that this
-// program or this model cannot do are there too, as skipped. `layers` of the base tell which layers are at risk.
+// Candidates around an eager policy: the fused implementations in its dtype, the policy itself, its cures,
+// scores in fp32 layer by layer (the most endangered first) and altogether, and the known cures by name.
+// Those that this program or this model cannot do are there too, as skipped. `layers` of the base tell which
+// layers are at risk.
 std::vector<SearchCandidate> search_candidates(Evaluator& evaluator, const Configuration& base,
-                                               const std::vector<LayerSums>& layers, const PromptShape& shape);
+                                               const std::vector<LayerSums>& layers,
+                                               const PromptShape& shape);
 
-SearchResult search(Evaluator& evaluator, const Configuration& reference, std::vector<SearchCandidate> candidates,
-                    std::span<const SuiteItem* const> items, double target);
+SearchResult search(Evaluator& evaluator, const Configuration& reference,
+                    std::vector<SearchCandidate> candidates, std::span<const SuiteItem* const> items,
+                    double target);
 
 nlohmann::ordered_json candidate_json(const SearchCandidate& candidate, double target);
 

@@ -15,7 +15,8 @@ Interval wilson_interval(int64_t correct, int64_t count) {
   const double centre = (p + z * z / (2 * n)) / scale;
   const double half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale;
   // At 0 and at 1 the bound is met exactly; rounding must not leave it.
-  return {correct == 0 ? 0 : std::max(0.0, centre - half), correct == count ? 1 : std::min(1.0, centre + half)};
+  return {correct == 0 ? 0 : std::max(0.0, centre - half),
+          correct == count ? 1 : std::min(1.0, centre + half)};
 }
 
 double quantile(const std::vector<double>& sorted, double share) {

@@ -1,5 +1,5 @@
-// Goal: the statistics of an audit are the textbook's. Method: published and hand-computed values; the f64 formula
-// of KL on distributions where it has a closed form.
+// Goal: the statistics of an audit are the textbook's. Method: published and hand-computed values; the f64
+// formula of KL on distributions where it has a closed form.
 #include "audit/statistics.h"
 
 #include <gtest/gtest.h>

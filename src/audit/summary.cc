@@ -73,7 +73,8 @@ ordered_json by_tag(std::span<const AnsweredItem> answered) {
 
 std::vector<double> all_kl(std::span<const AnsweredItem> answered) {
   std::vector<double> values;
-  for (const AnsweredItem& a : answered) values.insert(values.end(), a.result->kl.begin(), a.result->kl.end());
+  for (const AnsweredItem& a : answered)
+    values.insert(values.end(), a.result->kl.begin(), a.result->kl.end());
   return values;
 }
 
@@ -155,7 +156,8 @@ ordered_json layer_json(const LayerSums& layer, const Precision& precision) {
 }
 
 // rows_at_risk, rows, largest_score, overflows over all layers, and `layers`.
-void put_layers(ordered_json& json, const std::vector<LayerSums>& layers, bool drift, const Precision& precision) {
+void put_layers(ordered_json& json, const std::vector<LayerSums>& layers, bool drift,
+                const Precision& precision) {
   HeadSums total;
   bool rounded = false;
   ordered_json list = ordered_json::array();
@@ -180,19 +182,20 @@ ordered_json tags_json(const SuiteItem& item) {
 ordered_json item_json(const AnsweredItem& a) {
   const ItemResult& r = *a.result;
   const auto tokens = static_cast<int64_t>(r.kl.size());
-  return {{"id", a.item->id},
-          {"context", a.facts->context},
-          {"images", a.facts->images},
-          {"tags", tags_json(*a.item)},
-          {"expected", a.item->answers},
-          {"answer", r.answer},
-          {"correct", r.correct},
-          {"tokens", r.tokens},
-          {"kl", tokens > 0 ? ordered_json(mean(r.kl)) : ordered_json(nullptr)},
-          {"agreement", number_or_null(per_row(static_cast<double>(r.agreed), tokens))},
-          {"first_divergence", r.first_divergence ? ordered_json(*r.first_divergence) : ordered_json(nullptr)},
-          {"seconds", r.seconds},
-          {"problem", r.problem.empty() ? ordered_json(nullptr) : ordered_json(r.problem)}};
+  return {
+      {"id", a.item->id},
+      {"context", a.facts->context},
+      {"images", a.facts->images},
+      {"tags", tags_json(*a.item)},
+      {"expected", a.item->answers},
+      {"answer", r.answer},
+      {"correct", r.correct},
+      {"tokens", r.tokens},
+      {"kl", tokens > 0 ? ordered_json(mean(r.kl)) : ordered_json(nullptr)},
+      {"agreement", number_or_null(per_row(static_cast<double>(r.agreed), tokens))},
+      {"first_divergence", r.first_divergence ? ordered_json(*r.first_divergence) : ordered_json(nullptr)},
+      {"seconds", r.seconds},
+      {"problem", r.problem.empty() ? ordered_json(nullptr) : ordered_json(r.problem)}};
 }
 
 bool is_blank(const std::string& text) { return text.find_first_not_of(" \t\r\n") == std::string::npos; }

@@ -28,7 +28,9 @@ struct Score {
   double kl = 0;  // mean over the tokens compared
   int64_t tokens = 0;
   double seconds = 0;
-  double accuracy() const { return count > 0 ? static_cast<double>(correct) / static_cast<double>(count) : 0; }
+  double accuracy() const {
+    return count > 0 ? static_cast<double>(correct) / static_cast<double>(count) : 0;
+  }
   Interval interval() const { return wilson_interval(correct, count); }
 };
 Score score_of(std::span<const AnsweredItem> answered);

@@ -21,8 +21,7 @@ struct SuiteFlags {
 
   void add_to(CLI::App& command) {
     engine.add_engine_to(command);
-    command
-        .add_option("--suite", suite, "questions: a .jsonl file, or a folder with suite.jsonl or *.jsonl")
+    command.add_option("--suite", suite, "questions: a .jsonl file, or a folder with suite.jsonl or *.jsonl")
         ->required()
         ->type_name("FILE|DIR");
     command.add_option("--limit", limit, "only the first N usable questions")
@@ -73,7 +72,8 @@ Configuration configuration_of(const EngineFlags& flags) {
   if (!vision.empty()) one.policy.set(vision_tower, "attention", vision);
   if (!flags.dtype.empty()) one.policy.set_dtype(parse_dtype(flags.dtype));
   one.name = one.policy.text().empty() ? "default" : one.policy.text();
-  if (one.policy == PrecisionPolicy::of_preset(one.policy.preset().value_or("fp32"))) one.name = *one.policy.preset();
+  if (one.policy == PrecisionPolicy::of_preset(one.policy.preset().value_or("fp32")))
+    one.name = *one.policy.preset();
   return one;
 }
 
@@ -120,7 +120,8 @@ void end(const SuiteFlags& flags, const AuditOptions& options, const AuditOutcom
   if (options.state_file.empty()) {
     fmt::print(stderr, "stopped; with --json FILE or --resume FILE it could be continued\n");
   } else {
-    fmt::print(stderr, "stopped; continue with the same command and --resume {}\n", options.state_file.string());
+    fmt::print(stderr, "stopped; continue with the same command and --resume {}\n",
+               options.state_file.string());
   }
   throw ExitWith{kInterrupted};
 }
@@ -129,7 +130,8 @@ void audit(const AuditFlags& flags) {
   AuditOptions options = common_options(flags);
   if (!flags.engine.preset.empty() || !flags.engine.precision.empty() || !flags.engine.attention.empty() ||
       !flags.engine.vision_attention.empty() || !flags.engine.dtype.empty()) {
-    throw Error(ErrorKind::invalid_argument, "an audit takes its configurations from --compare and --reference",
+    throw Error(ErrorKind::invalid_argument,
+                "an audit takes its configurations from --compare and --reference",
                 "leave --attn, --vision-attn, --dtype, --preset and --precision out, or use fovea eval");
   }
   options.compare = parse_configurations(flags.compare);
@@ -161,9 +163,10 @@ void eval(const SuiteFlags& flags) {
 
 void add_audit_options(CLI::App& command, AuditFlags& flags) {
   command
-      .add_option("--compare", flags.compare,
-                  "configurations, separated by commas: presets (fovea presets lists them), each with settings of "
-                  "--precision behind a colon, separated by semicolons")
+      .add_option(
+          "--compare", flags.compare,
+          "configurations, separated by commas: presets (fovea presets lists them), each with settings of "
+          "--precision behind a colon, separated by semicolons")
       ->type_name("LIST")
       ->capture_default_str();
   command.add_option("--reference", flags.reference, "the configuration that the others are compared with")
@@ -172,9 +175,10 @@ void add_audit_options(CLI::App& command, AuditFlags& flags) {
   command.add_flag("--drift", flags.drift,
                    "errors layer by layer against the reference, and of each attention against its formula");
   command
-      .add_option("--attribute", flags.attribute,
-                  "find the node to blame, in the configuration that loses most or in NAME: each is raised to fp32 "
-                  "alone, and lowered alone")
+      .add_option(
+          "--attribute", flags.attribute,
+          "find the node to blame, in the configuration that loses most or in NAME: each is raised to fp32 "
+          "alone, and lowered alone")
       ->type_name("[NAME]")
       ->expected(0, 1)
       ->default_str("");
@@ -194,16 +198,19 @@ void add_audit_options(CLI::App& command, AuditFlags& flags) {
 void add_audit_command(CLI::App& app) {
   const auto flags = std::make_shared<AuditFlags>();
   CLI::App* command = app.add_subcommand(
-      "audit", "say which attention configurations are safe for a model and a suite, and why the others are not");
+      "audit",
+      "say which attention configurations are safe for a model and a suite, and why the others are not");
   flags->add_to(*command);
   add_audit_options(*command, *flags);
   command->footer(
       "Examples:\n"
       "  fovea audit -m DIR --suite suites/mixed\n"
-      "  fovea audit -m DIR --suite my.jsonl --compare eager-bf16,eager-fp16,sdpa --limit 50 --json out.json\n"
+      "  fovea audit -m DIR --suite my.jsonl --compare eager-bf16,eager-fp16,sdpa --limit 50 --json "
+      "out.json\n"
       "  fovea audit -m DIR --suite my.jsonl --drift --attribute --search --target 0.95 --json out.json\n"
       "  fovea audit -m DIR --suite my.jsonl --compare \"eager-bf16:text.scores=fp32;text.scaled=fp32\"\n\n"
-      "Ctrl-C ends it after the current question; the same command continues it when --json names the output.\n"
+      "Ctrl-C ends it after the current question; the same command continues it when --json names the "
+      "output.\n"
       "docs/audit.md describes suites, configurations and every field of the JSON.");
   command->callback([flags] { audit(*flags); });
 }

@@ -53,7 +53,8 @@ class Table {
 
 std::string suite_text(const ordered_json& audit) {
   const ordered_json& suite = audit["suite"];
-  std::string text = fmt::format("{}: {} questions", suite["source"].get<std::string>(), suite["used"].get<int64_t>());
+  std::string text =
+      fmt::format("{}: {} questions", suite["source"].get<std::string>(), suite["used"].get<int64_t>());
   if (!suite["context"].is_null()) {
     text += fmt::format(" of {} to {} tokens with {} to {} images", suite["context"]["min"].get<int64_t>(),
                         suite["context"]["max"].get<int64_t>(), suite["images"]["min"].get<int64_t>(),
@@ -69,21 +70,24 @@ std::string suite_text(const ordered_json& audit) {
       break;
     }
     const std::string id = p["id"].is_null() ? "" : p["id"].get<std::string>() + ": ";
-    text += fmt::format("  {}:{}: {}{}\n    remedy: {}\n", p["file"].get<std::string>(), p["line"].get<int64_t>(), id,
-                        p["message"].get<std::string>(), p["remedy"].get<std::string>());
+    text +=
+        fmt::format("  {}:{}: {}{}\n    remedy: {}\n", p["file"].get<std::string>(), p["line"].get<int64_t>(),
+                    id, p["message"].get<std::string>(), p["remedy"].get<std::string>());
   }
   return text;
 }
 
 std::string configurations_text(const ordered_json& audit) {
-  Table table({"", "right", "share", "95 %", "stopped", "KL", "agree", "at risk", "largest", "MB", "seconds"});
+  Table table(
+      {"", "right", "share", "95 %", "stopped", "KL", "agree", "at risk", "largest", "MB", "seconds"});
   for (const auto& c : audit["configurations"]) {
     const ordered_json& risk = c["rows_at_risk"];
     const auto rows = c["rows"].get<double>();
     table.add({c["name"].get<std::string>() + (c["is_reference"].get<bool>() ? " (reference)" : ""),
-               fmt::format("{} of {}", c["correct"].get<int64_t>(), c["count"].get<int64_t>()), percent(c["accuracy"]),
-               between(c["interval"]), std::to_string(c["errors"].get<int64_t>()), number(c["kl"]),
-               percent(c["agreement"]), risk.is_null() ? "-" : percent(risk.get<double>() / std::max(rows, 1.0)),
+               fmt::format("{} of {}", c["correct"].get<int64_t>(), c["count"].get<int64_t>()),
+               percent(c["accuracy"]), between(c["interval"]), std::to_string(c["errors"].get<int64_t>()),
+               number(c["kl"]), percent(c["agreement"]),
+               risk.is_null() ? "-" : percent(risk.get<double>() / std::max(rows, 1.0)),
                number(c["largest_score"]), megabytes(c["peak_bytes"]), seconds(c["seconds"])});
   }
   return table.text();
@@ -91,28 +95,30 @@ std::string configurations_text(const ordered_json& audit) {
 
 std::string attribution_text(const ordered_json& audit) {
   if (audit["attribution"].empty()) return "";
-  Table table({"node of " + audit["attribution_of"]["configuration"].get<std::string>(), "raised", "KL", "lowered",
-               "KL", "questions"});
+  Table table({"node of " + audit["attribution_of"]["configuration"].get<std::string>(), "raised", "KL",
+               "lowered", "KL", "questions"});
   constexpr size_t kMostShown = 8;
   size_t shown = 0;
   for (const auto& entry : audit["attribution"]) {
     if (++shown > kMostShown) break;
     std::string name = entry["node"].get<std::string>();
-    if (name.size() > 40) name = fmt::format("{} nodes of {}", entry["nodes"].size(), entry["tower"].get<std::string>());
+    if (name.size() > 40)
+      name = fmt::format("{} nodes of {}", entry["nodes"].size(), entry["tower"].get<std::string>());
     table.add({name + (entry["guilty"].get<bool>() ? " <- guilty" : ""), percent(entry["raised"]["accuracy"]),
-               number(entry["raised"]["kl"]), percent(entry["lowered"]["accuracy"]), number(entry["lowered"]["kl"]),
-               std::to_string(entry["raised"]["count"].get<int64_t>())});
+               number(entry["raised"]["kl"]), percent(entry["lowered"]["accuracy"]),
+               number(entry["lowered"]["kl"]), std::to_string(entry["raised"]["count"].get<int64_t>())});
   }
   return table.text();
 }
 
 std::string search_text(const ordered_json& audit) {
   if (audit["search"].is_null()) return "";
-  Table table({fmt::format("candidates for {:g}, cheapest first", audit["search"]["target"].get<double>()), "scores MB",
-               "MB", "share", "95 %", "seconds", "status"});
+  Table table({fmt::format("candidates for {:g}, cheapest first", audit["search"]["target"].get<double>()),
+               "scores MB", "MB", "share", "95 %", "seconds", "status"});
   for (const auto& c : audit["search"]["candidates"]) {
     table.add({c["name"].get<std::string>(), megabytes(c["score_bytes"]), megabytes(c["peak_bytes"]),
-               percent(c["accuracy"]), between(c["interval"]), seconds(c["seconds"]), c["status"].get<std::string>()});
+               percent(c["accuracy"]), between(c["interval"]), seconds(c["seconds"]),
+               c["status"].get<std::string>()});
   }
   return table.text();
 }
