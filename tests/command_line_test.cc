@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -223,8 +224,42 @@ TEST_F(CommandLine, NonFiniteWeightsNameTheStage) {
   expect_error(ask(copy, "hello"), {"NaN", "decoder layer 1"});
 }
 
+TEST_F(CommandLine, PresetsAreListedShownAndObeyed) {
+  const auto all = nlohmann::json::parse(run("presets --json").out);
+  ASSERT_EQ(all.size(), 12u);
+  const std::string list = run("presets").out;
+  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 12);
+  for (const auto& preset : all) {
+    const std::string name = preset["name"];
+    EXPECT_NE(list.find(name), std::string::npos);
+    EXPECT_NE(run("presets " + name).out.find("\nprobabilities "), std::string::npos) << name;
+    const auto shown = nlohmann::json::parse(run("presets --json " + name).out);
+    EXPECT_EQ(shown["text"]["attention"], preset["attention"]);
+    EXPECT_FALSE(shown["vision"].contains("k_cache"));
+  }
+  const auto answer = nlohmann::json::parse(
+      run(ask(kModel, "--json --preset eager-bf16 --precision text.layers.0.k=fp32 hello")).out);
+  EXPECT_EQ(answer["attn"], "eager");
+  EXPECT_EQ(answer["precision"], "preset=eager-bf16,text.layers.0.k=fp32");
+  write(folder_ / "policy.json", R"({"preset": "sdpa", "vision": {"down_proj": "fp32"}})");
+  EXPECT_EQ(
+      run(ask(kModel, "--dtype fp32 hello --precision " + (folder_ / "policy.json").string())).exit_code, 0);
+}
+
+TEST_F(CommandLine, PoliciesThatMakeNoSense) {
+  expect_error("presets fastest", {"fastest", "eager-bf16"});
+  expect_error(ask(kModel, "hello --preset fastest"), {"fastest", "eager-bf16"});
+  expect_error(ask(kModel, "hello --preset sdpa --attn eager"), {"--attn eager", "preset sdpa"});
+  expect_error(ask(kModel, "hello --preset sdpa --vision-attn sdpa"), {"--vision-attn sdpa"});
+  expect_error(ask(kModel, "hello --preset eager-bf16 --dtype fp16"), {"fp16", "eager-bf16"});
+  expect_error(ask(kModel, "hello --preset sdpa --precision preset=fp32"), {"sdpa", "fp32"});
+  expect_error(ask(kModel, "hello --precision text.scores=bf16"), {"scores=bf16", "flash_attention_2"});
+  expect_error(ask(kModel, "hello --precision text.layers.77.k=fp32"), {"text.layers.77", "layers"});
+  expect_error(ask(kModel, "hello --precision /nonexistent.json"), {"/nonexistent.json"});
+}
+
 TEST_F(CommandLine, HelpTeachesEveryCommand) {
-  for (const char* command : {"", "run", "inspect", "synth", "logits"}) {
+  for (const char* command : {"", "run", "inspect", "synth", "logits", "presets"}) {
     const Outcome outcome = run(std::string(command) + " --help");
     EXPECT_EQ(outcome.exit_code, 0);
     EXPECT_NE(outcome.out.find("--help"), std::string::npos);

@@ -52,6 +52,20 @@ TEST(Elementwise, RmsNormRoundsTwice) {
   }
 }
 
+// 1 + 4096 ones beside 2^13: f32 squares of 2^26 swallow every 1, f64 keeps them.
+TEST(Elementwise, RmsNormStatisticsInF64KeepWhatF32Loses) {
+  std::vector<float> x(4097, 1.f), w(4097, 1.f), wide(4097), exact(4097);
+  for (size_t i = 0; i < 8; ++i) x[i] = 8192.f;  // one per partial sum of the f32 path
+  rms_norm(x.data(), w, 1e-6f, DType::f32, wide.data(), 1);
+  rms_norm(x.data(), w, 1e-6f, DType::f32, exact.data(), 1, DType::f64);
+  const double mean = (8 * 0x1p26 + 4089) / 4097;
+  const double truth = 1 / std::sqrt(mean + double{1e-6f});
+  // One rounding of the result.
+  EXPECT_NEAR(double{exact[4000]}, truth, truth * 0x1p-24);
+  EXPECT_GT(std::abs(double{wide[4000]} - truth),
+            truth * 0x1p-20);  // control: 4089 / 2^29 is lost, halved by the root
+}
+
 TEST(Elementwise, SiluTimesUp) {
   for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
     auto gate = values(5000, 3, type);

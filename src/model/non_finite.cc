@@ -20,9 +20,10 @@ constexpr const char* kDamaged = "if it remains, the weights themselves are dama
                                DType type) {
   refuse_non_finite(
       fmt::format("{} {}, {} ({}, {})", layer.what, layer.index, node, name_of(kind), name_of(type)),
-      fmt::format("use --preset eager-qk-fp32, which keeps scores in fp32, or --attn "
-                  "flash_attention_2 or sdpa, which never store them; {}",
-                  kDamaged));
+      fmt::format(
+          "use --preset eager-qk-fp32, which keeps scores in fp32, or --preset sdpa, which never stores "
+          "them; {}",
+          kDamaged));
 }
 
 }  // namespace
