@@ -27,9 +27,9 @@ SLOW_PAIRS = range(28, 32)
 
 # Each stage: optimizer steps, which sets it draws from (kind, records, options), whether the vision tower learns.
 STAGES = [
-    dict(name="read", steps=1500, vision=True, rate=1e-3, tokens=4096, sets=[
+    dict(name="read", steps=1100, vision=True, rate=1e-3, tokens=4096, sets=[
         ("multi-image", 1500, dict(images="1", turns="1")), ("multi-image", 700, dict(images="2", turns="2"))]),
-    dict(name="find", steps=1500, vision=False, rate=1e-3, tokens=6144, sets=[
+    dict(name="find", steps=1200, vision=False, rate=1e-3, tokens=6144, sets=[
         ("multi-image", 1500, dict(images="2-3", turns="3")),
         ("long-context", 1500, dict(tokens="0-40", facts="2-4", turns="4"))]),
     dict(name="grow", steps=2000, vision=False, rate=1e-3, tokens=6144, sets=[
