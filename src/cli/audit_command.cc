@@ -9,6 +9,7 @@
 #include "cli/engine_flags.h"
 #include "cli/interrupt.h"
 #include "cli/progress_bar.h"
+#include "report/report.h"
 
 namespace fovea {
 
@@ -41,6 +42,7 @@ struct SuiteFlags {
 
 struct AuditFlags : SuiteFlags {
   std::string compare = "eager-bf16,sdpa,flash-bf16,eager-qkv-fp32", reference = "fp32";
+  std::string report;
   std::vector<std::string> attribute;
   int64_t attribution_items = 24;
   double target = 0.95;
@@ -148,6 +150,7 @@ void audit(const AuditFlags& flags) {
     if (!part.empty()) fmt::print("\n{}", part);
   }
   fmt::print("\n{}", conclusion_text(outcome.json));
+  if (!flags.report.empty()) write_file(flags.report, html_report(nlohmann::json(outcome.json)));
   end(flags, options, outcome);
 }
 
@@ -186,6 +189,8 @@ void add_audit_options(CLI::App& command, AuditFlags& flags) {
       ->type_name("N")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command.add_option("--report", flags.report, "write one self-contained HTML page with charts")
+      ->type_name("FILE.html");
   command.add_flag("--search", flags.search, "find the cheapest policy that reaches --target");
   command.add_option("--target", flags.target, "share of right answers that is good enough")
       ->type_name("SHARE")

@@ -1,0 +1,35 @@
+// Pieces that several sections use: bars, names, badges, commands, legends.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "report/fields.h"
+#include "report/html.h"
+#include "report/line_chart.h"
+
+namespace fovea::report {
+
+// A bar from 0 to 1 with an optional interval drawn over it. The number stands beside it, so it is decoration only.
+void add_bar(Node parent, double share, std::string_view css_class,
+             std::pair<double, double> interval = {-1, -1});
+// The key of a configuration and its name; an unknown configuration has a name only.
+void add_name(Node parent, const Configuration& configuration);
+void add_badge(Node parent, std::string_view css_class, std::string_view text);
+// Text to be copied; report.js adds a button.
+void add_command(Node parent, std::string_view command);
+void add_legend(Node parent, const std::vector<const Configuration*>& configurations);
+// A figure with a heading, a legend and a line chart.
+void add_chart(Node parent, const Audit& audit, const LineChart& chart, std::string_view note = {});
+// <details> for what is not needed at first sight; returns its body.
+Node add_details(Node parent, std::string_view summary);
+// "92.5 % (80.1–97.4)"
+std::string accuracy_with_interval(const Json& object);
+// The parts that are not empty, with the separator between them.
+std::string joined(const std::vector<std::string>& parts, std::string_view separator);
+// "fovea run -m DIR FLAGS", each word quoted where a shell needs it.
+std::string run_command(const Audit& audit, const std::string& flags);
+
+}  // namespace fovea::report

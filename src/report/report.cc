@@ -1,0 +1,46 @@
+#include "report/report.h"
+
+#include "base/error.h"
+#include "report/embedded_files.h"
+#include "report/sections.h"
+
+namespace fovea {
+namespace {
+
+using namespace report;
+
+struct Section {
+  const char* id;
+  bool (*fill)(Node section, const Audit& audit);
+};
+
+constexpr Section kSections[] = {
+    {"header", fill_header},           {"verdict", fill_verdict},   {"configurations", fill_configurations},
+    {"accuracy", fill_accuracy},       {"tags", fill_tags},         {"drift", fill_drift},
+    {"nodes", fill_nodes},             {"cost", fill_cost},         {"search", fill_search},
+    {"differences", fill_differences}, {"problems", fill_problems}, {"environment", fill_environment},
+};
+
+}  // namespace
+
+std::string html_report(const nlohmann::json& audit) {
+  // Invalid UTF-8 (strings set by a program, not parsed) becomes U+FFFD.
+  const Json clean = Json::parse(audit.dump(-1, ' ', false, Json::error_handler_t::replace));
+  const Audit read = read_audit(clean);
+  pugi::xml_document document;
+  const std::string_view page = embedded_page();
+  FOVEA_CHECK(document.load_buffer(page.data(), page.size(), pugi::parse_default | pugi::parse_doctype));
+  const std::string model = text(member(clean, "model"), "dir");
+  if (!model.empty()) add_text(document.child("html").child("head").child("title"), ": " + model);
+  for (const Section& section : kSections) {
+    const Node element = by_id(document, section.id);
+    if (!section.fill(element, read)) remove(element);
+  }
+  std::string html = serialise(document);
+  // Style and script are the only text that is not escaped. Data cannot contain "<", so these are the page's own tags.
+  html.insert(html.find("</style>"), embedded_style());
+  html.insert(html.rfind("</script>"), embedded_script());
+  return html;
+}
+
+}  // namespace fovea

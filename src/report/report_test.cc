@@ -1,0 +1,4 @@
+#include "report/report.h"
+
+#include <gtest/gtest.h>
+TEST(Report, Placeholder) {}
