@@ -220,10 +220,14 @@ class Attributor {
 
   void judge() {
     if (trials_.empty() || items_of_all_.empty()) {
-      result_.verdict = "nothing was tried";
+      result_.verdict = trials_.empty() ? failing_.name + " rounds nothing to 16 bits" : "it was stopped";
       return;
     }
-    const Trial* culprit = guilty();
+    const Score worst = score(failing_, items_of_all_), best = score(reference_, items_of_all_);
+    // Below this the loss is a matter of noise, and so would be whom to blame.
+    constexpr double kNoLoss = 0.01;
+    const bool harmless = best.correct <= worst.correct && worst.kl < kNoLoss;
+    const Trial* culprit = harmless ? nullptr : guilty();
     // The culprit stands first, whatever the weights of the ranking say.
     std::stable_partition(
         trials_.begin(), trials_.end(),
@@ -234,6 +238,11 @@ class Attributor {
       result_.entries.push_back(entry_json(trial, rank, culprit != nullptr && rank == 1));
     }
     const Trial& first = trials_.front();
+    if (harmless) {
+      result_.verdict =
+          fmt::format("nothing: {} loses no answer here and its KL is {:.2g}", failing_.name, worst.kl);
+      return;
+    }
     if (culprit == nullptr) {
       result_.verdict = fmt::format(
           "no single node and no group explains the loss of {}; the largest part, {:.0f} %, goes away with "

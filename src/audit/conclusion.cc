@@ -71,9 +71,9 @@ std::string risk_words(const Compared& c) {
     const LayeredPrecision& tower = layer.part == ModelPart::vision ? c.precision->vision : c.precision->text;
     const AttentionPrecision& attention = tower.layers.at(static_cast<size_t>(layer.layer)).attention;
     const HeadSums total = layer.total();
+    if (total.at_risk == 0 || !scores_are_rounded(attention)) continue;
     rows += total.rows;
     at_risk += total.at_risk;
-    if (total.at_risk == 0 || !scores_are_rounded(attention)) continue;
     if (total.largest_score > largest) {
       largest = total.largest_score;
       type = attention.scaled;
@@ -92,7 +92,7 @@ std::string risk_words(const Compared& c) {
   return fmt::format(
       "Why {}: in {} scores reach {:.0f} after scaling, where neighbouring {} numbers are {:g} apart, a "
       "factor of "
-      "{:.3g} in the weight of a key; {} of the rows examined are at risk.",
+      "{:.3g} in the weight of a key; {} of the rows examined there are at risk.",
       c.configuration->name, places, largest, name_of(type), spacing, std::exp(spacing),
       percent(static_cast<double>(at_risk) / static_cast<double>(std::max<int64_t>(rows, 1))));
 }
@@ -114,8 +114,10 @@ void say_safe(const Compared& reference, std::span<const Compared> compared,
                                 fmt::join(safe, ", "), reference.configuration->name, scored(reference)));
   }
   if (!undecided.empty()) {
-    words.push_back(fmt::format("Undecided: {}: too few questions to tell; use a larger suite.",
-                                fmt::join(undecided, ", ")));
+    words.push_back(
+        fmt::format("Undecided: {}: its distributions differ, but these questions are too few or too easy to "
+                    "tell whether it matters.",
+                    fmt::join(undecided, ", ")));
   }
 }
 
@@ -148,11 +150,13 @@ void say_search(const SearchResult& search, std::vector<std::string>& words) {
 }  // namespace
 
 Verdict verdict_of(const Compared& reference, const Compared& configuration) {
-  constexpr double kSignificant = 0.05;
+  // exp(-0.05): the reference's tokens keep 95 % of their likelihood in the mean.
+  constexpr double kSignificant = 0.05, kSafeKl = 0.05;
   const Exchange e = exchange_of(reference, configuration);
   if (e.stopped > 0 || (e.lost > e.gained && sign_test(e.lost, e.gained) < kSignificant))
     return Verdict::unsafe;
-  return (e.lost - e.gained) * 50 <= e.count ? Verdict::safe : Verdict::undecided;
+  const bool same_answers = (e.lost - e.gained) * 50 <= e.count;
+  return same_answers && score_of(configuration.answered).kl <= kSafeKl ? Verdict::safe : Verdict::undecided;
 }
 
 std::vector<std::string> conclude(const Compared* reference, std::span<const Compared> compared,

@@ -55,6 +55,7 @@ std::string flags_of(const PrecisionPolicy& policy) {
   if (policy.preset() && !policy.dtype() && !policy.logits() && policy.scopes().empty()) {
     return "--preset " + *policy.preset();
   }
+  if (policy == PrecisionPolicy()) return "";
   return fmt::format("--precision \"{}\"", policy.text());
 }
 

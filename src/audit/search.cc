@@ -94,9 +94,10 @@ SearchCandidate make_candidate(Evaluator& evaluator, const std::string& name, co
 
 bool can_be_tried(const SearchCandidate& candidate) { return candidate.memory.peak() > 0; }
 
-// Asks in pieces, so that a hopeless candidate is given up early. False when cancelled.
+// Asks in pieces, so that a hopeless candidate is given up early, unless its answers are `known` anyway.
+// False when cancelled.
 bool try_candidate(Evaluator& evaluator, const Configuration& reference, SearchCandidate& candidate,
-                   std::span<const SuiteItem* const> items, double target) {
+                   std::span<const SuiteItem* const> items, double target, bool known) {
   constexpr size_t kPiece = 8;
   const auto total = static_cast<double>(items.size());
   for (size_t at = 0; at < items.size(); at += kPiece) {
@@ -106,7 +107,8 @@ bool try_candidate(Evaluator& evaluator, const Configuration& reference, SearchC
     candidate.score =
         score_of(answered_items(evaluator.store(), candidate.configuration, items.first(at + piece.size())));
     const auto wrong = static_cast<double>(candidate.score.count - candidate.score.correct);
-    if ((total - wrong) / total < target) break;  // even if all others are right
+    const bool hopeless = (total - wrong) / total < target;  // even if all others are right
+    if (hopeless && !known) break;
   }
   const bool all_asked = candidate.score.count > 0;
   const bool reached = all_asked && candidate.score.accuracy() >= target &&
@@ -154,8 +156,12 @@ SearchResult search(Evaluator& evaluator, const Configuration& reference,
   result.candidates = std::move(candidates);
   for (SearchCandidate& candidate : result.candidates) {
     if (!can_be_tried(candidate)) continue;
-    if (result.cheapest() != nullptr && (!candidate.eager || result.cheapest_eager() != nullptr)) continue;
-    if (!try_candidate(evaluator, reference, candidate, items, target)) {
+    const bool known =
+        std::ssize(answered_items(evaluator.store(), candidate.configuration, items)) == std::ssize(items);
+    const bool needless =
+        result.cheapest() != nullptr && (!candidate.eager || result.cheapest_eager() != nullptr);
+    if (needless && !known) continue;
+    if (!try_candidate(evaluator, reference, candidate, items, target, known)) {
       result.complete = false;
       break;
     }

@@ -99,7 +99,10 @@ AuditOutcome run(const SuiteFlags& flags, const AuditOptions& options) {
     bar.clear();
     fmt::print(stderr, "{}\n", line);
   };
-  return run_audit(engine, suite, options, follower);
+  AuditOutcome outcome = run_audit(engine, suite, options, follower);
+  bar.clear();
+  outcome.json["machine"]["version"] = FOVEA_VERSION;
+  return outcome;
 }
 
 void write_file(const std::string& path, const std::string& text) {

@@ -21,6 +21,11 @@ std::string number(const ordered_json& value) {
   return value.is_null() ? "-" : fmt::format("{:.3g}", value.get<double>());
 }
 std::string megabytes(const ordered_json& bytes) { return fmt::format("{:.1f}", bytes.get<double>() / 1e6); }
+// A name that fits into a table; the JSON has it whole.
+std::string shortened(const std::string& name) {
+  constexpr size_t kLongest = 64;
+  return name.size() <= kLongest ? name : name.substr(0, kLongest - 3) + "...";
+}
 std::string seconds(const ordered_json& value) {
   return value.is_null() ? "-" : fmt::format("{:.1f}", value.get<double>());
 }
@@ -83,12 +88,13 @@ std::string configurations_text(const ordered_json& audit) {
   for (const auto& c : audit["configurations"]) {
     const ordered_json& risk = c["rows_at_risk"];
     const auto rows = c["rows"].get<double>();
-    table.add({c["name"].get<std::string>() + (c["is_reference"].get<bool>() ? " (reference)" : ""),
-               fmt::format("{} of {}", c["correct"].get<int64_t>(), c["count"].get<int64_t>()),
-               percent(c["accuracy"]), between(c["interval"]), std::to_string(c["errors"].get<int64_t>()),
-               number(c["kl"]), percent(c["agreement"]),
-               risk.is_null() ? "-" : percent(risk.get<double>() / std::max(rows, 1.0)),
-               number(c["largest_score"]), megabytes(c["peak_bytes"]), seconds(c["seconds"])});
+    table.add(
+        {shortened(c["name"].get<std::string>()) + (c["is_reference"].get<bool>() ? " (reference)" : ""),
+         fmt::format("{} of {}", c["correct"].get<int64_t>(), c["count"].get<int64_t>()),
+         percent(c["accuracy"]), between(c["interval"]), std::to_string(c["errors"].get<int64_t>()),
+         number(c["kl"]), percent(c["agreement"]),
+         risk.is_null() ? "-" : percent(risk.get<double>() / std::max(rows, 1.0)), number(c["largest_score"]),
+         megabytes(c["peak_bytes"]), seconds(c["seconds"])});
   }
   return table.text();
 }
@@ -116,9 +122,9 @@ std::string search_text(const ordered_json& audit) {
   Table table({fmt::format("candidates for {:g}, cheapest first", audit["search"]["target"].get<double>()),
                "scores MB", "MB", "share", "95 %", "seconds", "status"});
   for (const auto& c : audit["search"]["candidates"]) {
-    table.add({c["name"].get<std::string>(), megabytes(c["score_bytes"]), megabytes(c["peak_bytes"]),
-               percent(c["accuracy"]), between(c["interval"]), seconds(c["seconds"]),
-               c["status"].get<std::string>()});
+    table.add({shortened(c["name"].get<std::string>()), megabytes(c["score_bytes"]),
+               megabytes(c["peak_bytes"]), percent(c["accuracy"]), between(c["interval"]),
+               seconds(c["seconds"]), c["status"].get<std::string>()});
   }
   return table.text();
 }

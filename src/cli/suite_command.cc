@@ -41,12 +41,15 @@ void add_suite_command(CLI::App& app) {
   suite->require_subcommand(1);
   CLI::App* command = suite->add_subcommand("make", "write a question set made from a seed");
   command
-      ->add_option("--kind", flags->kind,
-                   "easy (one card or one fact), multi-image (several cards), long-context (facts among filler) "
-                   "or mixed (cards, facts, filler)")
+      ->add_option(
+          "--kind", flags->kind,
+          "easy (one card or one fact), multi-image (several cards), long-context (facts among filler) "
+          "or mixed (cards, facts, filler)")
       ->required()
       ->check(CLI::IsMember({"easy", "multi-image", "long-context", "mixed"}));
-  command->add_option("--out", flags->out, "folder to write: suite.jsonl and images/")->required()->type_name("DIR");
+  command->add_option("--out", flags->out, "folder to write: suite.jsonl and images/")
+      ->required()
+      ->type_name("DIR");
   command->add_option("--count", flags->count, "number of questions")->type_name("N")->capture_default_str();
   command
       ->add_option("--tokens", flags->tokens,
@@ -62,9 +65,10 @@ void add_suite_command(CLI::App& app) {
                    "facts in a question, F or LOW-HIGH, at most 64 (default: long-context 8-16, mixed 4-8)")
       ->type_name("F");
   command
-      ->add_option("--turns", flags->turns,
-                   "questions in a conversation: the earlier ones stand there with their answers, the last one "
-                   "counts (default 1)")
+      ->add_option(
+          "--turns", flags->turns,
+          "questions in a conversation: the earlier ones stand there with their answers, the last one "
+          "counts (default 1)")
       ->type_name("Q");
   command->add_option("--seed", flags->seed, "the same seed gives the same bytes")
       ->type_name("S")
@@ -75,7 +79,8 @@ void add_suite_command(CLI::App& app) {
       ->check(CLI::IsMember({"unseen", "seen"}))
       ->capture_default_str();
   command->footer(
-      "Each line of suite.jsonl is {\"id\", \"messages\", \"answer\", \"match\", \"tags\"}; your own file of the same "
+      "Each line of suite.jsonl is {\"id\", \"messages\", \"answer\", \"match\", \"tags\"}; your own file of "
+      "the same "
       "form works as well.\n\n"
       "Examples:\n"
       "  fovea suite make --kind multi-image --images 6 --count 200 --seed 1 --out suites/images\n"

@@ -17,8 +17,10 @@ struct Scales {
 Scales scales_of(const std::vector<const Json*>& nodes) {
   Scales scales;
   for (const Json* node : nodes) {
-    if (const double gain = number(*node, "kl_gain"); std::isfinite(gain)) scales.kl_gain = std::max(scales.kl_gain, gain);
-    if (const double loss = number(*node, "kl_loss"); std::isfinite(loss)) scales.kl_loss = std::max(scales.kl_loss, loss);
+    if (const double gain = number(*node, "kl_gain"); std::isfinite(gain))
+      scales.kl_gain = std::max(scales.kl_gain, gain);
+    if (const double loss = number(*node, "kl_loss"); std::isfinite(loss))
+      scales.kl_loss = std::max(scales.kl_loss, loss);
   }
   return scales;
 }
@@ -75,8 +77,8 @@ bool fill_nodes(Node section, const Audit& audit) {
   const Scales scales = scales_of(nodes);
   add_nodes(section, audit, first, scales, "Nodes, the guiltiest first");
   if (!others.empty()) {
-    add_nodes(add_details(section, count_of(double(others.size())) + " more nodes that change no answer"), audit,
-              others, scales, "Nodes that change no answer");
+    add_nodes(add_details(section, count_of(double(others.size())) + " more nodes that change no answer"),
+              audit, others, scales, "Nodes that change no answer");
   }
   return true;
 }

@@ -12,7 +12,8 @@
 
 namespace fovea::report {
 
-// A bar from 0 to 1 with an optional interval drawn over it. The number stands beside it, so it is decoration only.
+// A bar from 0 to 1 with an optional interval drawn over it. The number stands beside it, so it is decoration
+// only.
 void add_bar(Node parent, double share, std::string_view css_class,
              std::pair<double, double> interval = {-1, -1});
 // The key of a configuration and its name; an unknown configuration has a name only.

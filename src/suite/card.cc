@@ -23,15 +23,14 @@ constexpr std::array<Colour, 8> kShades{{{200, 40, 40},
 
 // Everything random about one picture, in pixels.
 struct Layout {
-  double centre_x, centre_y, radius;          // of the shape
+  double centre_x, centre_y, radius;           // of the shape
   double digit_x, digit_y, digit_size, slant;  // of the digit: centre, side of its square, radians
   Colour ground, shade, ink;
 };
 
 Colour jitter(const Colour& colour, double amount, SuiteRandom& random) {
   Colour out;
-  for (size_t i = 0; i < 3; ++i)
-    out[i] = std::clamp(colour[i] + random.uniform(-amount, amount), 0.0, 255.0);
+  for (size_t i = 0; i < 3; ++i) out[i] = std::clamp(colour[i] + random.uniform(-amount, amount), 0.0, 255.0);
   return out;
 }
 
@@ -54,8 +53,7 @@ Layout lay_out(const Card& card, int64_t width, int64_t height, SuiteRandom& ran
   const double grey = random.uniform(215, 250);
   layout.ground = jitter({grey, grey, grey}, 5, random);
   layout.shade = jitter(kShades[card.colour], 12, random);
-  const double luminance =
-      0.299 * layout.shade[0] + 0.587 * layout.shade[1] + 0.114 * layout.shade[2];
+  const double luminance = 0.299 * layout.shade[0] + 0.587 * layout.shade[1] + 0.114 * layout.shade[2];
   layout.ink = luminance > 140 ? Colour{15, 15, 15} : Colour{250, 250, 250};
   return layout;
 }

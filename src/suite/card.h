@@ -16,8 +16,8 @@ inline constexpr std::array<std::string_view, 8> kColours{"red",    "green",  "b
 inline constexpr std::array<std::string_view, 4> kShapes{"circle", "square", "diamond", "triangle"};
 
 struct Card {
-  size_t colour = 0;  // of kColours
-  size_t shape = 0;   // of kShapes
+  size_t colour = 0;   // of kColours
+  size_t shape = 0;    // of kShapes
   int64_t number = 0;  // 0 .. 9
 };
 

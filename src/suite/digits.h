@@ -1,5 +1,6 @@
-// Real handwritten digits: 1,797 pictures of 8 x 8 pixels by 43 people (Optical Recognition of Handwritten Digits,
-// UCI Machine Learning Repository, CC BY 4.0), compiled into the program; tools/make_suite_digits.py packs them.
+// Real handwritten digits: 1,797 pictures of 8 x 8 pixels by 43 people (Optical Recognition of Handwritten
+// Digits, UCI Machine Learning Repository, CC BY 4.0), compiled into the program; tools/make_suite_digits.py
+// packs them.
 #pragma once
 
 #include <array>
@@ -9,7 +10,8 @@
 
 namespace fovea {
 
-// Which pictures may be drawn: the demo model has seen `seen` ones in training, `unseen` ones (every fifth) never.
+// Which pictures may be drawn: the demo model has seen `seen` ones in training, `unseen` ones (every fifth)
+// never.
 enum class DigitPool { unseen, seen };
 
 struct HandwrittenDigit {

@@ -12,8 +12,8 @@
 
 namespace fovea {
 
-// easy: one card or one fact, nothing else. multi-image: several cards, asked by place or by colour and shape.
-// long-context: facts among filler. mixed: cards and facts among filler.
+// easy: one card or one fact, nothing else. multi-image: several cards, asked by place or by colour and
+// shape. long-context: facts among filler. mixed: cards and facts among filler.
 enum class SuiteKind { easy, multi_image, long_context, mixed };
 const char* name_of(SuiteKind kind);
 SuiteKind parse_suite_kind(std::string_view name);  // throws Error(invalid_argument)
@@ -27,9 +27,9 @@ CountRange parse_range(std::string_view text, std::string_view what);
 struct SuiteRequest {
   SuiteKind kind = SuiteKind::easy;
   int64_t count = 100;
-  CountRange tokens;  // words and punctuation marks of facts and filler
-  CountRange images;  // cards, at most 32: colour and shape name a card
-  CountRange facts;   // at most 64: a name has one code
+  CountRange tokens;       // words and punctuation marks of facts and filler
+  CountRange images;       // cards, at most 32: colour and shape name a card
+  CountRange facts;        // at most 64: a name has one code
   CountRange turns{1, 1};  // questions of a record; all but the last stand with their answers in the messages
   uint64_t seed = 0;
   DigitPool digits = DigitPool::unseen;
@@ -37,9 +37,9 @@ struct SuiteRequest {
 // What a kind has when nothing else is asked for.
 SuiteRequest default_request(SuiteKind kind);
 
-// Writes out/suite.jsonl and out/images/*.png. A record is {"id", "messages", "answer", "match", "tags"}; image
-// paths are relative to the folder. The same request gives the same bytes; record i does not depend on `count`.
-// Throws Error for impossible numbers and for files that cannot be written.
+// Writes out/suite.jsonl and out/images/*.png. A record is {"id", "messages", "answer", "match", "tags"};
+// image paths are relative to the folder. The same request gives the same bytes; record i does not depend on
+// `count`. Throws Error for impossible numbers and for files that cannot be written.
 void make_suite(const SuiteRequest& request, const std::filesystem::path& out, const ProgressFn& progress);
 
 }  // namespace fovea

@@ -1,5 +1,5 @@
-// Randomness of the suites: SplitMix64 (Steele, Lea, Flood 2014), the same on every machine. Every record of a
-// suite has a generator of its own, so that record i does not depend on how many are made.
+// Randomness of the suites: SplitMix64 (Steele, Lea, Flood 2014), the same on every machine. Every record of
+// a suite has a generator of its own, so that record i does not depend on how many are made.
 #pragma once
 
 #include <cstdint>

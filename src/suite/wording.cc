@@ -9,24 +9,25 @@ namespace fovea {
 namespace {
 
 constexpr std::array<std::string_view, kNameCount> kNames{
-    "Ada",   "Alma",  "Amir",  "Anna",  "Arlo",  "Bela",  "Boris", "Carl",  "Clara", "Dana",  "David",
-    "Dora",  "Edgar", "Ella",  "Emil",  "Erik",  "Eva",   "Felix", "Fiona", "Frida", "Georg", "Greta",
-    "Hanna", "Hugo",  "Ida",   "Igor",  "Ilse",  "Iris",  "Ivan",  "Jana",  "Jonas", "Julia", "Karin",
-    "Klara", "Lars",  "Lena",  "Leo",   "Lina",  "Lotte", "Lucas", "Mara",  "Marco", "Maria", "Max",
-    "Mila",  "Nadia", "Nils",  "Nina",  "Nora",  "Olga",  "Omar",  "Oscar", "Otto",  "Paula", "Peter",
-    "Petra", "Rosa",  "Ruben", "Sara",  "Simon", "Sofia", "Tara",  "Tom",   "Vera"};
+    "Ada",   "Alma",  "Amir",  "Anna", "Arlo",  "Bela",  "Boris", "Carl",  "Clara", "Dana",  "David",
+    "Dora",  "Edgar", "Ella",  "Emil", "Erik",  "Eva",   "Felix", "Fiona", "Frida", "Georg", "Greta",
+    "Hanna", "Hugo",  "Ida",   "Igor", "Ilse",  "Iris",  "Ivan",  "Jana",  "Jonas", "Julia", "Karin",
+    "Klara", "Lars",  "Lena",  "Leo",  "Lina",  "Lotte", "Lucas", "Mara",  "Marco", "Maria", "Max",
+    "Mila",  "Nadia", "Nils",  "Nina", "Nora",  "Olga",  "Omar",  "Oscar", "Otto",  "Paula", "Peter",
+    "Petra", "Rosa",  "Ruben", "Sara", "Simon", "Sofia", "Tara",  "Tom",   "Vera"};
 constexpr std::array<std::string_view, 24> kAdjectives{
-    "old",   "quiet", "small", "tall",  "warm",  "cold",   "bright", "dark",  "narrow", "wide",  "heavy", "light",
-    "early", "late",  "soft",  "rough", "empty", "broken", "clean",  "plain", "distant", "young", "slow",  "gentle"};
+    "old",    "quiet",  "small", "tall",  "warm",    "cold",  "bright", "dark",
+    "narrow", "wide",   "heavy", "light", "early",   "late",  "soft",   "rough",
+    "empty",  "broken", "clean", "plain", "distant", "young", "slow",   "gentle"};
 constexpr std::array<std::string_view, 40> kNouns{
-    "boat",   "harbour", "garden", "bridge", "tower",  "river", "mountain", "window", "letter", "station",
-    "market", "field",   "forest", "road",   "kitchen", "clock", "school",   "library", "train",  "lamp",
-    "door",   "table",   "island", "farmer", "teacher", "baker", "painter",  "sailor", "captain", "doctor",
-    "horse",  "bird",    "dog",    "cat",    "stone",  "cloud", "storm",    "song",   "story",  "village"};
-constexpr std::array<std::string_view, 20> kVerbs{"waits", "stands", "rests",  "sleeps", "moves", "turns", "works",
-                                                  "sings", "falls",  "grows",  "shines", "walks", "stays", "begins",
-                                                  "ends",  "looks",  "listens", "leans",  "hides", "passes"};
-constexpr std::array<std::string_view, 8> kPlaces{"near", "behind", "under", "beside",
+    "boat",   "harbour", "garden", "bridge", "tower",   "river", "mountain", "window",  "letter",  "station",
+    "market", "field",   "forest", "road",   "kitchen", "clock", "school",   "library", "train",   "lamp",
+    "door",   "table",   "island", "farmer", "teacher", "baker", "painter",  "sailor",  "captain", "doctor",
+    "horse",  "bird",    "dog",    "cat",    "stone",   "cloud", "storm",    "song",    "story",   "village"};
+constexpr std::array<std::string_view, 20> kVerbs{
+    "waits",  "stands", "rests", "sleeps", "moves", "turns", "works",   "sings", "falls", "grows",
+    "shines", "walks",  "stays", "begins", "ends",  "looks", "listens", "leans", "hides", "passes"};
+constexpr std::array<std::string_view, 8> kPlaces{"near",  "behind", "under",  "beside",
                                                   "above", "beyond", "before", "inside"};
 
 template <size_t N>
@@ -47,7 +48,9 @@ std::string fact_sentence(const Fact& fact) {
   return fmt::format("The code of {} is {}.", kNames[fact.name], fact.code);
 }
 
-std::string fact_question(const Fact& fact) { return fmt::format("What is the code of {}?", kNames[fact.name]); }
+std::string fact_question(const Fact& fact) {
+  return fmt::format("What is the code of {}?", kNames[fact.name]);
+}
 
 std::string filler_sentence(SuiteRandom& random) {
   std::string sentence = thing(random);
@@ -70,7 +73,8 @@ Question card_question(const Card& card, size_t place, SuiteRandom& random) {
     case 4:
       return {fmt::format("What number is in picture {}?", place), number};
     default:
-      return {fmt::format("What number is on the {} {}?", kColours[card.colour], kShapes[card.shape]), number};
+      return {fmt::format("What number is on the {} {}?", kColours[card.colour], kShapes[card.shape]),
+              number};
   }
 }
 

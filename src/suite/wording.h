@@ -1,4 +1,5 @@
-// The sentences of the suites: filler that says nothing, facts to find again, questions about facts and cards.
+// The sentences of the suites: filler that says nothing, facts to find again, questions about facts and
+// cards.
 #pragma once
 
 #include <cstdint>
