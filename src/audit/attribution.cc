@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "audit/verdict.h"
 #include "base/error.h"
 
 namespace fovea {
@@ -37,6 +38,10 @@ class Attributor {
       result_.verdict = "there is no question that both configurations were asked";
       return std::move(result_);
     }
+    const auto answered_by = [&](const Configuration& c) {
+      return Compared{&c, answered_items(evaluator_.store(), c, items), nullptr, {}};
+    };
+    harmless_ = !loses(answered_by(reference_), answered_by(failing_));
     make_trials();
     const auto first = quarter_of(telling);
     result_.complete = ask(trials_, first);
@@ -223,11 +228,7 @@ class Attributor {
       result_.verdict = trials_.empty() ? failing_.name + " rounds nothing to 16 bits" : "it was stopped";
       return;
     }
-    const Score worst = score(failing_, items_of_all_), best = score(reference_, items_of_all_);
-    // Below this the loss is a matter of noise, and so would be whom to blame.
-    constexpr double kNoLoss = 0.01;
-    const bool harmless = best.correct <= worst.correct && worst.kl < kNoLoss;
-    const Trial* culprit = harmless ? nullptr : guilty();
+    const Trial* culprit = harmless_ ? nullptr : guilty();
     // The culprit stands first, whatever the weights of the ranking say.
     std::stable_partition(
         trials_.begin(), trials_.end(),
@@ -238,9 +239,8 @@ class Attributor {
       result_.entries.push_back(entry_json(trial, rank, culprit != nullptr && rank == 1));
     }
     const Trial& first = trials_.front();
-    if (harmless) {
-      result_.verdict =
-          fmt::format("nothing: {} loses no answer here and its KL is {:.2g}", failing_.name, worst.kl);
+    if (harmless_) {
+      result_.verdict = fmt::format("nothing: what {} loses here is not more than noise", failing_.name);
       return;
     }
     if (culprit == nullptr) {
@@ -267,6 +267,7 @@ class Attributor {
   const Configuration &reference_, &failing_;
   AttributionOptions options_;
   double stopped_kl_;
+  bool harmless_ = false;  // then there is nothing to blame a node for
   std::vector<Trial> trials_;
   std::vector<const SuiteItem*> items_of_all_, items_of_detail_;
   Attribution result_;

@@ -80,6 +80,7 @@ class Audit {
     }
     if (options.reference) add_once(*options.reference);
     for (const Configuration& configuration : options.compare) add_once(configuration);
+    asked_for();  // refused before any work
     find_state();
   }
 
@@ -145,16 +146,20 @@ class Audit {
     return answered_items(store_, c, items_);
   }
 
+  // The one that --attribute names, if it does.
+  const Configuration* asked_for() const {
+    if (options_.attribute_configuration.empty()) return nullptr;
+    for (const Configuration& c : configurations_) {
+      if (c.name == options_.attribute_configuration) return &c;
+    }
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("--attribute {}: it is not compared", options_.attribute_configuration),
+                "add it to --compare");
+  }
+
   // The one that was named, or that loses most: in accuracy, then in KL.
   const Configuration* failing_configuration() {
-    if (!options_.attribute_configuration.empty()) {
-      for (const Configuration& c : configurations_) {
-        if (c.name == options_.attribute_configuration) return &c;
-      }
-      throw Error(ErrorKind::invalid_argument,
-                  fmt::format("--attribute {} is not among the compared", options_.attribute_configuration),
-                  "add it to --compare");
-    }
+    if (const Configuration* asked = asked_for()) return asked;
     const Configuration* worst = nullptr;
     Score worst_score;
     for (const Configuration& c : configurations_) {

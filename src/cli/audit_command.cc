@@ -85,7 +85,13 @@ Engine open(const EngineFlags& flags, const Observer& observer) {
   return plain.open(observer);
 }
 
+// A file that cannot be written is better known before the work than after it. Removes what it creates.
+void check_writable(const std::string& path) {
+  if (!path.empty()) OutputFile probe(path);
+}
+
 AuditOutcome run(const SuiteFlags& flags, const AuditOptions& options) {
+  check_writable(flags.json);
   stop_on_interrupt();
   ProgressBar bar;
   const Suite suite = read_suite(flags.suite);
@@ -139,6 +145,7 @@ void audit(const AuditFlags& flags) {
                 "an audit takes its configurations from --compare and --reference",
                 "leave --attn, --vision-attn, --dtype, --preset and --precision out, or use fovea eval");
   }
+  check_writable(flags.report);
   options.compare = parse_configurations(flags.compare);
   options.reference = parse_configuration(flags.reference);
   options.evaluation.drift = flags.drift;

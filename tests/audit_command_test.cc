@@ -1,0 +1,215 @@
+// Goal: `fovea eval` and `fovea audit` keep their contract on suites as people write them: bad items are
+// named and skipped, the run goes on, the totals say so; output files are complete; exit codes. Method: the
+// built program on a golden checkpoint.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace fovea {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const fs::path kModel = fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden" / "one_image";
+
+struct Outcome {
+  int exit_code = -1;
+  std::string out, err;
+};
+
+class AuditCommand : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "fovea-audit-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    fs::copy_file(kModel / "inputs" / "image0.png", folder_ / "red.png");
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  static std::string read(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  json read_json(const char* name) const { return json::parse(read(folder_ / name)); }
+  void write(const char* name, const std::string& text) const {
+    std::ofstream(folder_ / name, std::ios::binary) << text;
+  }
+  static std::string line(const std::string& id, const std::string& image, const std::string& answer) {
+    return fmt::format(
+        R"({{"id": "{}", "messages": [{{"role": "user", "content": [{{"type": "image", "image": "{}"}}, )"
+        R"({{"type": "text", "text": "Which?"}}]}}], "answer": {}, "tags": {{"kind": "t"}}}})"
+        "\n",
+        id, image, answer);
+  }
+
+  Outcome run(const std::string& arguments) const {
+    const std::string out = (folder_ / "out").string(), err = (folder_ / "err").string();
+    const int status = std::system(fmt::format("cd {} && {} {} >{} 2>{} </dev/null", folder_.string(),
+                                               FOVEA_PROGRAM, arguments, out, err)
+                                       .c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
+  }
+  std::string eval(const std::string& more) const {
+    return fmt::format("eval -m {} --max-new-tokens 2 {}", kModel.string(), more);
+  }
+  std::string audit(const std::string& more) const {
+    return fmt::format("audit -m {} --max-new-tokens 2 {}", kModel.string(), more);
+  }
+  void expect_error(const std::string& arguments, const std::vector<std::string>& words) const {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.exit_code, 1) << arguments << "\n" << outcome.err;
+    EXPECT_NE(outcome.err.find("remedy: "), std::string::npos) << outcome.err;
+    for (const std::string& word : words) {
+      EXPECT_NE(outcome.err.find(word), std::string::npos) << arguments << ": no '" << word << "' in\n"
+                                                           << outcome.err;
+    }
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(AuditCommand, EvalNamesEveryBadItemAndGoesOn) {
+  write("bad.png", "no picture");
+  write("s.jsonl", line("good", "red.png", "\"7\"") + "broken\n" + line("lost", "blue.png", "\"7\"") +
+                       line("typed", "red.png", "7") + line("damaged", "bad.png", "\"7\"") +
+                       line("good", "red.png", "\"7\"") + line("fine", "red.png", "[\"7\", \"8\"]"));
+  const Outcome outcome = run(eval("--suite s.jsonl --json o.json"));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const json result = read_json("o.json");
+  EXPECT_EQ(result["suite"]["items"], 7);
+  EXPECT_EQ(result["suite"]["used"], 2);
+  EXPECT_EQ(result["suite"]["skipped"], 5);
+  std::vector<int> lines;
+  for (const auto& problem : result["suite"]["problems"]) {
+    lines.push_back(problem["line"].get<int>());
+    EXPECT_FALSE(problem["remedy"].get<std::string>().empty());
+  }
+  std::sort(lines.begin(), lines.end());
+  EXPECT_EQ(lines, (std::vector<int>{2, 3, 4, 5, 6}));
+  for (const char* word : {"5 skipped", "blue.png", "bad.png", "not a string", "JSON", "remedy"}) {
+    EXPECT_NE(outcome.out.find(word), std::string::npos) << word << " in\n" << outcome.out;
+  }
+  ASSERT_EQ(result["configurations"].size(), 1u);
+  const json& one = result["configurations"][0];
+  EXPECT_EQ(one["count"], 2);
+  EXPECT_EQ(one["items"][0]["images"], 1);
+  EXPECT_GT(one["items"][0]["context"], 0);
+}
+
+TEST_F(AuditCommand, EvalTakesTheFlagsOfRun) {
+  write("s.jsonl", line("a", "red.png", "\"7\""));
+  for (const char* flags : {"", "--attn eager --dtype bf16", "--preset eager-qkv-fp32",
+                            "--precision \"preset=eager-bf16,text.scores=fp32\"", "--vision-attn sdpa"}) {
+    EXPECT_EQ(run(eval(std::string("--suite s.jsonl ") + flags)).exit_code, 0) << flags;
+  }
+  expect_error(eval("--suite s.jsonl --preset eager-bf17"), {"eager-bf17"});
+}
+
+TEST_F(AuditCommand, AModelThatAnswersNothingIsWrongAndCounted) {
+  // Every token ends the answer: nothing is said.
+  fs::create_directories(folder_ / "mute");
+  for (const auto& entry : fs::directory_iterator(kModel)) {
+    if (entry.is_regular_file()) fs::copy_file(entry.path(), folder_ / "mute" / entry.path().filename());
+  }
+  json ends = json::array();
+  for (int id = 0; id < 384; ++id) ends.push_back(id);
+  write("mute/generation_config.json", json{{"eos_token_id", ends}}.dump());
+  write("s.jsonl", line("a", "red.png", "\"7\""));
+  const Outcome outcome = run("eval -m mute --suite s.jsonl --json o.json");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const json one = read_json("o.json")["configurations"][0];
+  EXPECT_EQ(one["empty_answers"], 1);
+  EXPECT_EQ(one["accuracy"], 0.0);
+}
+
+TEST_F(AuditCommand, AuditWritesJsonAndReport) {
+  write("s.jsonl", line("a", "red.png", "\"7\"") + line("b", "red.png", "\"8\""));
+  const Outcome outcome = run(
+      audit("--suite s.jsonl --compare eager-bf16,sdpa,flash-bf16 --drift --attribute --search --json o.json "
+            "--report r.html"));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const json result = read_json("o.json");
+  for (const char* field : {"configurations", "attribution", "recommended", "conclusion", "suite"}) {
+    EXPECT_TRUE(result.contains(field)) << field;
+  }
+  ASSERT_EQ(result["configurations"].size(), 4u);
+  for (const auto& c : result["configurations"]) {
+    for (const char* field : {"name", "accuracy", "count", "interval", "by_context", "by_images", "kl",
+                              "agreement", "rows_at_risk", "peak_bytes", "seconds", "layers"}) {
+      EXPECT_TRUE(c.contains(field)) << field;
+    }
+    EXPECT_EQ(c["count"], 2);
+  }
+  EXPECT_TRUE(result["complete"]);
+  EXPECT_FALSE(result["conclusion"].empty());
+  EXPECT_FALSE(fs::exists(folder_ / "o.json.state"));
+  const std::string page = read(folder_ / "r.html");
+  EXPECT_NE(page.find("<svg"), std::string::npos);
+  EXPECT_EQ(page.find("src=\"http"), std::string::npos);
+}
+
+TEST_F(AuditCommand, CtrlCKeepsWhatWasDoneAndTheSameCommandContinues) {
+  std::string suite;
+  for (int i = 0; i < 40; ++i) suite += line(fmt::format("q{}", i), "red.png", "\"7\"");
+  write("s.jsonl", suite);
+  const std::string command = fmt::format("{} {}", FOVEA_PROGRAM, audit("--suite s.jsonl --json o.json"));
+  // The signal is sent again and again until the program has installed its handler and reacts to the first
+  // one.
+  const int status =
+      std::system(fmt::format("cd {} && {} >out 2>err </dev/null & pid=$!; sleep 0.5; kill -INT $pid; "
+                              "wait $pid",
+                              folder_.string(), command)
+                      .c_str());
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 0) GTEST_SKIP() << "the machine was faster than the signal";
+  ASSERT_EQ(WEXITSTATUS(status), 130) << read(folder_ / "err");
+  EXPECT_FALSE(read_json("o.json")["complete"]);
+  EXPECT_TRUE(fs::exists(folder_ / "o.json.state"));
+  EXPECT_NE(read(folder_ / "err").find("--resume"), std::string::npos);
+  const Outcome outcome = run(audit("--suite s.jsonl --json o.json"));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("continuing"), std::string::npos) << outcome.err;
+  EXPECT_TRUE(read_json("o.json")["complete"]);
+  EXPECT_EQ(read_json("o.json")["configurations"][0]["count"], 40);
+}
+
+TEST_F(AuditCommand, WrongRequestsAreRefusedBeforeAnyWork) {
+  write("s.jsonl", line("a", "red.png", "\"7\""));
+  write("empty.jsonl", "");
+  expect_error(audit("--suite missing.jsonl"), {"missing.jsonl"});
+  expect_error(audit("--suite empty.jsonl"), {"empty.jsonl", "no record"});
+  expect_error(audit("--suite s.jsonl --compare eager-bf16,eager-bf16"), {"twice"});
+  expect_error(audit("--suite s.jsonl --compare eager-bf17"), {"eager-bf17"});
+  expect_error(audit("--suite s.jsonl --compare \"sdpa:text.scores=bf16\""), {"scores"});
+  expect_error(audit("--suite s.jsonl --attn eager"), {"--compare"});
+  expect_error(audit("--suite s.jsonl --attribute flash-fp16"), {"flash-fp16", "--compare"});
+  expect_error(audit("--suite s.jsonl --resume nothing.state"), {"nothing.state"});
+  expect_error(audit("--suite s.jsonl --json /nowhere/o.json"), {"/nowhere/o.json"});
+  write("all_bad.jsonl", line("x", "blue.png", "\"7\""));
+  expect_error(audit("--suite all_bad.jsonl"), {"blue.png", "all_bad.jsonl:1"});
+  write("damaged.png", "no picture");
+  write("unaskable.jsonl", line("x", "damaged.png", "\"7\""));
+  expect_error(audit("--suite unaskable.jsonl"), {"damaged.png"});
+}
+
+TEST_F(AuditCommand, HelpTeachesWithExamples) {
+  for (const char* command : {"audit --help", "eval --help"}) {
+    const Outcome outcome = run(command);
+    EXPECT_EQ(outcome.exit_code, 0);
+    for (const char* word : {"Examples:", "--suite", "--limit", "--json", "--resume"}) {
+      EXPECT_NE(outcome.out.find(word), std::string::npos) << command << ": " << word;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fovea
