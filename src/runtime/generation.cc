@@ -13,7 +13,8 @@ namespace {
 // A token sequence and its three position rows, extended as tokens are generated.
 class Sequence {
  public:
-  explicit Sequence(const Prompt& prompt) : ids_(prompt.ids), positions_(prompt.positions) {}
+  explicit Sequence(const Prompt& prompt)
+      : ids_(prompt.ids), positions_(prompt.positions), prompt_size_(size()) {}
 
   void append(int32_t id) {
     ids_.push_back(id);
@@ -22,6 +23,7 @@ class Sequence {
   }
   const std::vector<int32_t>& ids() const { return ids_; }
   int64_t size() const { return static_cast<int64_t>(ids_.size()); }
+  int64_t prompt_size() const { return prompt_size_; }
   std::array<std::span<const int64_t>, 3> positions(int64_t first, int64_t count) const {
     const auto part = [&](size_t axis) {
       return std::span(positions_.axis[axis]).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
@@ -32,6 +34,7 @@ class Sequence {
  private:
   std::vector<int32_t> ids_;
   Positions positions_;
+  int64_t prompt_size_;
 };
 
 Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, const ModelConfig& config,
@@ -52,7 +55,8 @@ Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, c
   return embeddings;
 }
 
-// Runs the decoder over a sequence whose pad tokens are replaced by vision embeddings.
+// Runs the decoder over a sequence. Vision embeddings replace the pad tokens of the prompt; one that the
+// model generates is a token like any other, as in transformers.
 class Runner {
  public:
   Runner(const EngineState& state, const Buffer<float>& vision, int64_t chunk, const Observer& observer)
@@ -72,7 +76,7 @@ class Runner {
           std::span(sequence.ids()).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
       state_.decoder.embed(ids, hidden_.data());
       for (int64_t i = 0; i < count; ++i) {
-        if (!is_pad(ids[static_cast<size_t>(i)])) continue;
+        if (!is_pad(sequence, first + i)) continue;
         std::copy_n(vision_.data() + vision_row++ * width, width, hidden_.data() + i * width);
       }
       state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache);
@@ -92,13 +96,16 @@ class Runner {
   }
 
  private:
-  bool is_pad(int32_t id) const {
+  bool is_pad(const Sequence& sequence, int64_t at) const {
+    if (at >= sequence.prompt_size()) return false;
     const ModelConfig& config = state_.parts->checkpoint.config();
+    const int32_t id = sequence.ids()[static_cast<size_t>(at)];
     return id == config.image_token_id || id == config.video_token_id;
   }
   int64_t count_pads(const Sequence& sequence, int64_t end) const {
-    return std::count_if(sequence.ids().begin(), sequence.ids().begin() + end,
-                         [&](int32_t id) { return is_pad(id); });
+    int64_t count = 0;
+    for (int64_t at = 0; at < std::min(end, sequence.prompt_size()); ++at) count += is_pad(sequence, at);
+    return count;
   }
 
   const EngineState& state_;
@@ -168,8 +175,8 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   answer.timings.load_s = s.load_seconds;
   answer.timings.preprocess_s = prompt.preprocess_seconds;
   Sequence sequence(prompt);
-  const int64_t capacity =
-      std::min(sequence.size() + options.max_new_tokens, config.text.max_position_embeddings);
+  const int64_t capacity = sequence.size() + std::min(options.max_new_tokens,
+                                                      config.text.max_position_embeddings - sequence.size());
   try {
     check_cancelled(observer);
     Stopwatch watch;
