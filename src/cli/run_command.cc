@@ -122,7 +122,10 @@ void add_run_command(CLI::App& app) {
       ->add_option("--repetition-penalty", flags->repetition_penalty,
                    "divide the logits of tokens already seen")
       ->type_name("R");
-  command->add_option("--seed", flags->seed, "seed of the sampler")->type_name("S")->capture_default_str();
+  command->add_option("--seed", flags->seed, "seed of the sampler")
+      ->type_name("S")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->add_option("--stop", flags->stop, "end the answer at this string; repeatable")
       ->type_name("TEXT")
       ->allow_extra_args(false);
