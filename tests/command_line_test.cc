@@ -360,6 +360,17 @@ TEST_F(CommandLine, HelpTeachesEveryCommand) {
   EXPECT_NE(run("run -m x --attn fastest y").exit_code, 0);
 }
 
+TEST_F(CommandLine, AnAnswerThatCannotBeWrittenEndsAtOnce) {
+  const std::string command = fmt::format(
+      "timeout 20 {} run -m {} --greedy --ignore-eos --no-kv-cache --max-new-tokens 4000 hello >/dev/full "
+      "2>{}",
+      FOVEA_PROGRAM, kModel.string(), (folder_ / "err").string());  // minutes, if it went on
+  const int status = std::system(command.c_str());
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_NE(read(folder_ / "err").find("standard output"), std::string::npos);
+}
+
 // The process group gets SIGINT while the model is generating a long answer.
 TEST_F(CommandLine, InterruptEndsWithWhatWasGenerated) {
   const std::string out = (folder_ / "out").string();

@@ -67,6 +67,13 @@ void print_summary(const Engine& engine, const Prompt& prompt, const Answer& ans
              static_cast<double>(peak_memory_bytes()) / 1e9, answer.finish_reason);
 }
 
+// An answer that nobody can read is not worth the rest of the computation.
+void flush_answer() {
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
+  throw Error(ErrorKind::io, "cannot write the answer to standard output",
+              "check the disk or the pipe it goes to");
+}
+
 void run(const RunFlags& flags) {
   stop_on_interrupt();
   ProgressBar bar;
@@ -79,7 +86,7 @@ void run(const RunFlags& flags) {
     observer.on_text = [&](std::string_view piece) {
       bar.clear();
       std::fwrite(piece.data(), 1, piece.size(), stdout);
-      std::fflush(stdout);
+      flush_answer();
     };
   }
   const Answer answer = engine.generate(prompt, generation_options(flags, engine), observer);
@@ -93,10 +100,7 @@ void run(const RunFlags& flags) {
     std::fflush(stdout);
     print_summary(engine, prompt, answer);
   }
-  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-    throw Error(ErrorKind::io, "cannot write the answer to standard output",
-                "check the disk or the pipe it goes to");
-  }
+  flush_answer();
   if (answer.finish_reason == "cancelled") throw ExitWith{kInterrupted};
 }
 

@@ -197,7 +197,7 @@ void Decoder::State::mlp_layer(int64_t index, float* hidden, int64_t count, Scra
 }
 
 void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
-                      KvCache& cache) const {
+                      KvCache& cache, const std::function<void()>& after_layer) const {
   const State& s = *state_;
   std::vector<RopeTable> ropes;
   for (const RopeVariant& variant : s.rope_variants) ropes.push_back(s.rope_table(variant, positions, count));
@@ -206,6 +206,7 @@ void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<c
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
     s.attend_layer(i, ropes[s.layers[static_cast<size_t>(i)].rope_variant], hidden, count, cache, scratch);
     s.mlp_layer(i, hidden, count, scratch);
+    if (after_layer) after_layer();
   }
   cache.commit(count);
 }

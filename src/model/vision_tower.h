@@ -23,8 +23,7 @@ class VisionTower {
   // patches: [grid.patches(), patch_dim] f32 in the processor's order. Returns [grid.patches() / merge^2,
   // out_hidden_size] f32 in raster order of merged tokens. Attention never crosses a frame, so images and
   // videos are encoded one by one without changing any result. Throws Error(numeric) naming the block and the
-  // node of a non-finite value. `progress` gets "vision" with the blocks done, offset by `progress_done` of
-  // `progress_total`.
+  // node of a non-finite value. `block_done` is called after each block and may throw.
   Buffer<float> encode(const float* patches, const Grid& grid, const std::function<void()>& block_done) const;
 
   int64_t blocks() const;

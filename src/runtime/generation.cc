@@ -79,7 +79,10 @@ class Runner {
         if (!is_pad(sequence, first + i)) continue;
         std::copy_n(vision_.data() + vision_row++ * width, width, hidden_.data() + i * width);
       }
-      state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache);
+      state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, [&] {
+        // One layer of a long chunk takes a second on a slow machine.
+        if (count > 1) check_cancelled(observer_);
+      });
       body(first, count, hidden_.data());
       if (count > 1 && observer_.progress)
         observer_.progress("prefill", cache.tokens() - start, total - start);
