@@ -258,6 +258,97 @@ TEST_F(CommandLine, PoliciesThatMakeNoSense) {
   expect_error(ask(kModel, "hello --precision /nonexistent.json"), {"/nonexistent.json"});
 }
 
+TEST_F(CommandLine, UsageErrorsNameTheCommandAndItsHelp) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"frobnicate", "'frobnicate'"},
+      {"", "fovea --help"},
+      {"run hello", "--model"},
+      {"run -m x --attn fastest y", "fovea run --help"},
+      {"run -m x --max-pixels many y", "--max-pixels"},
+      {"run -m x --seed -1 y", "-1"},
+      {"logits -m x --foo y --out z", "fovea logits --help"}};
+  for (const auto& [arguments, word] : cases) {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.exit_code, 2) << arguments;
+    EXPECT_NE(outcome.err.find(word), std::string::npos) << outcome.err;
+    EXPECT_NE(outcome.err.find("remedy: "), std::string::npos) << outcome.err;
+  }
+}
+
+// The model may generate <|image_pad|>: a token like any other, for which no picture is at hand.
+TEST_F(CommandLine, GeneratedPlaceholdersAreOrdinaryTokens) {
+  const fs::path copy = copy_of_model();
+  const auto ids = [&](const std::string& flags) {
+    const Outcome outcome = run(fmt::format(
+        "run -m {} --temperature 1000 --top-k 0 --top-p 1 --max-new-tokens 700 --ignore-eos --json hello {}",
+        copy.string(), flags));
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return nlohmann::json::parse(outcome.out)["token_ids"].get<std::vector<int64_t>>();
+  };
+  const std::vector<int64_t> found = ids("--seed 1");
+  EXPECT_NE(std::count(found.begin(), found.end(), 368) + std::count(found.begin(), found.end(), 369), 0);
+  // The same model under other names: 368 and 369 mean nothing, 375 and 376 are the placeholders.
+  const auto exchange = [&](const char* file, const std::string& one, const std::string& other) {
+    std::string text = read(copy / file);
+    ASSERT_NE(text.find(one), std::string::npos) << file;
+    for (const auto& [from, to] : {std::pair(one, std::string("\1")), {other, one}, {"\1", other}}) {
+      for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+        text.replace(at, from.size(), to);
+    }
+    write(copy / file, text);
+  };
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json"}) {
+    exchange(file, "<|image_pad|>", "<|fim_pad|>");
+    exchange(file, "<|video_pad|>", "<|repo_name|>");
+  }
+  exchange("config.json", "368", "375");
+  exchange("config.json", "369", "376");
+  EXPECT_EQ(ids("--seed 1"), found);
+}
+
+TEST_F(CommandLine, ATokenizerOfAnotherModelIsRefusedWhileLoading) {
+  const fs::path copy = copy_of_model();
+  const std::string config = read(copy / "config.json");
+  const auto with = [&](const char* field, int64_t value) {
+    auto json = nlohmann::json::parse(config);
+    json[field] = value;
+    write(copy / "config.json", json.dump());
+  };
+  with("image_token_id", 370);
+  expect_error(ask(copy, "hello"), {"<|image_pad|>", "368", "370"});
+  with("video_token_id", 99999999);
+  expect_error(ask(copy, "hello"), {"<|video_pad|>", "99999999"});
+}
+
+TEST_F(CommandLine, DevicesAreWrittenToAndNeverReplaced) {
+  const std::string command = "logits -m " + kModel.string() + " hello --out ";
+  const fs::path device = folder_ / "full";
+  fs::create_symlink("/dev/full", device);
+  expect_error(command + device.string(), {"No space left on device", device.string()});
+  ASSERT_TRUE(fs::is_character_file("/dev/full"));
+  ASSERT_TRUE(fs::is_symlink(device));
+  EXPECT_EQ(run(command + "/dev/null").exit_code, 0);
+  ASSERT_TRUE(fs::is_character_file("/dev/null"));
+  const fs::path link = folder_ / "link", target = folder_ / "target";
+  write(target, "old");
+  fs::create_symlink(target, link);
+  EXPECT_EQ(run(command + link.string()).exit_code, 0);
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_GT(fs::file_size(target), 1000u);
+}
+
+TEST_F(CommandLine, LimitsAreCheckedBeforePicturesGrow) {
+  const std::string flags = "hello --image " + image_;
+  expect_error(ask(kModel, flags + " --max-pixels 0"), {"max_pixels is 0"});
+  expect_error(ask(kModel, flags + " --min-pixels -1"), {"min_pixels is -1"});
+  expect_error(ask(kModel, flags + " --max-pixels 1000"), {"min_pixels 3136 exceeds max_pixels 1000"});
+  expect_error("run -m " + kModel.string() + " hello --messages " + folder_.string(), {"conversation"});
+  expect_error("run -m " + kModel.string() + " --messages " + folder_.string(), {"is a folder"});
+  // 23 GB of patches, were they made.
+  expect_error(ask(kModel, flags + " --min-pixels 1000000000 --max-pixels 2000000000"),
+               {"tokens", "context has room for 4096", "--max-pixels"});
+}
+
 TEST_F(CommandLine, HelpTeachesEveryCommand) {
   for (const char* command : {"", "run", "inspect", "synth", "logits", "presets"}) {
     const Outcome outcome = run(std::string(command) + " --help");
@@ -267,6 +358,17 @@ TEST_F(CommandLine, HelpTeachesEveryCommand) {
   EXPECT_NE(run("").exit_code, 0);
   EXPECT_NE(run("run").exit_code, 0);
   EXPECT_NE(run("run -m x --attn fastest y").exit_code, 0);
+}
+
+TEST_F(CommandLine, AnAnswerThatCannotBeWrittenEndsAtOnce) {
+  const std::string command = fmt::format(
+      "timeout 20 {} run -m {} --greedy --ignore-eos --no-kv-cache --max-new-tokens 4000 hello >/dev/full "
+      "2>{}",
+      FOVEA_PROGRAM, kModel.string(), (folder_ / "err").string());  // minutes, if it went on
+  const int status = std::system(command.c_str());
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_NE(read(folder_ / "err").find("standard output"), std::string::npos);
 }
 
 // The process group gets SIGINT while the model is generating a long answer.

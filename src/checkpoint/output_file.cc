@@ -11,8 +11,20 @@
 
 namespace fovea {
 
-OutputFile::OutputFile(std::filesystem::path path, int64_t expected_bytes)
-    : path_(std::move(path)), partial_(path_.string() + ".partial") {
+OutputFile::OutputFile(std::filesystem::path path, int64_t expected_bytes) : path_(std::move(path)) {
+  std::error_code unknown;
+  const auto kind = std::filesystem::status(path_, unknown).type();
+  if (kind == std::filesystem::file_type::directory) fail("write", EISDIR);
+  if (kind == std::filesystem::file_type::character || kind == std::filesystem::file_type::fifo) {
+    file_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (file_ < 0) fail("open", errno);
+    return;
+  }
+  if (std::filesystem::is_symlink(path_, unknown)) {
+    const auto target = std::filesystem::canonical(path_, unknown);
+    if (!unknown) path_ = target;
+  }
+  partial_ = path_.string() + ".partial";
   file_ = ::open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file_ < 0) fail("create", errno);
   if (expected_bytes <= 0) return;
@@ -33,7 +45,7 @@ OutputFile::OutputFile(std::filesystem::path path, int64_t expected_bytes)
 OutputFile::~OutputFile() {
   if (file_ < 0) return;
   ::close(file_);
-  ::unlink(partial_.c_str());
+  if (!partial_.empty()) ::unlink(partial_.c_str());
 }
 
 void OutputFile::fail(const char* action, int reason) const {
@@ -58,10 +70,14 @@ void OutputFile::append(const void* data, int64_t bytes) {
 void OutputFile::finish() {
   FOVEA_CHECK(file_ >= 0);
   // Without fsync a crash after the rename could leave the name on an empty file.
-  if (::fsync(file_) != 0) fail("write", errno);
+  if (!partial_.empty() && ::fsync(file_) != 0) fail("write", errno);
   const int closed = ::close(file_);
   const int reason = errno;
   file_ = -1;
+  if (partial_.empty()) {
+    if (closed != 0) fail("write", reason);
+    return;
+  }
   if (closed != 0 || std::rename(partial_.c_str(), path_.c_str()) != 0) {
     const int why = closed != 0 ? reason : errno;
     ::unlink(partial_.c_str());

@@ -7,8 +7,9 @@
 
 namespace fovea {
 
-// Writes to "<path>.partial"; finish() moves it to `path`. Without finish() the partial file is removed.
-// Every failure throws Error: exhausted when the disk is full, io otherwise.
+// Writes to "<path>.partial"; finish() moves it to `path` (a link's target). Without finish() the partial
+// file is removed. A device or a pipe is never replaced but written to. Every failure throws Error: exhausted
+// when the disk is full, io otherwise.
 class OutputFile {
  public:
   // `expected_bytes`, when known, is reserved at once, so that a full disk is noticed before the work.
@@ -24,7 +25,7 @@ class OutputFile {
  private:
   [[noreturn]] void fail(const char* action, int reason) const;
 
-  std::filesystem::path path_, partial_;
+  std::filesystem::path path_, partial_;  // partial_ is empty for a device
   int file_ = -1;
 };
 

@@ -1,5 +1,6 @@
 #include "cli/engine_flags.h"
 
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -126,6 +127,9 @@ Prompt EngineFlags::prepare(const Engine& engine) const {
 
 std::string read_text_file(const std::string& path) {
   if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  if (std::filesystem::is_directory(path)) {
+    throw Error(ErrorKind::invalid_argument, path + " is a folder", "give a file");
+  }
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Error(ErrorKind::not_found, "cannot open " + path, "check the path");
   std::string text{std::istreambuf_iterator<char>(file), {}};

@@ -6,7 +6,17 @@
 
 namespace {
 
-constexpr int kFailure = 1;
+constexpr int kFailure = 1, kUsage = 2;
+
+// CLI11 does not say which subcommand it did not know, nor which help to read.
+int usage_error(const CLI::App& app, const CLI::ParseError& error, const std::string& first) {
+  const auto known = app.get_subcommands();  // the one that was given
+  const std::string command = known.empty() ? "" : " " + known.front()->get_name();
+  const bool unknown = command.empty() && !first.empty() && first.front() != '-';
+  const std::string what = unknown ? fmt::format("there is no command '{}'", first) : error.what();
+  fmt::print(stderr, "fovea: {}\n  remedy: see fovea{} --help\n", what, command);
+  return kUsage;
+}
 
 int run(int argc, char** argv) {
   CLI::App app{"fovea runs Qwen2.5-VL checkpoints on the CPU, token for token like transformers."};
@@ -26,7 +36,8 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error);
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    return usage_error(app, error, argc > 1 ? argv[1] : "");
   }
   return 0;
 }

@@ -55,6 +55,13 @@ void print_summary(const Engine& engine, const Prompt& prompt, const Answer& ans
              static_cast<double>(peak_memory_bytes()) / 1e9, answer.finish_reason);
 }
 
+// An answer that nobody can read is not worth the rest of the computation.
+void flush_answer() {
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
+  throw Error(ErrorKind::io, "cannot write the answer to standard output",
+              "check the disk or the pipe it goes to");
+}
+
 void run(const RunFlags& flags) {
   stop_on_interrupt();
   ProgressBar bar;
@@ -67,7 +74,7 @@ void run(const RunFlags& flags) {
     observer.on_text = [&](std::string_view piece) {
       bar.clear();
       std::fwrite(piece.data(), 1, piece.size(), stdout);
-      std::fflush(stdout);
+      flush_answer();
     };
   }
   const Answer answer = engine.generate(prompt, generation_options(flags, engine), observer);
@@ -81,10 +88,7 @@ void run(const RunFlags& flags) {
     std::fflush(stdout);
     print_summary(engine, prompt, answer);
   }
-  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-    throw Error(ErrorKind::io, "cannot write the answer to standard output",
-                "check the disk or the pipe it goes to");
-  }
+  flush_answer();
   if (answer.finish_reason == "cancelled") throw ExitWith{kInterrupted};
 }
 
@@ -110,7 +114,10 @@ void add_run_command(CLI::App& app) {
       ->add_option("--repetition-penalty", flags->repetition_penalty,
                    "divide the logits of tokens already seen")
       ->type_name("R");
-  command->add_option("--seed", flags->seed, "seed of the sampler")->type_name("S")->capture_default_str();
+  command->add_option("--seed", flags->seed, "seed of the sampler")
+      ->type_name("S")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->add_option("--stop", flags->stop, "end the answer at this string; repeatable")
       ->type_name("TEXT")
       ->allow_extra_args(false);

@@ -19,6 +19,7 @@ void add_synth_command(CLI::App& app) {
   command->add_option("--out", flags->out, "folder to write")->required()->type_name("DIR");
   command->add_option("--seed", flags->seed, "the same seed gives the same bytes")
       ->type_name("S")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->callback([flags] {
     ProgressBar bar;

@@ -36,8 +36,14 @@ void check_options(const MediaOptions& options) {
   within("patch_size", options.patch_size, 1, 1024);
   within("temporal_patch_size", options.temporal_patch_size, 1, 64);
   within("merge_size", options.merge_size, 1, 64);
-  within("min_pixels", options.min_pixels, 0, options.max_pixels);
+  within("min_pixels", options.min_pixels, 0, int64_t{1} << 32);
   within("max_pixels", options.max_pixels, 1, int64_t{1} << 32);
+  if (options.min_pixels > options.max_pixels) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("min_pixels {} exceeds max_pixels {}", options.min_pixels, options.max_pixels),
+                "lower --min-pixels or raise --max-pixels (the one not given comes from "
+                "preprocessor_config.json)");
+  }
   within("min_frames", options.min_frames, 0, options.max_frames);
   within("max_frames", options.max_frames, 2, 1 << 20);
   if (!std::isfinite(options.fps) || options.fps <= 0) {
@@ -77,6 +83,13 @@ class PictureBuilder {
     picture_.resized_width = resized.width;
     picture_.frames = frames;
     picture_.grid = grid_of(resized, frames, options_);
+    if (const int64_t tokens = picture_.tokens(options_.merge_size); tokens > options_.tokens_max) {
+      throw Error(
+          ErrorKind::exhausted,
+          fmt::format("{} x {} pixels and {} frames make {} tokens, the model's context has room for {}",
+                      resized.width, resized.height, frames, tokens, options_.tokens_max),
+          "lower --max-pixels or --min-pixels (one token is 28 x 28 pixels), or give fewer items");
+    }
     picture_.patches.resize(picture_.grid.patches() * 3 * options_.temporal_patch_size * options_.patch_size *
                             options_.patch_size);
   }

@@ -27,6 +27,7 @@ struct MediaOptions {
   // Limits of one video frame; unset: 128 merged tokens, and 768 or fewer when many frames share the token
   // budget.
   std::optional<int64_t> video_min_pixels, video_max_pixels;
+  int64_t tokens_max = int64_t{1} << 40;   // refuse what makes more, before its patches are computed
   int64_t pixels_decoded_max = 256 << 20;  // refuse larger pictures before decoding them
 };
 

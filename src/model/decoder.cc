@@ -198,7 +198,7 @@ void Decoder::State::mlp_layer(int64_t index, float* hidden, int64_t count, Scra
 }
 
 void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
-                      KvCache& cache, LayerObserver* observer) const {
+                      KvCache& cache, const ForwardHooks& hooks) const {
   const State& s = *state_;
   std::vector<RopeTable> ropes;
   for (const RopeVariant& variant : s.rope_variants) ropes.push_back(s.rope_table(variant, positions, count));
@@ -206,9 +206,10 @@ void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<c
   require_finite(hidden, count * s.config.hidden_size, "the embeddings");
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
     s.attend_layer(i, ropes[s.layers[static_cast<size_t>(i)].rope_variant], hidden, count, cache, scratch,
-                   observer);
+                   hooks.layers);
     s.mlp_layer(i, hidden, count, scratch);
-    if (observer) observer->finished(ModelPart::text, i, hidden, count, s.config.hidden_size);
+    if (hooks.layers) hooks.layers->finished(ModelPart::text, i, hidden, count, s.config.hidden_size);
+    if (hooks.after_layer) hooks.after_layer();
   }
   cache.commit(count);
 }

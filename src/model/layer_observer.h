@@ -1,6 +1,8 @@
 // Looking at the inside of a forward pass; a null pointer in production, which costs nothing.
 #pragma once
 
+#include <functional>
+
 #include "attention/problem.h"
 
 namespace fovea {
@@ -16,6 +18,12 @@ class LayerObserver {
   virtual void attended(ModelPart part, int64_t layer, const AttentionProblem& problem) = 0;
   // After the whole layer; hidden: [rows, width]. Vision rows are in window order.
   virtual void finished(ModelPart part, int64_t layer, const float* hidden, int64_t rows, int64_t width) = 0;
+};
+
+// What a caller of a forward pass may ask for; all of it may be missing.
+struct ForwardHooks {
+  std::function<void()> after_layer = {};  // may throw, which ends the pass
+  LayerObserver* layers = nullptr;
 };
 
 }  // namespace fovea

@@ -220,7 +220,7 @@ Buffer<float> VisionTower::State::merge(const WindowOrder& order, const Buffer<f
 }
 
 Buffer<float> VisionTower::encode(const float* patches, const Grid& grid,
-                                  const std::function<void()>& block_done, LayerObserver* observer) const {
+                                  const ForwardHooks& hooks) const {
   const State& s = *state_;
   const WindowOrder order = window_order(grid, s.config);
   RopeTable rope;
@@ -235,13 +235,13 @@ Buffer<float> VisionTower::encode(const float* patches, const Grid& grid,
       rope = rope_table(order, s.config, nodes);
       rope_of = &nodes;
     }
-    s.attend_block(i, order, rope, hidden, scratch, observer);
+    s.attend_block(i, order, rope, hidden, scratch, hooks.layers);
     s.mlp_block(i, hidden, scratch);
-    if (observer) {
-      observer->finished(ModelPart::vision, static_cast<int64_t>(i), hidden.data(),
+    if (hooks.layers) {
+      hooks.layers->finished(ModelPart::vision, static_cast<int64_t>(i), hidden.data(),
                          hidden.size() / s.config.hidden_size, s.config.hidden_size);
     }
-    if (block_done) block_done();
+    if (hooks.after_layer) hooks.after_layer();
   }
   Buffer<float> result = s.merge(order, hidden, scratch);
   require_finite(result.data(), result.size(), "the vision merger");

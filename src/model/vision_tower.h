@@ -24,10 +24,8 @@ class VisionTower {
   // patches: [grid.patches(), patch_dim] f32 in the processor's order. Returns [grid.patches() / merge^2,
   // out_hidden_size] f32 in raster order of merged tokens. Attention never crosses a frame, so images and
   // videos are encoded one by one without changing any result. Throws Error(numeric) naming the block and the
-  // node of a non-finite value. `progress` gets "vision" with the blocks done, offset by `progress_done` of
-  // `progress_total`.
-  Buffer<float> encode(const float* patches, const Grid& grid, const std::function<void()>& block_done,
-                       LayerObserver* observer = nullptr) const;
+  // node of a non-finite value.
+  Buffer<float> encode(const float* patches, const Grid& grid, const ForwardHooks& hooks = {}) const;
 
   int64_t blocks() const;
 

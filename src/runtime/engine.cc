@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "base/error.h"
 #include "kernels/kernels.h"
 #include "runtime/state.h"
 
@@ -14,6 +15,25 @@ bool fits_in_memory(const Checkpoint& checkpoint) {
   int64_t bytes = 0;
   for (const TensorInfo& tensor : checkpoint.tensors()) bytes += tensor.bytes();
   return bytes < int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE) / 10 * 9;
+}
+
+// The tokenizer's ids must be rows of the embedding, and its placeholders those that config.json names.
+void check_tokenizer(const Tokenizer& tokenizer, const ModelConfig& config) {
+  const auto refuse = [](const std::string& what) {
+    throw Error(ErrorKind::corrupt, "the tokenizer does not belong to this model: " + what,
+                "use the tokenizer files and the config.json that were published together with the weights");
+  };
+  if (tokenizer.size() > config.text.vocab_size) {
+    refuse(fmt::format("its ids reach {}, config.json's vocab_size is {}", tokenizer.size() - 1,
+                       config.text.vocab_size));
+  }
+  const std::pair<const char*, int64_t> pads[] = {{"<|image_pad|>", config.image_token_id},
+                                                  {"<|video_pad|>", config.video_token_id}};
+  for (const auto& [name, expected] : pads) {
+    const auto id = tokenizer.id_of(name);
+    if (!id) refuse(fmt::format("it has no {}", name));
+    if (*id != expected) refuse(fmt::format("{} is {}, config.json says {}", name, *id, expected));
+  }
 }
 
 ResolvedPolicy resolve(const EngineOptions& options, const ModelConfig& config) {
@@ -44,6 +64,7 @@ Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& optio
                     const Observer& observer) {
   const Stopwatch watch;
   auto parts = std::make_shared<const EngineParts>(dir);
+  check_tokenizer(parts->tokenizer, parts->checkpoint.config());
   // A policy that does not fit is refused before anything is read.
   const ResolvedPolicy resolved = resolve(options, parts->checkpoint.config());
   if (fits_in_memory(parts->checkpoint)) parts->checkpoint.read_ahead(observer.progress);

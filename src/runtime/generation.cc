@@ -69,8 +69,8 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   answer.timings.load_s = s.load_seconds;
   answer.timings.preprocess_s = prompt.preprocess_seconds;
   Sequence sequence(prompt);
-  const int64_t capacity =
-      std::min(sequence.size() + options.max_new_tokens, config.text.max_position_embeddings);
+  const int64_t capacity = sequence.size() + std::min(options.max_new_tokens,
+                                                      config.text.max_position_embeddings - sequence.size());
   try {
     check_cancelled(observer);
     Stopwatch watch;

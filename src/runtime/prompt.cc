@@ -56,10 +56,14 @@ Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& 
   const ModelConfig& config = s.parts->checkpoint.config();
   Prompt prompt;
   std::vector<VisualItem> items;
+  int64_t room = config.text.max_position_embeddings;
   for (const Message& message : messages) {
     for (const ContentPart& part : message.content) {
       if (part.type == ContentPart::Type::text) continue;
-      Picture picture = load(part, media_options(s.parts->checkpoint.preprocessor(), limits, part));
+      MediaOptions options = media_options(s.parts->checkpoint.preprocessor(), limits, part);
+      options.tokens_max = room;
+      Picture picture = load(part, options);
+      room -= picture.tokens(config.vision.spatial_merge_size);
       items.push_back({picture.grid, picture.is_video, picture.second_per_grid});
       prompt.pictures.push_back(std::move(picture));
     }

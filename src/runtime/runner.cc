@@ -12,7 +12,7 @@ void Sequence::append(int32_t id) {
 
 void Sequence::truncate(int64_t size) {
   const int64_t removed = this->size() - size;
-  FOVEA_CHECK(removed >= 0);
+  FOVEA_CHECK(removed >= 0 && size >= prompt_size_);
   ids_.resize(static_cast<size_t>(size));
   for (auto& axis : positions_.axis) axis.resize(static_cast<size_t>(size));
   positions_.next -= removed;
@@ -33,13 +33,14 @@ Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, c
   const auto blocks_total = vision.blocks() * static_cast<int64_t>(prompt.pictures.size());
   Buffer<float> embeddings(tokens * width);
   float* to = embeddings.data();
-  const auto block_done = [&] {
+  ForwardHooks hooks;
+  hooks.layers = observer.layers;
+  hooks.after_layer = [&] {
     check_cancelled(observer);
     if (observer.progress) observer.progress("vision", ++blocks_done, blocks_total);
   };
   for (const Picture& picture : prompt.pictures) {
-    const Buffer<float> encoded =
-        vision.encode(picture.patches.data(), picture.grid, block_done, observer.layers);
+    const Buffer<float> encoded = vision.encode(picture.patches.data(), picture.grid, hooks);
     to = std::copy_n(encoded.data(), encoded.size(), to);
   }
   return embeddings;
@@ -51,10 +52,14 @@ int64_t Runner::feed(const Sequence& sequence, int64_t first, int64_t count, int
   const auto ids = std::span(sequence.ids()).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
   state_.decoder.embed(ids, hidden_.data());
   for (int64_t i = 0; i < count; ++i) {
-    if (!is_pad(ids[static_cast<size_t>(i)])) continue;
+    if (!is_pad(sequence, first + i)) continue;
     std::copy_n(vision_.data() + vision_row++ * width, width, hidden_.data() + i * width);
   }
-  state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, observer_.layers);
+  ForwardHooks hooks;
+  hooks.layers = observer_.layers;
+  // One layer of a long chunk takes a second on a slow machine.
+  if (count > 1) hooks.after_layer = [&] { check_cancelled(observer_); };
+  state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, hooks);
   return vision_row;
 }
 
@@ -65,14 +70,17 @@ void Runner::next_logits(const Sequence& sequence, KvCache& cache, float* logits
   });
 }
 
-bool Runner::is_pad(int32_t id) const {
+bool Runner::is_pad(const Sequence& sequence, int64_t at) const {
+  if (at >= sequence.prompt_size()) return false;
   const ModelConfig& config = state_.parts->checkpoint.config();
+  const int32_t id = sequence.ids()[static_cast<size_t>(at)];
   return id == config.image_token_id || id == config.video_token_id;
 }
 
 int64_t Runner::count_pads(const Sequence& sequence, int64_t end) const {
-  return std::count_if(sequence.ids().begin(), sequence.ids().begin() + end,
-                       [&](int32_t id) { return is_pad(id); });
+  int64_t count = 0;
+  for (int64_t at = 0; at < std::min(end, sequence.prompt_size()); ++at) count += is_pad(sequence, at);
+  return count;
 }
 
 }  // namespace fovea

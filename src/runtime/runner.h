@@ -13,25 +13,29 @@ namespace fovea {
 // A token sequence and its three position rows, extended as tokens are generated.
 class Sequence {
  public:
-  explicit Sequence(const Prompt& prompt) : ids_(prompt.ids), positions_(prompt.positions) {}
+  explicit Sequence(const Prompt& prompt)
+      : ids_(prompt.ids), positions_(prompt.positions), prompt_size_(size()) {}
 
   void append(int32_t id);
-  // Forgets the last tokens, which must have been appended.
+  // Forgets the last tokens, none of which may be of the prompt.
   void truncate(int64_t size);
   const std::vector<int32_t>& ids() const { return ids_; }
   int64_t size() const { return static_cast<int64_t>(ids_.size()); }
+  int64_t prompt_size() const { return prompt_size_; }
   std::array<std::span<const int64_t>, 3> positions(int64_t first, int64_t count) const;
 
  private:
   std::vector<int32_t> ids_;
   Positions positions_;
+  int64_t prompt_size_;
 };
 
 // The embeddings of all pictures of a prompt, in order, [tokens, out_hidden_size].
 Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, const ModelConfig& config,
                               const Observer& observer);
 
-// Runs the decoder over a sequence whose pad tokens are replaced by vision embeddings.
+// Runs the decoder over a sequence. Vision embeddings replace the pad tokens of the prompt; one that the
+// model generates is a token like any other, as in transformers.
 class Runner {
  public:
   Runner(const EngineState& state, const Buffer<float>& vision, int64_t chunk, const Observer& observer)
@@ -58,7 +62,7 @@ class Runner {
   void next_logits(const Sequence& sequence, KvCache& cache, float* logits);
 
  private:
-  bool is_pad(int32_t id) const;
+  bool is_pad(const Sequence& sequence, int64_t at) const;
   int64_t count_pads(const Sequence& sequence, int64_t end) const;
   // Runs `count` tokens from `first` on; hidden_ then holds their hidden states. Returns the next vision row.
   int64_t feed(const Sequence& sequence, int64_t first, int64_t count, int64_t vision_row, KvCache& cache);

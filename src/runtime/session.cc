@@ -25,8 +25,8 @@ struct Session::State {
         prompt_size(sequence.size()),
         vocab(state.parts->checkpoint.config().text.vocab_size),
         cache(state.parts->checkpoint.config().text,
-              std::min(prompt_size + generation.max_new_tokens,
-                       state.parts->checkpoint.config().text.max_position_embeddings),
+              prompt_size + std::min(generation.max_new_tokens,
+                                     state.parts->checkpoint.config().text.max_position_embeddings - prompt_size),
               state.precision.text.layers),
         runner(state, vision, generation.prefill_chunk, observer) {}
 
