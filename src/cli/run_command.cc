@@ -5,6 +5,7 @@
 #include "cli/answer_json.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
+#include "cli/guard_text.h"
 #include "cli/progress_bar.h"
 
 namespace fovea {
@@ -93,6 +94,8 @@ void run(const RunFlags& flags) {
     std::fflush(stdout);
     print_summary(engine, prompt, answer);
   }
+  const std::string warning = guard_warning(engine, answer.guard);
+  if (!warning.empty()) fmt::print(stderr, "{}\n", warning);
   if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
     throw Error(ErrorKind::io, "cannot write the answer to standard output",
                 "check the disk or the pipe it goes to");

@@ -26,9 +26,9 @@ class Decoder {
   // Runs `count` tokens behind those in the cache through all layers, in place: hidden [count, hidden_size]
   // f32. positions: three spans (t, h, w) of `count` ids. Appends to the cache. Results of a token do not
   // depend on how the sequence is cut into calls. Throws Error(numeric) naming the layer and the
-  // node of a non-finite value.
+  // node of a non-finite value. `guard`, unless null, has an entry per layer and query head in its text part.
   void forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
-               KvCache& cache) const;
+               KvCache& cache, GuardReport* guard = nullptr) const;
 
   // hidden: [rows, hidden_size] as forward left it; out: [rows, vocab_size] f32 (final norm and output head).
   void logits(const float* hidden, int64_t rows, float* out) const;

@@ -24,8 +24,9 @@ class VisionTower {
   // out_hidden_size] f32 in raster order of merged tokens. Attention never crosses a frame, so images and
   // videos are encoded one by one without changing any result. Throws Error(numeric) naming the block and the
   // node of a non-finite value. `progress` gets "vision" with the blocks done, offset by `progress_done` of
-  // `progress_total`.
-  Buffer<float> encode(const float* patches, const Grid& grid, const std::function<void()>& block_done) const;
+  // `progress_total`. `guard`, unless null, has an entry per block and head in its vision part.
+  Buffer<float> encode(const float* patches, const Grid& grid, const std::function<void()>& block_done,
+                       GuardReport* guard = nullptr) const;
 
   int64_t blocks() const;
 

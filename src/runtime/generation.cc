@@ -34,8 +34,25 @@ class Sequence {
   Positions positions_;
 };
 
+// An entry for every layer and head of an engine whose guard is on.
+GuardReport guard_report(const EngineState& state) {
+  const ModelConfig& config = state.parts->checkpoint.config();
+  GuardReport report;
+  report.options = state.options.guard;
+  if (report.options.mode == GuardMode::off) return report;
+  const auto heads = [](int64_t count) { return std::vector<HeadGuard>(static_cast<size_t>(count)); };
+  report.text.assign(state.precision.text.layers.size(), heads(config.text.num_attention_heads));
+  report.vision.assign(state.precision.vision.layers.size(), heads(config.vision.num_heads));
+  return report;
+}
+
+// What the towers are given: nothing when the guard is off.
+GuardReport* watching(GuardReport& report) {
+  return report.options.mode == GuardMode::off ? nullptr : &report;
+}
+
 Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, const ModelConfig& config,
-                              const Observer& observer) {
+                              const Observer& observer, GuardReport* guard) {
   const int64_t merge = config.vision.spatial_merge_size, width = config.vision.out_hidden_size;
   int64_t tokens = 0, blocks_done = 0;
   for (const Picture& picture : prompt.pictures) tokens += picture.tokens(merge);
@@ -43,10 +60,11 @@ Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, c
   Buffer<float> embeddings(tokens * width);
   float* to = embeddings.data();
   for (const Picture& picture : prompt.pictures) {
-    const Buffer<float> encoded = vision.encode(picture.patches.data(), picture.grid, [&] {
+    const auto block_done = [&] {
       check_cancelled(observer);
       if (observer.progress) observer.progress("vision", ++blocks_done, blocks_total);
-    });
+    };
+    const Buffer<float> encoded = vision.encode(picture.patches.data(), picture.grid, block_done, guard);
     to = std::copy_n(encoded.data(), encoded.size(), to);
   }
   return embeddings;
@@ -55,8 +73,9 @@ Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, c
 // Runs the decoder over a sequence whose pad tokens are replaced by vision embeddings.
 class Runner {
  public:
-  Runner(const EngineState& state, const Buffer<float>& vision, int64_t chunk, const Observer& observer)
-      : state_(state), vision_(vision), chunk_(chunk), observer_(observer) {}
+  Runner(const EngineState& state, const Buffer<float>& vision, int64_t chunk, const Observer& observer,
+         GuardReport* guard)
+      : state_(state), vision_(vision), chunk_(chunk), observer_(observer), guard_(guard) {}
 
   // Feeds tokens cache.tokens() .. sequence.size() - 1 in chunks and calls body(first, count, hidden) for
   // each.
@@ -75,7 +94,7 @@ class Runner {
         if (!is_pad(ids[static_cast<size_t>(i)])) continue;
         std::copy_n(vision_.data() + vision_row++ * width, width, hidden_.data() + i * width);
       }
-      state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache);
+      state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, guard_);
       body(first, count, hidden_.data());
       if (count > 1 && observer_.progress)
         observer_.progress("prefill", cache.tokens() - start, total - start);
@@ -105,6 +124,7 @@ class Runner {
   const Buffer<float>& vision_;
   int64_t chunk_;
   const Observer& observer_;
+  GuardReport* guard_;
   Buffer<float> hidden_;
 };
 
@@ -167,17 +187,19 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   answer.finish_reason = "length";
   answer.timings.load_s = s.load_seconds;
   answer.timings.preprocess_s = prompt.preprocess_seconds;
+  answer.guard = guard_report(s);
+  GuardReport* guard = watching(answer.guard);
   Sequence sequence(prompt);
   const int64_t capacity =
       std::min(sequence.size() + options.max_new_tokens, config.text.max_position_embeddings);
   try {
     check_cancelled(observer);
     Stopwatch watch;
-    const Buffer<float> vision = encode_pictures(s.vision, prompt, config, observer);
+    const Buffer<float> vision = encode_pictures(s.vision, prompt, config, observer, guard);
     answer.timings.vision_s = watch.seconds();
     watch = Stopwatch();
     KvCache cache(config.text, capacity, s.precision.text.layers);
-    Runner runner(s, vision, options.prefill_chunk, observer);
+    Runner runner(s, vision, options.prefill_chunk, observer, guard);
     Buffer<float> logits(config.text.vocab_size);
     while (sequence.size() < capacity) {
       if (!options.use_kv_cache) cache.truncate(0);
@@ -212,10 +234,12 @@ Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const O
   const ModelConfig& config = s.parts->checkpoint.config();
   const Sequence sequence(prompt);
   Evaluation result;
-  result.vision_embeddings = encode_pictures(s.vision, prompt, config, observer);
+  result.guard = guard_report(s);
+  GuardReport* guard = watching(result.guard);
+  result.vision_embeddings = encode_pictures(s.vision, prompt, config, observer, guard);
   result.logits.resize(sequence.size() * config.text.vocab_size);
   KvCache cache(config.text, sequence.size(), s.precision.text.layers);
-  Runner runner(s, result.vision_embeddings, prefill_chunk, observer);
+  Runner runner(s, result.vision_embeddings, prefill_chunk, observer, guard);
   runner.run(sequence, cache, [&](int64_t first, int64_t count, const float* hidden) {
     s.decoder.logits(hidden, count, result.logits.data() + first * config.text.vocab_size);
   });
