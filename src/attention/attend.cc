@@ -19,6 +19,8 @@ void check_problem(const AttentionProblem& problem) {
     FOVEA_CHECK(view->tokens == 0 || view->data != nullptr);
   }
   FOVEA_CHECK(problem.scale > 0);
+  const KeyBias& bias = problem.key_bias;
+  FOVEA_CHECK(!bias.present() || (bias.cos != nullptr && bias.sin != nullptr && k.head_dim % 2 == 0));
   const auto& bounds = problem.cu_seqlens;
   if (bounds.empty()) return;
   FOVEA_CHECK(!problem.causal && q.tokens == k.tokens);
@@ -27,6 +29,7 @@ void check_problem(const AttentionProblem& problem) {
 }
 
 void attend(AttentionKind kind, const AttentionProblem& problem) {
+  if (problem.guard != nullptr && kind != AttentionKind::eager) guard_by_bound(problem);
   switch (kind) {
     case AttentionKind::eager:
       return eager_attention(problem);

@@ -7,9 +7,8 @@
 // at once per row or tile, never per element. The scores of a whole segment exist for one kv head's query
 // heads at a time (group * tokens_q * tokens_kv floats), or for several while they are small.
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
+#include "attention/eager_rows.h"
 #include "attention/implementations.h"
 #include "attention/rows.h"
 #include "base/parallel.h"
@@ -17,28 +16,15 @@
 namespace fovea {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int64_t kBlockRows = 96;
 // Units (one kv head of one segment) computed at the same time share this much scratch unless one needs more.
 constexpr int64_t kBatchFloats = int64_t{1} << 20;
-
-float lowest_finite(DType type) {
-  switch (type) {
-    case DType::f32:
-    case DType::f64:
-      return std::numeric_limits<float>::lowest();
-    case DType::bf16:
-      return f32_from_bf16(0xff7f);
-    case DType::f16:
-      return -65504.f;
-  }
-  return 0.f;
-}
 
 // One kv head of one segment: the scores of all its queries against all its keys, K and V in f32.
 struct Unit {
   QueryTile block;  // every query and every key of the segment, visible or not
   float *scores, *k, *v;
+  float* bias;  // [keys, head_dim], rotated; null without a key bias
 };
 
 class EagerPlan {
@@ -52,7 +38,9 @@ class EagerPlan {
       if (all > kBatchFloats) all = kBatchFloats;
     }
     batch_floats_ = std::max(largest, all);
-    worker_floats_ = std::max(kBlockRows, group_) * (2 * problem.q.head_dim + 1);
+    const int64_t rows = std::max(kBlockRows, group_);
+    worker_floats_ = rows * (2 * problem.q.head_dim + 1);
+    if (biased()) worker_floats_ += rows * score_stride({0, 0, 0, 0, QueryTiles(problem, 1).keys_max()});
   }
 
   int64_t units() const { return segments_ * problem_.k.heads; }
@@ -71,15 +59,19 @@ class EagerPlan {
     return {head, begin, count, begin, count};
   }
 
-  int64_t unit_floats(const QueryTile& block) const { return score_floats(block) + 2 * kv_floats(block); }
+  int64_t unit_floats(const QueryTile& block) const {
+    return score_floats(block) + (biased() ? 3 : 2) * kv_floats(block);
+  }
 
   Unit unit_at(int64_t index, float* scratch) const {
     const QueryTile block = block_of(index);
     float* k = scratch + score_floats(block);
-    return {block, scratch, k, k + kv_floats(block)};
+    float* v = k + kv_floats(block);
+    return {block, scratch, k, v, biased() ? v + kv_floats(block) : nullptr};
   }
 
  private:
+  bool biased() const { return problem_.key_bias.present(); }
   int64_t score_floats(const QueryTile& block) const { return block.queries * group_ * score_stride(block); }
   int64_t kv_floats(const QueryTile& block) const { return block.keys * problem_.q.head_dim; }
 
@@ -92,6 +84,7 @@ class EagerCall {
   explicit EagerCall(const AttentionProblem& problem)
       : problem_(problem),
         nodes_(problem.precision),
+        line_(problem),
         plan_(problem),
         scratch_(plan_.floats()),
         head_dim_(problem.q.head_dim) {}
@@ -133,7 +126,11 @@ class EagerCall {
     const int64_t count = std::min(kKeyTile, block.keys - first), at = first * head_dim_;
     pack_rows(problem_.k, block.kv_head, 1, block.first_key + first, count, unit.k + at);
     pack_rows(problem_.v, block.kv_head, 1, block.first_key + first, count, unit.v + at);
-    if (nodes_.scale == ScalePlacement::split) scale_operand(unit.k + at, count * head_dim_);
+    if (nodes_.scale == ScalePlacement::split) line_.scale_operand(unit.k + at, count * head_dim_);
+    if (unit.bias == nullptr) return;
+    std::fill_n(unit.bias + at, count * head_dim_, 0.f);
+    const float factor = nodes_.scale == ScalePlacement::split ? line_.operand_factor() : 1.f;
+    add_key_bias(problem_, block.kv_head, block.first_key + first, count, factor, unit.bias + at);
   }
 
   // All nodes for some queries of one unit, starting at the unit's query `first`.
@@ -144,24 +141,16 @@ class EagerCall {
     tile.queries = std::min(queries_per_block(), unit.block.queries - first);
     const int64_t rows = tile.queries * plan_.group(), stride = EagerPlan::score_stride(tile);
     float* q = scratch_.data() + plan_.batch_floats() + thread_index() * plan_.worker_floats();
-    float *out = q + rows * head_dim_, *sums = out + rows * head_dim_;
+    float *out = q + rows * head_dim_, *sums = out + rows * head_dim_, *bias_scores = sums + rows;
     float* scores = unit.scores + first * plan_.group() * stride;
 
     gather_queries(problem_, tile, q);
     if (nodes_.scale == ScalePlacement::before || nodes_.scale == ScalePlacement::split) {
-      scale_operand(q, rows * head_dim_);
+      line_.scale_operand(q, rows * head_dim_);
     }
-    for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
-      kernels().matmul_nt_f32(q, head_dim_, unit.k + key * head_dim_, head_dim_, scores + key, stride, rows,
-                              std::min(kKeyTile, tile.keys - key), head_dim_);
-    }
-    for (int64_t row = 0; row < rows; ++row) {
-      float* line = scores + row * stride;
-      const int64_t query = tile.first_query + row / plan_.group();
-      scale_and_mask(tile, query, line);
-      const bool blind = problem_.causal && nodes_.mask == MaskAdd::skip && causal_keys(problem_, query) == 0;
-      sums[row] = blind ? no_probabilities(tile.keys, line) : make_probabilities(tile.keys, line);
-    }
+    multiply_keys(tile, q, unit.k, scores);
+    if (unit.bias != nullptr) add_bias_scores(unit, tile, q, bias_scores, scores);
+    make_probabilities(tile, scores, sums);
     std::fill_n(out, rows * head_dim_, 0.f);
     for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
       kernels().matmul_nn_f32(scores + key, stride, unit.v + key * head_dim_, head_dim_, out, head_dim_, rows,
@@ -171,85 +160,47 @@ class EagerCall {
     write_output(problem_, tile, out, sums);
   }
 
-  // q, or k, times the scale it takes before the product.
-  void scale_operand(float* x, int64_t count) const {
-    const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
-    const bool split = nodes_.scale == ScalePlacement::split;
-    kernels().scale(x, count, split ? static_cast<float>(std::sqrt(scale)) : problem_.scale);
-    round_to(nodes_.scaled, x, count);
-  }
-
-  // One row from raw f32 products to the scores that softmax sees.
-  void scale_and_mask(const QueryTile& tile, int64_t query, float* row) const {
-    round_to(nodes_.scores, row, tile.keys);
-    switch (nodes_.scale) {
-      case ScalePlacement::after:
-      case ScalePlacement::fused:
-        kernels().scale(row, tile.keys, problem_.scale);
-        round_to(nodes_.scaled, row, tile.keys);
-        break;
-      case ScalePlacement::divide: {
-        const auto divisor = static_cast<float>(std::sqrt(static_cast<double>(head_dim_)));
-        for (int64_t key = 0; key < tile.keys; ++key) row[key] /= divisor;
-        round_to(nodes_.scaled, row, tile.keys);
-        break;
-      }
-      case ScalePlacement::before:
-      case ScalePlacement::split:
-        break;
+  // scores become P row by row, sums what P.V is to be divided by.
+  void make_probabilities(const QueryTile& tile, float* scores, float* sums) const {
+    const int64_t group = plan_.group(), stride = EagerPlan::score_stride(tile);
+    std::vector<HeadGuard> seen(static_cast<size_t>(problem_.guard != nullptr ? group : 0));
+    for (int64_t row = 0; row < tile.queries * group; ++row) {
+      sums[row] = line_.to_probabilities(tile.first_query + row / group, tile.keys, scores + row * stride,
+                                         seen.empty() ? nullptr : &seen[static_cast<size_t>(row % group)]);
     }
-    if (problem_.causal) {
-      const int64_t visible = causal_keys(problem_, query);
-      if (nodes_.mask == MaskAdd::skip) {
-        std::fill(row + visible, row + tile.keys, -kInfinity);
-      } else {
-        const float mask = lowest_finite(nodes_.scaled);
-        for (int64_t key = visible; key < tile.keys; ++key) row[key] += mask;
-        round_to(nodes_.scaled, row + visible, tile.keys - visible);
-      }
-    }
-    if (nodes_.inf_to_zero) {
-      for (int64_t key = 0; key < tile.keys; ++key) row[key] = std::isinf(row[key]) ? 0.f : row[key];
+    for (size_t g = 0; g < seen.size(); ++g) {
+      add_shared(problem_.guard->heads[tile.kv_head * group + static_cast<int64_t>(g)], seen[g]);
     }
   }
 
-  // One row from scores to P, rounded; returns what P.V is to be divided by.
-  float make_probabilities(int64_t keys, float* row) const {
-    const int64_t columns = round_up(keys, kKeyTile);
-    std::fill(row + keys, row + columns, -kInfinity);
-    const float highest = kernels().max_value(row, columns);
-    const bool wide = nodes_.softmax == DType::f32;
-    const float sum =
-        wide ? kernels().exp_sum(row, columns, 1.f, highest) : narrow_exp_sum(columns, highest, row);
-    if (!nodes_.normalised) {
-      round_to(nodes_.probabilities, row, keys);
-      return sum;
+  // The key bias of a block's scores: q.R_j b less its largest over the keys a row sees, in f32.
+  void add_bias_scores(const Unit& unit, const QueryTile& tile, const float* q, float* bias_scores,
+                       float* scores) const {
+    const int64_t rows = tile.queries * plan_.group(), stride = EagerPlan::score_stride(tile);
+    multiply_keys(tile, q, unit.bias, bias_scores);
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t query = tile.first_query + row / plan_.group();
+      const int64_t visible = problem_.causal ? causal_keys(problem_, query) : tile.keys;
+      const float *terms = bias_scores + row * stride,
+                  highest = visible > 0 ? kernels().max_value(terms, visible) : 0.f;
+      float* line = scores + row * stride;
+      for (int64_t key = 0; key < tile.keys; ++key) line[key] += terms[key] - highest;
     }
-    for (int64_t key = 0; key < keys; ++key) row[key] /= sum;
-    if (!wide) round_to(nodes_.softmax, row, keys);
-    round_to(nodes_.probabilities, row, keys);
-    return 1.f;
   }
 
-  // A row all of whose keys are skipped: zeros.
-  static float no_probabilities(int64_t keys, float* row) {
-    std::fill_n(row, keys, 0.f);
-    return 0.f;
-  }
-
-  // Softmax as a kernel without wide accumulators would: difference, exponential and running sum rounded.
-  float narrow_exp_sum(int64_t columns, float highest, float* row) const {
-    for (int64_t key = 0; key < columns; ++key) row[key] -= highest;
-    round_to(nodes_.softmax, row, columns);
-    kernels().exp_sum(row, columns, 1.f, 0.f);
-    round_to(nodes_.softmax, row, columns);
-    float sum = 0;
-    for (int64_t key = 0; key < columns; ++key) sum = rounded(sum + row[key], nodes_.softmax);
-    return sum;
+  // y = q . k^T for all keys of the tile's segment.
+  void multiply_keys(const QueryTile& tile, const float* q, const float* k, float* y) const {
+    const int64_t rows = tile.queries * plan_.group();
+    for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
+      kernels().matmul_nt_f32(q, head_dim_, k + key * head_dim_, head_dim_, y + key,
+                              EagerPlan::score_stride(tile), rows, std::min(kKeyTile, tile.keys - key),
+                              head_dim_);
+    }
   }
 
   const AttentionProblem& problem_;
   const AttentionPrecision nodes_;
+  EagerRows line_;
   EagerPlan plan_;
   Buffer<float> scratch_;
   int64_t head_dim_;

@@ -110,7 +110,7 @@ class FlashWorker {
     const int64_t end = std::min(tile.keys, (split + 1) * kKeySplit);
     for (int64_t key = split * kKeySplit; key < end; key += kKeyTile) {
       const int64_t count = std::min(kKeyTile, end - key);
-      pack_rows(problem_.k, tile.kv_head, heads, tile.first_key + key, count, k_tiles_);
+      pack_keys(problem_, tile.kv_head, heads, tile.first_key + key, count, k_tiles_);
       pack_rows(problem_.v, tile.kv_head, heads, tile.first_key + key, count, v_tiles_);
       for (int64_t h = 0; h < heads; ++h) {
         add_key_tile(tile, h, key, count, states.after(h * plan_.state_floats()));

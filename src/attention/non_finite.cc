@@ -26,12 +26,13 @@ const char* score_node(const AttentionProblem& problem, int64_t query, int64_t h
   double product = 0;
   for (int64_t c = 0; c < d; ++c) {
     const auto q = static_cast<float>(value_at(problem.q, query, head, c) * q_scale);
-    const auto k = static_cast<float>(value_at(problem.k, key, kv_head, c) * (split ? q_scale : 1));
+    const auto k = static_cast<float>(key_at(problem, key, kv_head, c) * (split ? q_scale : 1));
     product +=
         double{q_scale == 1 ? q : rounded(q, nodes.scaled)} * double{split ? rounded(k, nodes.scaled) : k};
   }
   const bool fused = nodes.scale == ScalePlacement::fused;
   if (fused) product *= scale;
+  if (nodes.score_shift == ScoreShift::row_max) return nullptr;  // no score is beyond its row's maximum
   const float score = rounded(static_cast<float>(product), fused ? nodes.scaled : nodes.scores);
   if (std::isnan(score) || (std::isinf(score) && !nodes.inf_to_zero)) return fused ? "scaled" : "scores";
   if (q_scale != 1 || fused) return nullptr;

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "attention/guard.h"
 #include "base/buffer.h"
 #include "base/precision.h"
 
@@ -23,6 +24,17 @@ struct HeadsView {
   }
 };
 
+// The bias split: `k` holds keys without the bias of their projection, and the key of token j is k_j + R_j b,
+// where R_j rotates pair (i, i + head_dim / 2) by the angle whose cos and sin are in row j. Never rounded:
+// sdpa and flash_attention_2 add it to the f32 tile of keys, eager adds q.R_j b, less its row maximum, to the
+// score.
+struct KeyBias {
+  const float* bias = nullptr;                 // [heads_kv, head_dim]; null: keys are whole
+  const float *cos = nullptr, *sin = nullptr;  // [tokens_kv, head_dim / 2]
+
+  bool present() const { return bias != nullptr; }
+};
+
 struct AttentionProblem {
   HeadsView q;           // f32 container, values already rounded; [tokens_q, heads_q, head_dim]
   HeadsView k, v;        // f32, bf16 or f16; [tokens_kv, heads_kv, head_dim]; query head h reads kv head h /
@@ -35,6 +47,8 @@ struct AttentionProblem {
   // segment. Requires tokens_q == tokens_kv when there are segments.
   std::span<const int64_t> cu_seqlens;
   AttentionPrecision precision;
+  KeyBias key_bias;
+  const AttentionGuard* guard = nullptr;  // null: nothing is counted
 };
 
 // Writes problem.out. Parallel inside. The result for a query does not depend on the number of threads nor on

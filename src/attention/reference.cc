@@ -21,7 +21,7 @@ void attend_row(const AttentionProblem& problem, int64_t query, int64_t head, in
   for (int64_t j = 0; j < keys; ++j) {
     double score = 0;
     for (int64_t c = 0; c < d; ++c) {
-      score += value_at(problem.q, query, head, c) * value_at(problem.k, first + j, kv_head, c);
+      score += value_at(problem.q, query, head, c) * key_at(problem, first + j, kv_head, c);
     }
     weights[static_cast<size_t>(j)] = score * double{problem.scale};
     highest = std::max(highest, weights[static_cast<size_t>(j)]);

@@ -43,13 +43,48 @@ void pack_rows(const HeadsView& view, int64_t head, int64_t heads, int64_t first
   }
 }
 
-void score_rows(const float* x, int64_t rows, const HeadsView& k, int64_t head, int64_t first, int64_t count,
-                float* y, int64_t ldy, float* scratch) {
+void add_key_bias(const AttentionProblem& problem, int64_t head, int64_t first, int64_t count, float factor,
+                  float* out) {
+  const int64_t d = problem.k.head_dim, pairs = d / 2;
+  const float *low = problem.key_bias.bias + head * d, *high = low + pairs;
+  for (int64_t i = 0; i < count; ++i, out += d) {
+    const float* cos = problem.key_bias.cos + (first + i) * pairs;
+    const float* sin = problem.key_bias.sin + (first + i) * pairs;
+    for (int64_t p = 0; p < pairs; ++p) {
+      out[p] += factor * (low[p] * cos[p] - high[p] * sin[p]);
+      out[p + pairs] += factor * (high[p] * cos[p] + low[p] * sin[p]);
+    }
+  }
+}
+
+void pack_keys(const AttentionProblem& problem, int64_t head, int64_t heads, int64_t first, int64_t count,
+               float* out) {
+  const int64_t d = problem.k.head_dim;
+  pack_rows(problem.k, head, heads, first, count, out);
+  for (int64_t h = 0; problem.key_bias.present() && h < heads; ++h) {
+    add_key_bias(problem, head + h, first, count, 1.f, out + h * kKeyTile * d);
+  }
+}
+
+double key_at(const AttentionProblem& problem, int64_t token, int64_t head, int64_t column) {
+  const double stored = value_at(problem.k, token, head, column);
+  if (!problem.key_bias.present()) return stored;
+  const int64_t d = problem.k.head_dim, pairs = d / 2, pair = column % pairs;
+  const float* bias = problem.key_bias.bias + head * d;
+  const double low = double{bias[pair]}, high = double{bias[pair + pairs]},
+               cos = double{problem.key_bias.cos[token * pairs + pair]},
+               sin = double{problem.key_bias.sin[token * pairs + pair]};
+  return stored + (column < pairs ? low * cos - high * sin : high * cos + low * sin);
+}
+
+void score_rows(const AttentionProblem& problem, const float* x, int64_t rows, int64_t head, int64_t first,
+                int64_t count, float* y, int64_t ldy, float* scratch) {
   // Few rows read each key once or twice: then packing costs more than it saves. The bits are the same.
   constexpr int64_t kFewRows = 4;
+  const HeadsView& k = problem.k;
   const int64_t d = k.head_dim;
-  if (rows > kFewRows || k.dtype == DType::f32) {
-    pack_rows(k, head, 1, first, count, scratch);
+  if (rows > kFewRows || k.dtype == DType::f32 || problem.key_bias.present()) {
+    pack_keys(problem, head, 1, first, count, scratch);
     kernels().matmul_nt_f32(x, d, scratch, d, y, ldy, rows, count, d);
     return;
   }

@@ -17,12 +17,21 @@ void gather_queries(const AttentionProblem& problem, const QueryTile& tile, floa
 // apart often enough to evict each other from the cache.
 void pack_rows(const HeadsView& view, int64_t head, int64_t heads, int64_t first, int64_t count, float* out);
 
-// One value, widened: for slow code.
-double value_at(const HeadsView& view, int64_t token, int64_t head, int64_t column);
+// The same for the problem's whole keys: those of k with their key bias, in f32.
+void pack_keys(const AttentionProblem& problem, int64_t head, int64_t heads, int64_t first, int64_t count,
+               float* out);
+// out[count, head_dim] += factor * R_j b for tokens [first, first + count) of one head.
+void add_key_bias(const AttentionProblem& problem, int64_t head, int64_t first, int64_t count, float factor,
+                  float* out);
 
-// y[rows, keys] = x . k^T for keys [first, first + count) of one head; `scratch` holds count * head_dim.
-void score_rows(const float* x, int64_t rows, const HeadsView& k, int64_t head, int64_t first, int64_t count,
-                float* y, int64_t ldy, float* scratch);
+// One value, widened: for slow code. key_at includes the key bias.
+double value_at(const HeadsView& view, int64_t token, int64_t head, int64_t column);
+double key_at(const AttentionProblem& problem, int64_t token, int64_t head, int64_t column);
+
+// y[rows, keys] = x . k^T for the problem's keys [first, first + count) of one head; `scratch` holds count *
+// head_dim.
+void score_rows(const AttentionProblem& problem, const float* x, int64_t rows, int64_t head, int64_t first,
+                int64_t count, float* y, int64_t ldy, float* scratch);
 
 // y[rows, head_dim] += p . v for values [first, first + count) of one head; `scratch` holds count * head_dim.
 void weigh_rows(const float* p, int64_t ldp, int64_t rows, const HeadsView& v, int64_t head, int64_t first,

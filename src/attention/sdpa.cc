@@ -75,7 +75,7 @@ class SdpaTile {
     const int64_t first = split * kKeySplit, end = std::min(tile_.keys, first + kKeySplit);
     float* scores = split_scores(split);
     for (int64_t key = first; key < end; key += kKeyTile) {
-      score_rows(queries_, rows_, problem_.k, tile_.kv_head, tile_.first_key + key,
+      score_rows(problem_, queries_, rows_, tile_.kv_head, tile_.first_key + key,
                  std::min(kKeyTile, end - key), scores + key - first, plan_.score_stride, k_tile);
     }
     const int64_t columns = round_up(end - first, kKeyTile);

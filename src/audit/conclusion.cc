@@ -37,14 +37,14 @@ std::string risk_words(const Compared& c) {
   DType type = DType::bf16;
   for (const LayerSums& layer : layers_of(c.answered)) {
     const LayeredPrecision& tower = layer.part == ModelPart::vision ? c.precision->vision : c.precision->text;
-    const AttentionPrecision& attention = tower.layers.at(static_cast<size_t>(layer.layer)).attention;
+    const TowerPrecision& nodes = tower.layers.at(static_cast<size_t>(layer.layer));
     const HeadSums total = layer.total();
-    if (total.at_risk == 0 || !scores_are_rounded(attention)) continue;
+    if (total.at_risk == 0 || !scores_are_rounded(nodes)) continue;
     rows += total.rows;
     at_risk += total.at_risk;
     if (total.largest_score > largest) {
       largest = total.largest_score;
-      type = attention.scaled;
+      type = nodes.attention.scaled;
     }
     layers.push_back(fmt::format("{} {}", layer.part == ModelPart::vision ? "vision block" : "decoder layer",
                                  layer.layer));

@@ -13,7 +13,8 @@ bool keeps_scores(AttentionKind kind) {
 int64_t bytes_per_score(const TowerPrecision& layer) {
   if (!keeps_scores(layer.kind)) return 0;
   const AttentionPrecision& a = layer.attention;
-  return static_cast<int64_t>(bytes_of(a.scores) + bytes_of(a.scaled) + bytes_of(a.probabilities));
+  const size_t product = a.scale == ScalePlacement::fused ? 0 : bytes_of(a.scores);  // never stored
+  return static_cast<int64_t>(product + bytes_of(a.scaled) + bytes_of(a.probabilities));
 }
 
 int64_t scratch(const TowerPrecision& layer, int64_t queries, int64_t keys, int64_t heads_q, int64_t heads_kv,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "audit/score_error.h"
 #include "base/error.h"
@@ -53,6 +54,21 @@ double dot(const float* a, const float* b, int64_t count) {
   return sums[0] + sums[1] + sums[2] + sums[3];
 }
 
+// The rotated bias that keys are kept without.
+void add_bias(const KeyBias& bias, int64_t head, int64_t dim, std::vector<float>& keys) {
+  if (!bias.present()) return;
+  const int64_t half = dim / 2, tokens = std::ssize(keys) / dim;
+  const float* b = bias.bias + head * dim;
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float *cos = bias.cos + t * half, *sin = bias.sin + t * half;
+    float* key = keys.data() + t * dim;
+    for (int64_t i = 0; i < half; ++i) {
+      key[i] += b[i] * cos[i] - b[i + half] * sin[i];
+      key[i + half] += b[i + half] * cos[i] + b[i] * sin[i];
+    }
+  }
+}
+
 // One query row of one head against exact attention.
 class RowExamination {
  public:
@@ -66,8 +82,12 @@ class RowExamination {
     const AttentionPrecision& precision = problem_.precision;
     ++sums.rows;
     sums.largest_score = std::max(sums.largest_score, largest_);
-    sums.at_risk += row_at_risk(precision, largest_);
-    sums.overflows += score_overflows(precision, largest_, static_cast<double>(problem_.scale));
+    // With a bias split it is not these scores that are rounded.
+    const bool split = problem_.key_bias.present() && scores_are_rounded(precision);
+    if (!split) {
+      sums.at_risk += row_at_risk(precision, largest_);
+      sums.overflows += score_overflows(precision, largest_, static_cast<double>(problem_.scale));
+    }
     if (!measure) return;
     attend();
     const float* out = problem_.out + (row * problem_.q.heads + head) * dim_;
@@ -82,7 +102,8 @@ class RowExamination {
     ++sums.measured;
     sums.kernel_error += std::sqrt(difference) / norm;
     sums.spread += spread;
-    sums.predicted_error += predicted_attention_error(precision, largest_, spread);
+    sums.predicted_error += split ? std::numeric_limits<double>::quiet_NaN()
+                                  : predicted_attention_error(precision, largest_, spread);
   }
 
  private:
@@ -151,7 +172,8 @@ void examine_rows(const AttentionProblem& problem, std::span<const int64_t> rows
   heads.resize(static_cast<size_t>(problem.q.heads));
   const int64_t group = problem.q.heads / problem.k.heads;
   parallel_for(problem.k.heads, [&](int64_t kv_head) {
-    const std::vector<float> keys = widened(problem.k, kv_head);
+    std::vector<float> keys = widened(problem.k, kv_head);
+    add_bias(problem.key_bias, kv_head, problem.k.head_dim, keys);
     const std::vector<float> values = measure ? widened(problem.v, kv_head) : std::vector<float>();
     RowExamination examination(problem, keys, values);
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {

@@ -46,6 +46,10 @@ bool scores_are_rounded(const AttentionPrecision& precision) {
   return !is_cured(precision) && (rounds_product(precision) || rounds_scaled(precision));
 }
 
+bool scores_are_rounded(const TowerPrecision& layer) {
+  return !layer.bias_split && scores_are_rounded(layer.attention);
+}
+
 bool row_at_risk(const AttentionPrecision& precision, double largest_score) {
   if (!scores_are_rounded(precision)) return false;
   const double product = rounds_product(precision) ? unit_roundoff(precision.scores) : 0;

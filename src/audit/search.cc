@@ -38,11 +38,8 @@ class CandidateNames {
     names_.push_back(dtype == model_dtype_ ? "sdpa" : fmt::format("sdpa:dtype={}", name_of(dtype)));
     names_.push_back(base_);
     const auto vision_risk = layers_at_risk(layers, ModelPart::vision);
-    for (const char* cure :
-         {"score_shift=row_max", "k_centring=mean", "bias_split=on", "scores=fp32", "scaled=fp32"}) {
-      add(fmt::format("text.{}", cure));
-      if (!vision_risk.empty()) add(fmt::format("text.{0};vision.{0}", cure));
-    }
+    add_cures(dtype, !vision_risk.empty());
+    for (const char* node : {"scores=fp32", "scaled=fp32"}) add(fmt::format("text.{}", node));
     add_layer_by_layer(layers_at_risk(layers, ModelPart::text));
     const std::string scores = "text.scores=fp32;text.scaled=fp32";
     add(scores);
@@ -55,6 +52,32 @@ class CandidateNames {
   }
 
  private:
+  // Of stored scores. The presets cure both towers; another base is cured in the text decoder, and in the
+  // vision tower when that is in danger.
+  void add_cures(DType dtype, bool vision) {
+    if (base_ == "eager-bf16") {
+      for (const char* preset : {"eager-bf16-maxshift", "eager-bf16-kcentred", "eager-bf16-kcentred256",
+                                 "eager-bf16-bias-split"}) {
+        names_.emplace_back(preset);
+      }
+    } else {
+      const std::string shift = "{0}.score_shift=row_max;{0}.scale=fused;{0}.scores=fp32",
+                        centre = "{0}.k_centring=mean";
+      for (const std::string& cure : {shift, centre}) {
+        std::string settings = with_tower(cure, "text");
+        if (vision) settings += ";" + with_tower(cure, "vision");
+        add(settings);
+      }
+      add("text.bias_split=on");
+    }
+    if (dtype == DType::bf16) names_.emplace_back("flash-bf16-bias-split");
+  }
+  static std::string with_tower(std::string settings, const std::string& tower) {
+    for (size_t at = settings.find("{0}"); at != std::string::npos; at = settings.find("{0}"))
+      settings.replace(at, 3, tower);
+    return settings;
+  }
+
   void add(const std::string& settings) {
     names_.push_back(base_ + (base_.find(':') == std::string::npos ? ":" : ";") + settings);
   }

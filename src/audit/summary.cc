@@ -131,7 +131,7 @@ ordered_json heads_json(const LayerSums& layer, bool rounded) {
 
 bool is_rounded(const LayerSums& layer, const Precision& precision) {
   const LayeredPrecision& tower = layer.part == ModelPart::vision ? precision.vision : precision.text;
-  return scores_are_rounded(tower.layers.at(static_cast<size_t>(layer.layer)).attention);
+  return scores_are_rounded(tower.layers.at(static_cast<size_t>(layer.layer)));
 }
 
 ordered_json layer_json(const LayerSums& layer, const Precision& precision) {

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include "base/parallel.h"
+#include "cli/guard_text.h"
 
 namespace fovea {
 
@@ -63,6 +64,7 @@ ordered_json answer_json(const Engine& engine, const Prompt& prompt, const Answe
           {"vision_attn", name_of(engine.options().vision_attention)},
           {"dtype", name_of(engine.dtype())},
           {"precision", engine.options().policy ? engine.options().policy->text() : ""},
+          {"guard", guard_json(answer.guard)},
           {"threads", threads()},
           {"kernels", engine.kernel_variant()}};
 }

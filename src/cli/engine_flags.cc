@@ -63,6 +63,13 @@ void EngineFlags::add_engine_to(CLI::App& command) {
           "--help lists the nodes); refines --preset or --attn and --dtype")
       ->type_name("TEXT|FILE.json");
   command
+      .add_option(
+          "--guard", guard,
+          "watch for attention scores that their dtype cannot resolve: warn says where, escalate also "
+          "recomputes those rows with fp32 scores")
+      ->check(CLI::IsMember({"off", "warn", "escalate"}))
+      ->capture_default_str();
+  command
       .add_option("--min-pixels", min_pixels,
                   "enlarge smaller images and video frames (one token is 28 x 28 pixels)")
       ->type_name("N");
@@ -88,6 +95,7 @@ Engine EngineFlags::open(const Observer& observer) const {
   options.vision_attention = vision_attention.empty() ? options.attention : parse_attention(vision_attention);
   if (!dtype.empty()) options.dtype = parse_dtype(dtype);
   options.policy = policy();
+  options.guard.mode = parse_guard(guard);
   return Engine::open(model, options, observer);
 }
 

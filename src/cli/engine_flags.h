@@ -11,7 +11,8 @@
 namespace fovea {
 
 struct EngineFlags {
-  std::string model, attention, vision_attention, dtype, preset, precision, resize = "pil", messages, prompt;
+  std::string model, attention, vision_attention, dtype, preset, precision, resize = "pil", messages, prompt,
+                                                                            guard = "off";
   std::vector<std::string> images, videos;
   std::optional<std::string> system;
   std::optional<int64_t> min_pixels, max_pixels;

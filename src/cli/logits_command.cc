@@ -3,6 +3,7 @@
 #include "cli/answer_json.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
+#include "cli/guard_text.h"
 #include "cli/progress_bar.h"
 
 namespace fovea {
@@ -88,6 +89,8 @@ void logits(const LogitsFlags& flags) {
                      {"vision_attn", name_of(engine.options().vision_attention)},
                      {"dtype", name_of(engine.dtype())}});
   fmt::print("{}: {} tokens, {} patches\n", flags.out, n, dump.patches);
+  const std::string warning = guard_warning(engine, result.guard);
+  if (!warning.empty()) fmt::print(stderr, "{}\n", warning);
 }
 
 }  // namespace

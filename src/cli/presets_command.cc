@@ -22,7 +22,7 @@ struct PresetsFlags {
 constexpr DType kShown = DType::bf16;
 
 void list() {
-  for (const Preset& preset : presets()) fmt::print("{:<16}{}\n", preset.name, preset.line);
+  for (const Preset& preset : presets()) fmt::print("{:<24}{}\n", preset.name, preset.line);
 }
 
 const char* dtype_of(const Preset& preset) {

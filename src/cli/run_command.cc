@@ -4,6 +4,7 @@
 #include "cli/answer_json.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
+#include "cli/guard_text.h"
 #include "cli/interrupt.h"
 #include "cli/progress_bar.h"
 
@@ -88,6 +89,8 @@ void run(const RunFlags& flags) {
     std::fflush(stdout);
     print_summary(engine, prompt, answer);
   }
+  const std::string warning = guard_warning(engine, answer.guard);
+  if (!warning.empty()) fmt::print(stderr, "{}\n", warning);
   flush_answer();
   if (answer.finish_reason == "cancelled") throw ExitWith{kInterrupted};
 }

@@ -15,6 +15,7 @@ struct Layer {
   TowerPrecision precision;
   size_t rope_variant = 0;
   std::vector<float> input_norm, post_norm;
+  std::vector<float> k_bias;  // with bias_split, else empty and added by k
   Linear q, k, v, o, gate, up, down;
 };
 
@@ -30,6 +31,8 @@ Layer load_layer(const WeightStore& store, int64_t index, const TowerPrecision& 
   layer.q = linear("self_attn.q_proj", precision.norm, precision.qkv);
   layer.k = linear("self_attn.k_proj", precision.norm, precision.qkv);
   layer.v = linear("self_attn.v_proj", precision.norm, precision.qkv);
+  if (precision.bias_split) layer.k_bias = layer.k.take_bias();
+  FOVEA_CHECK(precision.bias_split != layer.k_bias.empty());  // the config requires a bias
   layer.o = linear("self_attn.o_proj", precision.attention.output, precision.linear);
   layer.gate = linear("mlp.gate_proj", precision.norm, precision.linear);
   layer.up = linear("mlp.up_proj", precision.norm, precision.linear);
@@ -51,7 +54,16 @@ struct Scratch {
         attended(rows * c.num_attention_heads * c.head_dim),
         gate(rows * c.intermediate_size),
         up(rows * c.intermediate_size) {}
-  Buffer<float> normed, qkv, attended, gate, up;
+  Buffer<float> normed, qkv, attended, gate, up, key_norms;
+};
+
+// What a forward call shares among its layers.
+struct Call {
+  int64_t count;
+  KvCache& cache;
+  GuardReport* guard;
+  LayerObserver* observer;
+  Scratch scratch;
 };
 
 }  // namespace
@@ -63,23 +75,24 @@ struct Decoder::State {
   std::vector<float> final_norm;
   std::vector<Layer> layers;
   std::vector<RopeVariant> rope_variants;
+  std::vector<DType> split_angles;   // rope_angles of the layers with bias_split, each once
   std::vector<size_t> axis_of_pair;  // which of t, h, w leads rotary pair i (mrope_section)
 
-  size_t rope_variant_of(const TowerPrecision& layer);
+  size_t rope_variant_of(DType angles, DType tables);
   RopeTable rope_table(const RopeVariant& variant, const std::array<std::span<const int64_t>, 3>& positions,
                        int64_t count) const;
-  void attend_layer(int64_t index, const RopeTable& rope, float* hidden, int64_t count, KvCache& cache,
-                    Scratch& scratch, LayerObserver* observer) const;
+  void store_rotations(const std::array<std::span<const int64_t>, 3>& positions, const Call& call) const;
+  void project(const Layer& layer, const RopeTable& rope, const float* hidden, Call& call) const;
+  void attend_layer(int64_t index, const RopeTable& rope, float* hidden, Call& call) const;
+  AttentionGuard guard_of(int64_t index, const HeadsView& k, Call& call) const;
   void mlp_layer(int64_t index, float* hidden, int64_t count, Scratch& scratch) const;
 };
 
-size_t Decoder::State::rope_variant_of(const TowerPrecision& layer) {
+size_t Decoder::State::rope_variant_of(DType angles, DType tables) {
   for (size_t i = 0; i < rope_variants.size(); ++i) {
-    if (rope_variants[i].angles == layer.rope_angles && rope_variants[i].tables == layer.rope_tables)
-      return i;
+    if (rope_variants[i].angles == angles && rope_variants[i].tables == tables) return i;
   }
-  rope_variants.push_back({layer.rope_angles, layer.rope_tables,
-                           inverse_frequencies(config.rope_theta, config.head_dim, layer.rope_angles)});
+  rope_variants.push_back({angles, tables, inverse_frequencies(config.rope_theta, config.head_dim, angles)});
   return rope_variants.size() - 1;
 }
 
@@ -97,7 +110,12 @@ Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType l
   s.final_norm = store.vector("model.language_model.norm.weight", text.tower.norm);
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
     s.layers.push_back(load_layer(store, i, text.layers[static_cast<size_t>(i)]));
-    s.layers.back().rope_variant = s.rope_variant_of(s.layers.back().precision);
+    const TowerPrecision& nodes = s.layers.back().precision;
+    s.layers.back().rope_variant = s.rope_variant_of(nodes.rope_angles, nodes.rope_tables);
+    const auto& known = s.split_angles;
+    if (nodes.bias_split && std::find(known.begin(), known.end(), nodes.rope_angles) == known.end()) {
+      s.split_angles.push_back(nodes.rope_angles);
+    }
   }
   for (size_t axis = 0; axis < s.config.mrope_section.size(); ++axis) {
     s.axis_of_pair.insert(s.axis_of_pair.end(), static_cast<size_t>(s.config.mrope_section[axis]), axis);
@@ -142,34 +160,87 @@ RopeTable Decoder::State::rope_table(const RopeVariant& variant,
   return table;
 }
 
-void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* hidden, int64_t count,
-                                  KvCache& cache, Scratch& scratch, LayerObserver* observer) const {
+// Rotations are kept in f32 whatever the type of the tables: the bias is never rounded.
+void Decoder::State::store_rotations(const std::array<std::span<const int64_t>, 3>& positions,
+                                     const Call& call) const {
+  for (const DType angles : split_angles) {
+    const RopeVariant exact{angles, DType::f32,
+                            inverse_frequencies(config.rope_theta, config.head_dim, angles)};
+    call.cache.store_rotation(angles, rope_table(exact, positions, call.count), call.count);
+  }
+}
+
+// hidden to q, k and v side by side in scratch.qkv, as attention and the cache see them.
+void Decoder::State::project(const Layer& layer, const RopeTable& rope, const float* hidden,
+                             Call& call) const {
+  const TowerPrecision& nodes = layer.precision;
+  const int64_t count = call.count, q_width = layer.q.out(), kv_width = layer.k.out(),
+                stride = q_width + 2 * kv_width;
+  float *q = call.scratch.qkv.data(), *k = q + q_width, *v = k + kv_width,
+        *normed = call.scratch.normed.data();
+  rms_norm(hidden, layer.input_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed, count,
+           nodes.norm_statistics);
+  layer.q.apply(normed, count, q, stride);
+  layer.k.apply(normed, count, k, stride);
+  layer.v.apply(normed, count, v, stride);
+  apply_rope(q, count, config.num_attention_heads, stride, rope, nodes.rope_steps, nodes.q);
+  apply_rope(k, count, config.num_key_value_heads, stride, rope, nodes.rope_steps, nodes.k);
+  if (nodes.v != nodes.qkv) round_columns(v, count, kv_width, stride, nodes.v);
+}
+
+// The guard's view of a layer. For each new token the largest |k| so far: keys are measured once, when they
+// are made, and a key kept without its bias is at most |k| + |bias| long.
+AttentionGuard Decoder::State::guard_of(int64_t index, const HeadsView& k, Call& call) const {
+  AttentionGuard guard{call.guard->options, call.guard->text[static_cast<size_t>(index)].data(), nullptr};
+  const Layer& layer = layers[static_cast<size_t>(index)];
+  if (layer.precision.kind == AttentionKind::eager) return guard;
+  Buffer<float>& norms = call.scratch.key_norms;
+  norms.reserve(k.tokens * k.heads);
+  key_norms(k, norms.data());
+  float* largest = call.cache.largest_key_norms(index);
+  for (int64_t h = 0; h < k.heads; ++h) {
+    double bias = 0;
+    for (int64_t c = 0; c < k.head_dim && !layer.k_bias.empty(); ++c) {
+      const auto b = double{layer.k_bias[static_cast<size_t>(h * k.head_dim + c)]};
+      bias += b * b;
+    }
+    for (int64_t t = 0; t < k.tokens; ++t) {
+      float& norm = norms.data()[t * k.heads + h];
+      largest[h] = std::max(largest[h], norm + static_cast<float>(std::sqrt(bias)));
+      norm = largest[h];
+    }
+  }
+  guard.key_norms = norms.data();
+  return guard;
+}
+
+void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* hidden, Call& call) const {
   const Layer& layer = layers[static_cast<size_t>(index)];
   const TowerPrecision& nodes = layer.precision;
+  Scratch& scratch = call.scratch;
   const int64_t head_dim = config.head_dim, heads_q = config.num_attention_heads,
-                heads_kv = config.num_key_value_heads;
+                heads_kv = config.num_key_value_heads, count = call.count;
   const int64_t q_width = heads_q * head_dim, kv_width = heads_kv * head_dim, stride = q_width + 2 * kv_width;
-  float *q = scratch.qkv.data(), *k = q + q_width, *v = k + kv_width;
-  rms_norm(hidden, layer.input_norm, static_cast<float>(config.rms_norm_eps), nodes.norm,
-           scratch.normed.data(), count, nodes.norm_statistics);
-  layer.q.apply(scratch.normed.data(), count, q, stride);
-  layer.k.apply(scratch.normed.data(), count, k, stride);
-  layer.v.apply(scratch.normed.data(), count, v, stride);
-  apply_rope(q, count, heads_q, stride, rope, nodes.rope_steps, nodes.q);
-  apply_rope(k, count, heads_kv, stride, rope, nodes.rope_steps, nodes.k);
-  if (nodes.v != nodes.qkv) round_columns(v, count, kv_width, stride, nodes.v);
-  cache.store(index, k, v, stride, count);
+  project(layer, rope, hidden, call);
+  const float *q = scratch.qkv.data(), *k = q + q_width;
+  call.cache.store(index, k, k + kv_width, stride, count);
 
   AttentionProblem problem;
   problem.q = {q, DType::f32, count, heads_q, head_dim, stride};
-  problem.k = cache.keys(index, cache.tokens() + count);
-  problem.v = cache.values(index, cache.tokens() + count);
+  problem.k = call.cache.keys(index, call.cache.tokens() + count);
+  problem.v = call.cache.values(index, call.cache.tokens() + count);
   problem.out = scratch.attended.data();
   problem.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
   problem.causal = true;
   problem.precision = nodes.attention;
+  if (nodes.bias_split) problem.key_bias = call.cache.key_bias(nodes.rope_angles, layer.k_bias.data());
+  AttentionGuard guard;
+  if (call.guard != nullptr) {
+    guard = guard_of(index, {k, DType::f32, count, heads_kv, head_dim, stride}, call);
+    problem.guard = &guard;
+  }
   attend(nodes.kind, problem);
-  if (observer) observer->attended(ModelPart::text, index, problem);
+  if (call.observer) call.observer->attended(ModelPart::text, index, problem);
 
   layer.o.apply(scratch.attended.data(), count, scratch.normed.data());
   const int64_t size = count * config.hidden_size;
@@ -202,12 +273,12 @@ void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<c
   const State& s = *state_;
   std::vector<RopeTable> ropes;
   for (const RopeVariant& variant : s.rope_variants) ropes.push_back(s.rope_table(variant, positions, count));
-  Scratch scratch(s.config, count);
+  Call call{count, cache, hooks.guard, hooks.layers, Scratch(s.config, count)};
+  s.store_rotations(positions, call);
   require_finite(hidden, count * s.config.hidden_size, "the embeddings");
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
-    s.attend_layer(i, ropes[s.layers[static_cast<size_t>(i)].rope_variant], hidden, count, cache, scratch,
-                   hooks.layers);
-    s.mlp_layer(i, hidden, count, scratch);
+    s.attend_layer(i, ropes[s.layers[static_cast<size_t>(i)].rope_variant], hidden, call);
+    s.mlp_layer(i, hidden, count, call.scratch);
     if (hooks.layers) hooks.layers->finished(ModelPart::text, i, hidden, count, s.config.hidden_size);
     if (hooks.after_layer) hooks.after_layer();
   }

@@ -12,7 +12,13 @@ KvCache::KvCache(const TextConfig& config, int64_t capacity, const std::vector<T
   for (const TowerPrecision& layer : layers) {
     keys_.push_back(allocate(layer.k_cache));
     values_.push_back(allocate(layer.v_cache));
+    const bool known = std::any_of(rotations_.begin(), rotations_.end(),
+                                   [&](const Rotation& r) { return r.angles == layer.rope_angles; });
+    if (!layer.bias_split || known) continue;
+    const int64_t size = capacity_ * (head_dim_ / 2);
+    rotations_.push_back({layer.rope_angles, Buffer<float>(size), Buffer<float>(size)});
   }
+  norms_.assign(layers.size() * static_cast<size_t>(heads_), 0.f);
 }
 
 KvCache::Storage KvCache::allocate(DType type) const {
@@ -22,6 +28,7 @@ KvCache::Storage KvCache::allocate(DType type) const {
 int64_t KvCache::bytes() const {
   int64_t total = 0;
   for (size_t i = 0; i < keys_.size(); ++i) total += keys_[i].bytes.size() + values_[i].bytes.size();
+  for (const Rotation& r : rotations_) total += (r.cos.size() + r.sin.size()) * int64_t{sizeof(float)};
   return total;
 }
 
@@ -57,6 +64,26 @@ void KvCache::commit(int64_t count) { tokens_ += count; }
 void KvCache::truncate(int64_t tokens) {
   FOVEA_CHECK(tokens >= 0 && tokens <= tokens_);
   tokens_ = tokens;
+  if (tokens == 0) std::fill(norms_.begin(), norms_.end(), 0.f);
+}
+
+size_t KvCache::place_of(DType angles) const {
+  const auto found = std::find_if(rotations_.begin(), rotations_.end(),
+                                  [&](const Rotation& r) { return r.angles == angles; });
+  FOVEA_CHECK(found != rotations_.end());
+  return static_cast<size_t>(found - rotations_.begin());
+}
+
+void KvCache::store_rotation(DType angles, const RopeTable& table, int64_t count) {
+  FOVEA_CHECK(tokens_ + count <= capacity_ && table.pairs == head_dim_ / 2);
+  Rotation& to = rotations_[place_of(angles)];
+  std::copy_n(table.cos.data(), count * table.pairs, to.cos.data() + tokens_ * table.pairs);
+  std::copy_n(table.sin.data(), count * table.pairs, to.sin.data() + tokens_ * table.pairs);
+}
+
+KeyBias KvCache::key_bias(DType angles, const float* bias) const {
+  const Rotation& r = rotations_[place_of(angles)];
+  return {bias, r.cos.data(), r.sin.data()};
 }
 
 HeadsView KvCache::view(const Storage& storage, int64_t tokens) const {

@@ -1,18 +1,21 @@
 // The keys (after RoPE) and values of every decoder layer, in the policy's storage types. Attention borrows
-// views.
+// views. Layers with bias_split keep keys without their bias; for them the cache remembers the rotation of
+// every token, once per type of rotary angles, whatever the number of layers and heads.
 #pragma once
 
 #include <vector>
 
 #include "attention/problem.h"
 #include "checkpoint/config.h"
+#include "model/elementwise.h"
 
 namespace fovea {
 
 class KvCache {
  public:
   // One entry per layer. Throws Error(exhausted) when capacity tokens cannot be held. bytes = capacity *
-  // kv_heads * head_dim * sum over layers of (bytes_of(k_cache) + bytes_of(v_cache)).
+  // kv_heads * head_dim * sum over layers of (bytes_of(k_cache) + bytes_of(v_cache)), and capacity * head_dim
+  // * 4 for each rotation.
   KvCache(const TextConfig& config, int64_t capacity, const std::vector<TowerPrecision>& layers);
 
   int64_t tokens() const { return tokens_; }
@@ -24,6 +27,13 @@ class KvCache {
   // capacity().
   void store(int64_t layer, const float* k, const float* v, int64_t stride, int64_t count);
   void commit(int64_t count);
+  // The f32 cos and sin of the next tokens' angles, for the layers with bias_split whose angles have this
+  // type; likewise before commit(), once for all layers.
+  void store_rotation(DType angles, const RopeTable& table, int64_t count);
+  // A key bias with the rotations of all tokens, those of the running call included.
+  KeyBias key_bias(DType angles, const float* bias) const;
+  // The largest |k| of each kv head so far, kept for the guard, who updates it.
+  float* largest_key_norms(int64_t layer) { return &norms_[static_cast<size_t>(layer * heads_)]; }
   void truncate(int64_t tokens);
 
   // Views of the first `tokens` tokens.
@@ -35,12 +45,19 @@ class KvCache {
     DType type;
     Buffer<char> bytes;
   };
+  struct Rotation {
+    DType angles;
+    Buffer<float> cos, sin;  // [capacity, head_dim / 2]
+  };
   Storage allocate(DType type) const;
+  size_t place_of(DType angles) const;  // in rotations_
   HeadsView view(const Storage& storage, int64_t tokens) const;
   void write(Storage& storage, const float* rows, int64_t stride, int64_t count) const;
 
   int64_t heads_, head_dim_, capacity_, tokens_ = 0;
   std::vector<Storage> keys_, values_;
+  std::vector<Rotation> rotations_;
+  std::vector<float> norms_;  // [layers, heads]
 };
 
 }  // namespace fovea

@@ -24,6 +24,7 @@ class LayerObserver {
 struct ForwardHooks {
   std::function<void()> after_layer = {};  // may throw, which ends the pass
   LayerObserver* layers = nullptr;
+  GuardReport* guard = nullptr;  // has an entry for every layer and head of the part that runs
 };
 
 }  // namespace fovea

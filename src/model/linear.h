@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/buffer.h"
@@ -33,6 +34,9 @@ class Linear {
   // output, as a fused addmm does). Every row's result is independent of the other rows, bit for bit.
   void apply(const float* x, int64_t rows, float* y, int64_t y_stride) const;
   void apply(const float* x, int64_t rows, float* y) const { apply(x, rows, y, out()); }
+
+  // Moves the bias out: from then on y = r(x W^T). Empty when there is none.
+  std::vector<float> take_bias() { return std::exchange(bias_, {}); }
 
   // Row r widened to f32 (an embedding look-up), [in].
   void row(int64_t r, float* out) const;

@@ -24,8 +24,31 @@ struct Block {
 };
 
 struct Scratch {
-  Buffer<float> wide, narrow, gate, up;
+  Buffer<float> wide, narrow, gate, up, key_norms;
 };
+
+// The guard's view of a block. Without a mask a query sees every key of its segment: the largest |k| of each.
+AttentionGuard guard_of(GuardReport& report, size_t index, AttentionKind kind,
+                        const AttentionProblem& problem, Buffer<float>& norms) {
+  AttentionGuard guard{report.options, report.vision[index].data(), nullptr};
+  if (kind == AttentionKind::eager) return guard;
+  const int64_t heads = problem.k.heads;
+  norms.reserve(problem.k.tokens * heads);
+  key_norms(problem.k, norms.data());
+  for (size_t s = 1; s < problem.cu_seqlens.size(); ++s) {
+    for (int64_t h = 0; h < heads; ++h) {
+      float largest = 0;
+      for (int64_t t = problem.cu_seqlens[s - 1]; t < problem.cu_seqlens[s]; ++t) {
+        largest = std::max(largest, norms.data()[t * heads + h]);
+      }
+      for (int64_t t = problem.cu_seqlens[s - 1]; t < problem.cu_seqlens[s]; ++t) {
+        norms.data()[t * heads + h] = largest;
+      }
+    }
+  }
+  guard.key_norms = norms.data();
+  return guard;
+}
 
 // Calls body(first, count) for consecutive passes over `rows`.
 template <typename Body>
@@ -82,7 +105,7 @@ struct VisionTower::State {
 
   Buffer<float> embed(const float* patches, const WindowOrder& order) const;
   void attend_block(size_t index, const WindowOrder& order, const RopeTable& rope, Buffer<float>& hidden,
-                    Scratch& scratch, LayerObserver* observer) const;
+                    Scratch& scratch, const ForwardHooks& hooks) const;
   void mlp_block(size_t index, Buffer<float>& hidden, Scratch& scratch) const;
   Buffer<float> merge(const WindowOrder& order, const Buffer<float>& hidden, Scratch& scratch) const;
 };
@@ -131,7 +154,7 @@ Buffer<float> VisionTower::State::embed(const float* patches, const WindowOrder&
 
 void VisionTower::State::attend_block(size_t index, const WindowOrder& order, const RopeTable& rope,
                                       Buffer<float>& hidden, Scratch& scratch,
-                                      LayerObserver* observer) const {
+                                      const ForwardHooks& hooks) const {
   const Block& block = blocks[index];
   const TowerPrecision& nodes = block.precision;
   const int64_t width = config.hidden_size, heads = config.num_heads, head_dim = config.head_dim();
@@ -156,8 +179,13 @@ void VisionTower::State::attend_block(size_t index, const WindowOrder& order, co
   problem.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
   problem.cu_seqlens = block.full_attention ? order.frame_bounds : order.window_bounds;
   problem.precision = nodes.attention;
+  AttentionGuard watch;
+  if (hooks.guard != nullptr) {
+    watch = guard_of(*hooks.guard, index, nodes.kind, problem, scratch.key_norms);
+    problem.guard = &watch;
+  }
   attend(nodes.kind, problem);
-  if (observer) observer->attended(ModelPart::vision, static_cast<int64_t>(index), problem);
+  if (hooks.layers) hooks.layers->attended(ModelPart::vision, static_cast<int64_t>(index), problem);
 
   scratch.gate.reserve(std::min(rows, kRowsPerPass) * width);
   for_passes(rows, [&](int64_t first, int64_t count) {
@@ -219,8 +247,7 @@ Buffer<float> VisionTower::State::merge(const WindowOrder& order, const Buffer<f
   return result;
 }
 
-Buffer<float> VisionTower::encode(const float* patches, const Grid& grid,
-                                  const ForwardHooks& hooks) const {
+Buffer<float> VisionTower::encode(const float* patches, const Grid& grid, const ForwardHooks& hooks) const {
   const State& s = *state_;
   const WindowOrder order = window_order(grid, s.config);
   RopeTable rope;
@@ -235,11 +262,11 @@ Buffer<float> VisionTower::encode(const float* patches, const Grid& grid,
       rope = rope_table(order, s.config, nodes);
       rope_of = &nodes;
     }
-    s.attend_block(i, order, rope, hidden, scratch, hooks.layers);
+    s.attend_block(i, order, rope, hidden, scratch, hooks);
     s.mlp_block(i, hidden, scratch);
     if (hooks.layers) {
       hooks.layers->finished(ModelPart::vision, static_cast<int64_t>(i), hidden.data(),
-                         hidden.size() / s.config.hidden_size, s.config.hidden_size);
+                             hidden.size() / s.config.hidden_size, s.config.hidden_size);
     }
     if (hooks.after_layer) hooks.after_layer();
   }

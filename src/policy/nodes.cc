@@ -57,13 +57,13 @@ std::vector<Node> make_nodes() {
       {"v", &T::v, kStored, false, "v as attention sees it; sets v_cache too"},
       {"k_cache", &T::k_cache, kStored, true, "storage of k in the KV cache"},
       {"v_cache", &T::v_cache, kStored, true, "storage of v in the KV cache"},
-      {"bias_split", &T::bias_split, kSwitch, false,
-       "keep k without its bias, add the bias to the scores in fp32"},
+      {"bias_split", &T::bias_split, kSwitch, true,
+       "keep k without its bias, add the rotated bias to the scores in fp32"},
       {"k_centring",
        &A::k_centring,
        {"none", "mean", "block256"},
        false,
-       "subtract the mean of k before the product"},
+       "subtract the mean key (of all, or per 256 keys) from k, in fp32, before scores are rounded"},
       {"scores", &A::scores, kComputed, false, "the raw product q.k"},
       {"scale",
        &A::scale,
@@ -83,7 +83,7 @@ std::vector<Node> make_nodes() {
        &A::score_shift,
        {"none", "row_max"},
        false,
-       "subtract the row's maximum before the rounding"},
+       "subtract the row's maximum in fp32 before the score is rounded (needs scale=fused)"},
       {"softmax", &A::softmax, kComputed, false, "exponentials, their sum and the quotient"},
       {"probabilities", &A::probabilities, kComputed, false, "P as it meets V"},
       {"normalised", &A::normalised, kSwitch, false,
@@ -131,7 +131,7 @@ const Node& node_named(std::string_view name, Tower tower) {
     if (node.name != name) continue;
     if (fits) return node;
     throw Error(ErrorKind::invalid_argument, fmt::format("the vision tower has no node '{}'", name),
-                "it has neither a cache nor a mask: say it for text, or leave it out");
+                "it keeps no keys and has no mask: say it for text, or leave it out");
   }
   throw Error(ErrorKind::invalid_argument, fmt::format("there is no node '{}'", name),
               fmt::format("the nodes of {} are {}; beside them there is only logits", name_of(tower),

@@ -159,7 +159,7 @@ TEST(PrecisionPolicy, EveryPresetResolvesAndHasANameOfItsOwn) {
     }
     EXPECT_LT(std::string_view(preset.line).size(), 100u);
   }
-  EXPECT_EQ(seen.size(), 12u);
+  EXPECT_EQ(seen.size(), 17u);
 }
 
 TEST(PrecisionPolicy, RefusesWhatMakesNoSense) {
@@ -173,9 +173,16 @@ TEST(PrecisionPolicy, RefusesWhatMakesNoSense) {
   expect_refused_text("preset=eager-bf16,text.softmax=fp64", {"softmax=fp64", "eager", "reference"});
   expect_refused_text("preset=eager-bf16,text.scale=fused", {"scores=bf16", "fused"});
   expect_refused_text("preset=eager-bf16,text.inf_to_zero=on", {"inf_to_zero", "fp16"});
-  expect_refused_text("text.score_shift=row_max", {"score_shift", "not implemented"});
-  expect_refused_text("text.bias_split=on", {"bias_split"});
-  expect_refused_text("vision.k_centring=mean", {"k_centring"});
+  expect_refused_text("text.score_shift=row_max",
+                      {"score_shift=row_max", "flash_attention_2", "never stores scores"});
+  expect_refused_text("vision.attention=sdpa,vision.k_centring=mean", {"k_centring=mean", "sdpa", "stores"});
+  expect_refused_text("preset=eager-bf16,text.score_shift=row_max",
+                      {"scale=after", "before the row's maximum"});
+  expect_refused_text("preset=eager-bf16-maxshift,text.layers.1.k_centring=block256",
+                      {"text.layers.1", "row_max", "k_centring=block256"});
+  expect_refused_text("preset=eager-fp16-old,text.scale=fused,text.scores=fp32,text.score_shift=row_max",
+                      {"inf_to_zero=on"});
+  expect_refused_text("vision.bias_split=on", {"vision", "bias_split"});
 }
 
 TEST(PrecisionPolicy, RefusesWhatItCannotRead) {

@@ -36,6 +36,28 @@ void math_low(TowerPrecision& precision, Tower, DType) {
   precision.attention.mask = MaskAdd::skip;
 }
 
+// Cures of our own. Product, scale and row maximum in fp32, then one rounding; later keys are left out.
+void max_shift(TowerPrecision& precision, Tower, DType) {
+  precision.attention.scale = ScalePlacement::fused;
+  precision.attention.scores = DType::f32;
+  precision.attention.score_shift = ScoreShift::row_max;
+  precision.attention.mask = MaskAdd::skip;
+}
+
+void centre_keys(TowerPrecision& precision, Tower, DType) {
+  precision.attention.k_centring = KCentring::mean;
+}
+
+void centre_key_blocks(TowerPrecision& precision, Tower, DType) {
+  precision.attention.k_centring = KCentring::block256;
+}
+
+// The vision tower keeps no keys: there eager takes the row maximum.
+void split_bias(TowerPrecision& precision, Tower tower, DType dtype) {
+  precision.bias_split = tower == Tower::text;
+  if (tower == Tower::vision && precision.kind == AttentionKind::eager) max_shift(precision, tower, dtype);
+}
+
 void exact_norms(TowerPrecision& precision, Tower, DType) { precision.norm_statistics = DType::f64; }
 
 constexpr Preset kPresets[] = {
@@ -59,6 +81,16 @@ constexpr Preset kPresets[] = {
     {"flash-bf16", "FlashAttention-2 in bf16: fp32 scores, unnormalised probabilities in bf16",
      AttentionKind::flash_attention_2, DType::bf16, nullptr},
     {"flash-fp16", "FlashAttention-2 in fp16", AttentionKind::flash_attention_2, DType::f16, nullptr},
+    {"eager-bf16-maxshift", "eager-bf16, each row's maximum subtracted in fp32 before its scores are stored",
+     AttentionKind::eager, DType::bf16, max_shift},
+    {"eager-bf16-kcentred", "eager-bf16 with the mean key subtracted: for biases in slow rotary pairs",
+     AttentionKind::eager, DType::bf16, centre_keys},
+    {"eager-bf16-kcentred256", "the same per block of 256 keys, for faster rotary pairs too",
+     AttentionKind::eager, DType::bf16, centre_key_blocks},
+    {"eager-bf16-bias-split", "eager-bf16; k is kept without its bias, which joins the scores in fp32",
+     AttentionKind::eager, DType::bf16, split_bias},
+    {"flash-bf16-bias-split", "flash-bf16; k is kept without its bias, which joins the scores in fp32",
+     AttentionKind::flash_attention_2, DType::bf16, split_bias},
     {"fp32", "everything in fp32 (flash_attention_2)", AttentionKind::flash_attention_2, DType::f32, nullptr},
     {"reference", "fp32 with attention and norm statistics in fp64: slow, the yardstick of the others",
      AttentionKind::reference, DType::f32, exact_norms},

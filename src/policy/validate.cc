@@ -55,13 +55,32 @@ void check_eager(const AttentionPrecision& a, const std::string& where) {
   }
 }
 
+// Cures of stored scores, where nothing is stored or where something is rounded before they come.
 void check_cures(const TowerPrecision& precision, const std::string& where) {
-  const auto refuse_cure = [&](const char* name) {
-    refuse(where, fmt::format("{} is not implemented yet", name), "leave it out");
-  };
-  if (precision.attention.score_shift != ScoreShift::none) refuse_cure("score_shift");
-  if (precision.attention.k_centring != KCentring::none) refuse_cure("k_centring");
-  if (precision.bias_split) refuse_cure("bias_split");
+  const AttentionPrecision& a = precision.attention;
+  const bool shifted = a.score_shift != ScoreShift::none, centred = a.k_centring != KCentring::none;
+  const std::string shift = fmt::format("score_shift={}", name_of(a.score_shift)),
+                    centre = fmt::format("k_centring={}", name_of(a.k_centring));
+  if (precision.kind != AttentionKind::eager && (shifted || centred)) {
+    refuse(where,
+           fmt::format("{} with attention={}, which never stores scores: there is nothing to cure",
+                       shifted ? shift : centre, name_of(precision.kind)),
+           "leave it out, or use attention=eager");
+  }
+  if (shifted && centred) {
+    refuse(where, fmt::format("{} with {}: both take away a part that all keys share", shift, centre),
+           "keep one of the two; score_shift leaves less");
+  }
+  if (shifted && a.scale != ScalePlacement::fused) {
+    refuse(where,
+           fmt::format("{} with scale={}, which rounds before the row's maximum is known", shift,
+                       name_of(a.scale)),
+           "add scale=fused,scores=fp32, or start from --preset eager-bf16-maxshift");
+  }
+  if (shifted && a.inf_to_zero) {
+    refuse(where, fmt::format("{} with inf_to_zero=on: a score far below the maximum would become it", shift),
+           "leave inf_to_zero out");
+  }
 }
 
 }  // namespace

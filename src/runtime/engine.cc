@@ -44,6 +44,11 @@ ResolvedPolicy resolve(const EngineOptions& options, const ModelConfig& config) 
 
 std::unique_ptr<EngineState> state_of(std::shared_ptr<const EngineParts> parts, EngineOptions options,
                                       const ResolvedPolicy& resolved) {
+  if (!(options.guard.tau > 0)) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("guard threshold {} is not positive", options.guard.tau),
+                "use 0.125, which misses no row whose error is above 10 %");
+  }
   const Precision& precision = resolved.precision;
   options.attention = precision.text.tower.kind;
   options.vision_attention = precision.vision.tower.kind;

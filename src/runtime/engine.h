@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/guard.h"
 #include "attention/problem.h"
 #include "base/precision.h"
 #include "base/progress.h"
@@ -31,6 +32,8 @@ struct EngineOptions {
   // Nodes that differ from what the attentions compute in the dtype. Its preset, if it has one, takes the
   // place of both attentions; a dtype that contradicts it is refused.
   std::optional<PrecisionPolicy> policy = std::nullopt;
+  // Watches for attention scores that their dtype cannot resolve; Answer and Evaluation hold what it saw.
+  GuardOptions guard = {};
 };
 
 struct MediaLimits {
@@ -68,6 +71,7 @@ struct Answer {
   std::vector<int32_t> token_ids;  // generated, a final EOS included
   std::string finish_reason;       // "stop", "length" or "cancelled"
   Timings timings;
+  GuardReport guard;
 };
 
 // How a caller follows a running request; every member may be empty.
@@ -82,6 +86,7 @@ struct Observer {
 struct Evaluation {
   Buffer<float> vision_embeddings;  // [vision tokens of all items, hidden]
   Buffer<float> logits;             // [ids, vocab]
+  GuardReport guard;
 };
 
 struct EngineState;

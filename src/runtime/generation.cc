@@ -68,17 +68,19 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   answer.finish_reason = "length";
   answer.timings.load_s = s.load_seconds;
   answer.timings.preprocess_s = prompt.preprocess_seconds;
+  answer.guard = guard_report(s);
+  GuardReport* guard = watching(answer.guard);
   Sequence sequence(prompt);
   const int64_t capacity = sequence.size() + std::min(options.max_new_tokens,
                                                       config.text.max_position_embeddings - sequence.size());
   try {
     check_cancelled(observer);
     Stopwatch watch;
-    const Buffer<float> vision = encode_pictures(s.vision, prompt, config, observer);
+    const Buffer<float> vision = encode_pictures(s.vision, prompt, config, observer, guard);
     answer.timings.vision_s = watch.seconds();
     watch = Stopwatch();
     KvCache cache(config.text, capacity, s.precision.text.layers);
-    Runner runner(s, vision, options.prefill_chunk, observer);
+    Runner runner(s, vision, options.prefill_chunk, observer, guard);
     Buffer<float> logits(config.text.vocab_size);
     while (sequence.size() < capacity) {
       if (!options.use_kv_cache) cache.truncate(0);
@@ -111,7 +113,9 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
 Buffer<float> Engine::encode(const Prompt& prompt, const Observer& observer) const {
   Observer uncancelled = observer;
   uncancelled.cancel = nullptr;
-  return encode_pictures(state_->vision, prompt, state_->parts->checkpoint.config(), uncancelled);
+  GuardReport guard = guard_report(*state_);
+  return encode_pictures(state_->vision, prompt, state_->parts->checkpoint.config(), uncancelled,
+                         watching(guard));
 }
 
 Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const Observer& observer) const {
@@ -119,10 +123,12 @@ Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const O
   const ModelConfig& config = s.parts->checkpoint.config();
   const Sequence sequence(prompt);
   Evaluation result;
-  result.vision_embeddings = encode_pictures(s.vision, prompt, config, observer);
+  result.guard = guard_report(s);
+  GuardReport* guard = watching(result.guard);
+  result.vision_embeddings = encode_pictures(s.vision, prompt, config, observer, guard);
   result.logits.resize(sequence.size() * config.text.vocab_size);
   KvCache cache(config.text, sequence.size(), s.precision.text.layers);
-  Runner runner(s, result.vision_embeddings, prefill_chunk, observer);
+  Runner runner(s, result.vision_embeddings, prefill_chunk, observer, guard);
   runner.run(sequence, cache, [&](int64_t first, int64_t count, const float* hidden) {
     s.decoder.logits(hidden, count, result.logits.data() + first * config.text.vocab_size);
   });

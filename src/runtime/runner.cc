@@ -26,7 +26,7 @@ std::array<std::span<const int64_t>, 3> Sequence::positions(int64_t first, int64
 }
 
 Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, const ModelConfig& config,
-                              const Observer& observer) {
+                              const Observer& observer, GuardReport* guard) {
   const int64_t merge = config.vision.spatial_merge_size, width = config.vision.out_hidden_size;
   int64_t tokens = 0, blocks_done = 0;
   for (const Picture& picture : prompt.pictures) tokens += picture.tokens(merge);
@@ -35,6 +35,7 @@ Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, c
   float* to = embeddings.data();
   ForwardHooks hooks;
   hooks.layers = observer.layers;
+  hooks.guard = guard;
   hooks.after_layer = [&] {
     check_cancelled(observer);
     if (observer.progress) observer.progress("vision", ++blocks_done, blocks_total);
@@ -44,6 +45,21 @@ Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, c
     to = std::copy_n(encoded.data(), encoded.size(), to);
   }
   return embeddings;
+}
+
+GuardReport guard_report(const EngineState& state) {
+  const ModelConfig& config = state.parts->checkpoint.config();
+  GuardReport report;
+  report.options = state.options.guard;
+  if (report.options.mode == GuardMode::off) return report;
+  const auto heads = [](int64_t count) { return std::vector<HeadGuard>(static_cast<size_t>(count)); };
+  report.text.assign(state.precision.text.layers.size(), heads(config.text.num_attention_heads));
+  report.vision.assign(state.precision.vision.layers.size(), heads(config.vision.num_heads));
+  return report;
+}
+
+GuardReport* watching(GuardReport& report) {
+  return report.options.mode == GuardMode::off ? nullptr : &report;
 }
 
 int64_t Runner::feed(const Sequence& sequence, int64_t first, int64_t count, int64_t vision_row,
@@ -57,6 +73,7 @@ int64_t Runner::feed(const Sequence& sequence, int64_t first, int64_t count, int
   }
   ForwardHooks hooks;
   hooks.layers = observer_.layers;
+  hooks.guard = guard_;
   // One layer of a long chunk takes a second on a slow machine.
   if (count > 1) hooks.after_layer = [&] { check_cancelled(observer_); };
   state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, hooks);

@@ -32,14 +32,20 @@ class Sequence {
 
 // The embeddings of all pictures of a prompt, in order, [tokens, out_hidden_size].
 Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, const ModelConfig& config,
-                              const Observer& observer);
+                              const Observer& observer, GuardReport* guard);
+
+// An entry for every layer and head of an engine whose guard is on.
+GuardReport guard_report(const EngineState& state);
+// What the towers are given: nothing when the guard is off.
+GuardReport* watching(GuardReport& report);
 
 // Runs the decoder over a sequence. Vision embeddings replace the pad tokens of the prompt; one that the
 // model generates is a token like any other, as in transformers.
 class Runner {
  public:
-  Runner(const EngineState& state, const Buffer<float>& vision, int64_t chunk, const Observer& observer)
-      : state_(state), vision_(vision), chunk_(chunk), observer_(observer) {}
+  Runner(const EngineState& state, const Buffer<float>& vision, int64_t chunk, const Observer& observer,
+         GuardReport* guard)
+      : state_(state), vision_(vision), chunk_(chunk), observer_(observer), guard_(guard) {}
 
   // Feeds tokens cache.tokens() .. sequence.size() - 1 in chunks and calls body(first, count, hidden) for
   // each.
@@ -71,6 +77,7 @@ class Runner {
   const Buffer<float>& vision_;
   int64_t chunk_;
   const Observer& observer_;
+  GuardReport* guard_;
   Buffer<float> hidden_;
 };
 

@@ -10,6 +10,7 @@ struct Session::State {
   const EngineState& engine;
   GenerationOptions options;
   Observer observer;
+  GuardReport guard;
   Sequence sequence;  // the prompt and the tokens behind it that are in the cache or about to be
   int64_t prompt_size, vocab;
   KvCache cache;
@@ -21,14 +22,16 @@ struct Session::State {
       : engine(state),
         options(generation),
         observer(follower),
+        guard(guard_report(state)),
         sequence(prompt),
         prompt_size(sequence.size()),
         vocab(state.parts->checkpoint.config().text.vocab_size),
         cache(state.parts->checkpoint.config().text,
-              prompt_size + std::min(generation.max_new_tokens,
-                                     state.parts->checkpoint.config().text.max_position_embeddings - prompt_size),
+              prompt_size +
+                  std::min(generation.max_new_tokens,
+                           state.parts->checkpoint.config().text.max_position_embeddings - prompt_size),
               state.precision.text.layers),
-        runner(state, vision, generation.prefill_chunk, observer) {}
+        runner(state, vision, generation.prefill_chunk, observer, watching(guard)) {}
 
   void feed_prompt() {
     if (prompt_logits.size() > 0) return;
