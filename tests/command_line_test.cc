@@ -226,9 +226,9 @@ TEST_F(CommandLine, NonFiniteWeightsNameTheStage) {
 
 TEST_F(CommandLine, PresetsAreListedShownAndObeyed) {
   const auto all = nlohmann::json::parse(run("presets --json").out);
-  ASSERT_EQ(all.size(), 12u);
+  ASSERT_EQ(all.size(), 17u);
   const std::string list = run("presets").out;
-  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 12);
+  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 17);
   for (const auto& preset : all) {
     const std::string name = preset["name"];
     EXPECT_NE(list.find(name), std::string::npos);
@@ -256,6 +256,20 @@ TEST_F(CommandLine, PoliciesThatMakeNoSense) {
   expect_error(ask(kModel, "hello --precision text.scores=bf16"), {"scores=bf16", "flash_attention_2"});
   expect_error(ask(kModel, "hello --precision text.layers.77.k=fp32"), {"text.layers.77", "layers"});
   expect_error(ask(kModel, "hello --precision /nonexistent.json"), {"/nonexistent.json"});
+}
+
+TEST_F(CommandLine, TheGuardReportsWhatItSaw) {
+  const auto guard_of = [&](const std::string& flags) {
+    return nlohmann::json::parse(run(ask(kModel, "--json hello " + flags)).out)["guard"];
+  };
+  EXPECT_EQ(guard_of("").dump(), R"({"mode":"off"})");
+  const auto guard = guard_of("--guard escalate --preset eager-bf16");
+  EXPECT_EQ(guard["mode"], "escalate");
+  EXPECT_GT(guard["text"]["rows"], 0);
+  EXPECT_EQ(guard["text"]["at_risk"], guard["text"]["recomputed"]);
+  EXPECT_EQ(guard["text"]["layers"].size(), 3u);
+  EXPECT_EQ(guard["text"]["layers"][0][1].size(), 6u);
+  EXPECT_NE(run(ask(kModel, "hello --guard loudly")).exit_code, 0);
 }
 
 TEST_F(CommandLine, HelpTeachesEveryCommand) {

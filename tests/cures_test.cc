@@ -41,8 +41,8 @@ TEST(Cures, BiasSplitLeavesWhatBf16CostsWithoutABias) {
   }
 }
 
-// Pairs 8 to 11 turn once in 200 to 430 tokens, so that no key is like the mean. Measured: eager .67, flash and
-// row maximum .57, mean key .65, mean of 256 keys .61, both bias splits .10.
+// Pairs 8 to 11 turn once in 200 to 430 tokens, so that no key is like the mean. Measured: eager .67, flash
+// and row maximum .57, mean key .65, mean of 256 keys .61, both bias splits .10.
 TEST(Cures, FastPairsDefeatCentringOnly) {
   const Model model(100, 13.4, 8);
   const auto distance = [&](const char* preset) { return model.distance(std::string("preset=") + preset); };
