@@ -86,16 +86,17 @@ class Model {
     exact_ = logits("preset=fp32");
   }
 
-  Engine with(const std::string& policy) const {
+  Engine with(const std::string& policy, GuardMode guard = GuardMode::off) const {
     EngineOptions o;
     o.policy = PrecisionPolicy::parse_text(policy);
+    o.guard.mode = guard;
     return engine_.with(o);
   }
   Evaluation evaluate(const Engine& engine, int64_t chunk = 512) const {
     return engine.evaluate(prompt_, chunk, {});
   }
-  std::vector<float> logits(const std::string& policy) const {
-    const Evaluation evaluation = evaluate(with(policy));
+  std::vector<float> logits(const std::string& policy, GuardMode guard = GuardMode::off) const {
+    const Evaluation evaluation = evaluate(with(policy, guard));
     return {evaluation.logits.span().begin(), evaluation.logits.span().end()};
   }
   // Relative distance of all logits from fp32's.

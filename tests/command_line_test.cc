@@ -226,9 +226,9 @@ TEST_F(CommandLine, NonFiniteWeightsNameTheStage) {
 
 TEST_F(CommandLine, PresetsAreListedShownAndObeyed) {
   const auto all = nlohmann::json::parse(run("presets --json").out);
-  ASSERT_EQ(all.size(), 12u);
+  ASSERT_EQ(all.size(), 17u);
   const std::string list = run("presets").out;
-  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 12);
+  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 17);
   for (const auto& preset : all) {
     const std::string name = preset["name"];
     EXPECT_NE(list.find(name), std::string::npos);
@@ -347,6 +347,20 @@ TEST_F(CommandLine, LimitsAreCheckedBeforePicturesGrow) {
   // 23 GB of patches, were they made.
   expect_error(ask(kModel, flags + " --min-pixels 1000000000 --max-pixels 2000000000"),
                {"tokens", "context has room for 4096", "--max-pixels"});
+}
+
+TEST_F(CommandLine, TheGuardReportsWhatItSaw) {
+  const auto guard_of = [&](const std::string& flags) {
+    return nlohmann::json::parse(run(ask(kModel, "--json hello " + flags)).out)["guard"];
+  };
+  EXPECT_EQ(guard_of("").dump(), R"({"mode":"off"})");
+  const auto guard = guard_of("--guard escalate --preset eager-bf16");
+  EXPECT_EQ(guard["mode"], "escalate");
+  EXPECT_GT(guard["text"]["rows"], 0);
+  EXPECT_EQ(guard["text"]["at_risk"], guard["text"]["recomputed"]);
+  EXPECT_EQ(guard["text"]["layers"].size(), 3u);
+  EXPECT_EQ(guard["text"]["layers"][0][1].size(), 6u);
+  EXPECT_NE(run(ask(kModel, "hello --guard loudly")).exit_code, 0);
 }
 
 TEST_F(CommandLine, HelpTeachesEveryCommand) {

@@ -30,7 +30,9 @@ const char* name_of(ScalePlacement placement);
 enum class MaskAdd : uint8_t { additive, skip };
 const char* name_of(MaskAdd mask);
 
-// Cures of the score rounding.
+// Cures of the score rounding, in f32 before it. row_max: less the row's maximum over the keys it sees. mean,
+// block256: less q times the mean of those keys, or of each 256 of them, whose part returns after the
+// rounding.
 enum class ScoreShift : uint8_t { none, row_max };
 const char* name_of(ScoreShift shift);
 enum class KCentring : uint8_t { none, mean, block256 };
