@@ -50,7 +50,8 @@ void add_numbers(Node section, const Audit& audit, const Breakdown& breakdown, c
       std::string cell = "\u2013";
       for (const Json* bucket : objects(*configuration.data, breakdown.field)) {
         if (number(*bucket, breakdown.number) == at) {
-          cell = fmt::format("{} of {}", count_of(number(*bucket, "correct")), count_of(number(*bucket, "count")));
+          cell = fmt::format("{} of {}", count_of(number(*bucket, "correct")),
+                             count_of(number(*bucket, "count")));
         }
       }
       table.cell(cell);
@@ -90,10 +91,11 @@ bool add_breakdown(Node charts, Node section, const Audit& audit, const Breakdow
 
 bool fill_accuracy(Node section, const Audit& audit) {
   Node charts = add(section, "div", "charts");
-  const bool context = add_breakdown(charts, section, audit,
-                                     {"by_context", "min", "label", "Accuracy over context length", "prompt tokens"});
-  const bool images =
-      add_breakdown(charts, section, audit, {"by_images", "images", "images", "Accuracy over images", "images"});
+  const bool context =
+      add_breakdown(charts, section, audit,
+                    {"by_context", "min", "label", "Accuracy over context length", "prompt tokens"});
+  const bool images = add_breakdown(charts, section, audit,
+                                    {"by_images", "images", "images", "Accuracy over images", "images"});
   return context || images;
 }
 
@@ -106,7 +108,7 @@ bool fill_tags(Node section, const Audit& audit) {
     }
   }
   if (tags.empty()) return false;
-  Table table(section, "Accuracy by tag", "stack");
+  Table table(section, "Accuracy by tag", table_class(audit));
   table.column("tag", false);
   for (const Configuration& configuration : audit.configurations) table.column(configuration.name, false);
   for (const auto& [tag, entries] : tags) {

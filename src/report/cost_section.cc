@@ -14,8 +14,9 @@ struct Part {
   const char* css_class;
   const char* name;
 };
-constexpr Part kParts[] = {
-    {"attention", "part1", "attention scores"}, {"kv_cache", "part2", "KV cache"}, {"activations", "part3", "activations"}};
+constexpr Part kParts[] = {{"attention", "part1", "attention scores"},
+                           {"kv_cache", "part2", "KV cache"},
+                           {"activations", "part3", "activations"}};
 
 double largest_of(const Audit& audit, const char* field) {
   double largest = 0;
@@ -37,7 +38,8 @@ void add_memory_bar(Node parent, const Json& data, double largest) {
     if (!(bytes > 0) || !(largest > 0)) continue;
     const double width = std::min(bytes / largest, 1 - left);
     Node piece = add(bar, "span", std::string("fill ") + part.css_class);
-    set(piece, "style", "left:" + std::to_string(left * 100) + "%;width:" + std::to_string(width * 100) + "%");
+    set(piece, "style",
+        "left:" + std::to_string(left * 100) + "%;width:" + std::to_string(width * 100) + "%");
     left += width;
   }
   if (left > 0 || !(largest > 0)) return;
@@ -108,7 +110,10 @@ bool fill_search(Node section, const Audit& audit) {
     }
     const std::string status = text(*candidate, "status");
     Node result = table.cell({});
-    add_badge(result, status == "reached" ? "good" : status == "missed" ? "bad" : "neutral",
+    add_badge(result,
+              status == "reached"  ? "good"
+              : status == "missed" ? "bad"
+                                   : "neutral",
               status.empty() ? "\u2013" : status);
     Node cell = table.cell({}, "accuracy");
     add_bar(cell, number(*candidate, "accuracy"), known != nullptr ? style_class(known->style) : "plain",

@@ -40,7 +40,8 @@ void add_series(LineChart& chart, const Configuration& configuration, const std:
     if (!(value > 0) || !(index >= 0)) continue;
     for (size_t at = 0; at < chart.ticks.size(); ++at) {
       if (chart.ticks[at] != count_of(index)) continue;
-      series.points.push_back({at, value, std::nullopt, fmt::format("layer {}: {}", index, small_number(value))});
+      series.points.push_back(
+          {at, value, std::nullopt, fmt::format("layer {}: {}", index, small_number(value))});
     }
   }
   if (!series.points.empty()) chart.series.push_back(std::move(series));
@@ -50,7 +51,8 @@ std::vector<std::string> layer_names(const Audit& audit, const std::string& towe
   std::vector<std::string> names;
   for (const Configuration& configuration : audit.configurations) {
     std::vector<std::string> these;
-    for (const Json* layer : layers_of(configuration, tower)) these.push_back(count_of(number(*layer, "layer")));
+    for (const Json* layer : layers_of(configuration, tower))
+      these.push_back(count_of(number(*layer, "layer")));
     if (these.size() > names.size()) names = std::move(these);
   }
   return names;
@@ -72,7 +74,8 @@ bool add_tower(Node charts, const Audit& audit, const std::string& tower) {
   }
   if (!hidden.series.empty()) add_chart(charts, audit, hidden, "hidden state after each layer");
   if (!kernel.series.empty()) {
-    add_chart(charts, audit, kernel, "against exact attention of the same Q, K, V; dotted: predicted by the formula");
+    add_chart(charts, audit, kernel,
+              "against exact attention of the same Q, K, V; dotted: predicted by the formula");
   }
   return !hidden.series.empty() || !kernel.series.empty();
 }

@@ -13,7 +13,9 @@ extern const char fovea_report_script_end[];
 namespace fovea::report {
 namespace {
 
-std::string_view between(const char* begin, const char* end) { return {begin, static_cast<size_t>(end - begin)}; }
+std::string_view between(const char* begin, const char* end) {
+  return {begin, static_cast<size_t>(end - begin)};
+}
 
 }  // namespace
 

@@ -24,8 +24,8 @@ bool add_skipped(Node section, const Audit& audit) {
   const std::vector<const Json*> problems = objects(suite, "problems");
   if (problems.empty()) return false;
   add(section, "p", "lead",
-      fmt::format("{} of {} questions of the suite were skipped and count nowhere.", count_of(number(suite, "skipped")),
-                  count_of(number(suite, "items"))));
+      fmt::format("{} of {} questions of the suite were skipped and count nowhere.",
+                  count_of(number(suite, "skipped")), count_of(number(suite, "items"))));
   Table table(section, "Skipped questions", "stack");
   table.column("where", false);
   table.column("question", false);
@@ -93,7 +93,8 @@ std::string counted(const Json& object, const char* key, const char* unit) {
 std::string range(const Json& object, const char* unit) {
   const double low = number(object, "min"), high = number(object, "max"), median = number(object, "median");
   if (!std::isfinite(low) || !std::isfinite(high)) return {};
-  const std::string bounds = low == high ? count_of(low) : fmt::format("{}\u2013{}", count_of(low), count_of(high));
+  const std::string bounds =
+      low == high ? count_of(low) : fmt::format("{}\u2013{}", count_of(low), count_of(high));
   return fmt::format("{} {}{}", bounds, unit, std::isfinite(median) ? ", median " + count_of(median) : "");
 }
 
@@ -119,21 +120,28 @@ bool fill_problems(Node section, const Audit& audit) {
 
 bool fill_environment(Node section, const Audit& audit) {
   const Json& data = *audit.data;
-  const Json &model = member(data, "model"), &suite = member(data, "suite"), &machine = member(data, "machine");
+  const Json &model = member(data, "model"), &suite = member(data, "suite"),
+             &machine = member(data, "machine");
   Facts facts(section);
   facts.add_fact("model", text(model, "dir"));
   facts.add_fact("weights", joined({text(model, "dtype"), counted(model, "parameters", "parameters")}, ", "));
-  facts.add_fact("shape", joined({counted(model, "text_layers", "text layers"),
-                                  counted(model, "vision_blocks", "vision blocks"),
-                                  counted(model, "query_heads", "query heads"), counted(model, "kv_heads", "KV heads"),
-                                  counted(model, "head_dim", "per head")}, ", "));
+  facts.add_fact(
+      "shape",
+      joined({counted(model, "text_layers", "text layers"), counted(model, "vision_blocks", "vision blocks"),
+              counted(model, "query_heads", "query heads"), counted(model, "kv_heads", "KV heads"),
+              counted(model, "head_dim", "per head")},
+             ", "));
   facts.add_fact("suite", text(suite, "source"));
-  facts.add_fact("questions", joined({counted(suite, "used", "used"), counted(suite, "skipped", "skipped")}, ", "));
-  facts.add_fact("prompts", joined({range(member(suite, "context"), "tokens"), range(member(suite, "images"), "images")}, ", "));
+  facts.add_fact("questions",
+                 joined({counted(suite, "used", "used"), counted(suite, "skipped", "skipped")}, ", "));
+  facts.add_fact(
+      "prompts",
+      joined({range(member(suite, "context"), "tokens"), range(member(suite, "images"), "images")}, ", "));
   facts.add_fact("machine", joined({text(machine, "kernels"), counted(machine, "threads", "threads")}, ", "));
   facts.add_fact("fovea", text(machine, "version"));
   facts.add_fact("command", text(data, "command"));
-  if (std::isfinite(number(data, "seconds"))) facts.add_fact("whole audit", duration_of(number(data, "seconds")));
+  if (std::isfinite(number(data, "seconds")))
+    facts.add_fact("whole audit", duration_of(number(data, "seconds")));
   if (!facts.any()) remove(facts.list());
   const bool has_flags = std::any_of(audit.configurations.begin(), audit.configurations.end(),
                                      [](const Configuration& c) { return !text(*c.data, "flags").empty(); });

@@ -1,4 +1,5 @@
-// Questions that some configurations answer right and others wrong, and where free answers leave the reference's.
+// Questions that some configurations answer right and others wrong, and where free answers leave the
+// reference's.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -99,17 +100,19 @@ void add_examples(Node section, const Audit& audit, const std::vector<Example>& 
                      (examples.size() == 1 ? " question is" : " questions are") +
                      " answered right by some configurations and wrong by others.";
   if (examples.size() > kShownExamples) {
-    lead += " Shown: the " + count_of(double(kShownExamples)) + " with the most wrong answers and the largest KL.";
+    lead += " Shown: the " + count_of(double(kShownExamples)) +
+            " with the most wrong answers and the largest KL.";
   }
   add(section, "p", "lead", lead);
-  Table table(section, "Questions that some answer right and others wrong", "stack examples");
+  Table table(section, "Questions that some answer right and others wrong", table_class(audit));
   table.column("question", false);
   table.column("prompt", false);
   table.column("expected", false);
   for (const Configuration& configuration : audit.configurations) table.column(configuration.name, false);
   for (size_t i = 0; i < std::min(examples.size(), kShownExamples); ++i) {
     const Example& example = examples[i];
-    const Json& any = **std::find_if(example.items.begin(), example.items.end(), [](auto* item) { return item; });
+    const Json& any =
+        **std::find_if(example.items.begin(), example.items.end(), [](auto* item) { return item; });
     table.row(example.id);
     const double images = number(any, "images");
     table.cell(fmt::format("{} tokens, {} {}", count_of(number(any, "context")), count_of(images),

@@ -1,9 +1,8 @@
-// Building HTML and SVG as a tree: pugixml escapes every text and attribute when the tree is written, so nothing that
-// comes from a file or a model can become markup.
+// Building HTML and SVG as a tree: pugixml escapes every text and attribute when the tree is written, so
+// nothing that comes from a file or a model can become markup.
 #pragma once
 
 #include <pugixml.hpp>
-
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,8 +22,8 @@ void set(Node element, const char* attribute, double value);
 Node by_id(Node root, const char* id);
 void remove(Node element);
 
-// A table whose first column is a row header. A narrow screen scrolls it in a box of its own, or with the class "stack"
-// shows each row as a block whose cells carry their column's title.
+// A table whose first column is a row header. A narrow screen scrolls it in a box of its own, or with the
+// class "stack" shows each row as a block whose cells carry their column's title.
 class Table {
  public:
   Table(Node parent, std::string_view caption, std::string_view css_class = {});

@@ -49,8 +49,8 @@ Scale scale_of(const LineChart& chart) {
 double x_of(const LineChart& chart, double at) {
   if (chart.ticks.size() < 2) return (kLeft + kRight) / 2;
   // Room for half of the first and last label, and for series that stand beside each other.
-  const double inset =
-      std::clamp(kCharacter / 2 * double(std::max(chart.ticks.front().size(), chart.ticks.back().size())), 16.0, 44.0);
+  const double inset = std::clamp(
+      kCharacter / 2 * double(std::max(chart.ticks.front().size(), chart.ticks.back().size())), 16.0, 44.0);
   return kLeft + inset + at / double(chart.ticks.size() - 1) * (kRight - kLeft - 2 * inset);
 }
 
@@ -109,14 +109,16 @@ void draw_marker(Node parent, size_t style, double x, double y) {
   set(add(parent, "path", "marker"), "d", shapes[style % shapes.size()]);
 }
 
-void draw_series(Node svg, const LineChart& chart, const Scale& scale, const ChartSeries& series, double shift) {
+void draw_series(Node svg, const LineChart& chart, const Scale& scale, const ChartSeries& series,
+                 double shift) {
   Node group = add(svg, "g", style_class(series.style));
   std::string path;
   std::vector<std::pair<double, double>> places;
   for (const ChartPoint& point : series.points) {
     if (!std::isfinite(point.value)) continue;
     places.emplace_back(x_of(chart, double(point.at)) + shift, scale.y(point.value));
-    path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", places.back().first, places.back().second);
+    path +=
+        fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", places.back().first, places.back().second);
     if (point.interval) {
       const double x = places.back().first;
       line(group, "interval", x, scale.y(point.interval->first), x, scale.y(point.interval->second));
@@ -159,9 +161,11 @@ void draw(Node parent, const LineChart& chart) {
   const Scale scale = scale_of(chart);
   draw_axes(svg, chart, scale);
   // Series stand side by side, or equal values and their intervals would hide each other.
-  const bool has_intervals = std::any_of(chart.series.begin(), chart.series.end(), [](const ChartSeries& series) {
-    return std::any_of(series.points.begin(), series.points.end(), [](const ChartPoint& p) { return !!p.interval; });
-  });
+  const bool has_intervals =
+      std::any_of(chart.series.begin(), chart.series.end(), [](const ChartSeries& series) {
+        return std::any_of(series.points.begin(), series.points.end(),
+                           [](const ChartPoint& p) { return !!p.interval; });
+      });
   const double room = has_intervals && chart.ticks.size() > 1 ? x_of(chart, 1) - x_of(chart, 0) : 0;
   const double step = chart.series.empty() ? 0 : std::min(6.0, 0.6 * room / double(chart.series.size()));
   const double middle = (double(chart.series.size()) - 1) / 2;

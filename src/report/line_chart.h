@@ -1,4 +1,5 @@
-// A line chart as inline SVG: vector in print, no script, and drawn for 360 pixels so that it stays legible on a phone.
+// A line chart as inline SVG: vector in print, no script, and drawn for 360 pixels so that it stays legible
+// on a phone.
 #pragma once
 
 #include <optional>
@@ -28,11 +29,13 @@ struct LineChart {
   std::string x_label, y_label;
   std::vector<std::string> ticks;  // the categories along x, in order
   std::vector<ChartSeries> series;
-  // Logarithmic: values <= 0 stand on the lower edge. Otherwise the values are shares from 0 to 1, shown as percent.
+  // Logarithmic: values <= 0 stand on the lower edge. Otherwise the values are shares from 0 to 1, shown as
+  // percent.
   bool logarithmic = false;
 };
 
-// 0 is the reference, neutral; from 1 on a palette that colour-blind people can tell apart, then again with dashes.
+// 0 is the reference, neutral; from 1 on a palette that colour-blind people can tell apart, then again with
+// dashes.
 std::string style_class(size_t style);
 void draw(Node parent, const LineChart& chart);
 // The small picture of a configuration's line and marker, for legends and tables.

@@ -19,8 +19,10 @@ struct Scales {
 Scales scales_of(const std::vector<const Json*>& nodes) {
   Scales scales;
   for (const Json* node : nodes) {
-    if (const double gain = number(*node, "kl_gain"); std::isfinite(gain)) scales.kl_gain = std::max(scales.kl_gain, gain);
-    if (const double loss = number(*node, "kl_loss"); std::isfinite(loss)) scales.kl_loss = std::max(scales.kl_loss, loss);
+    if (const double gain = number(*node, "kl_gain"); std::isfinite(gain))
+      scales.kl_gain = std::max(scales.kl_gain, gain);
+    if (const double loss = number(*node, "kl_loss"); std::isfinite(loss))
+      scales.kl_loss = std::max(scales.kl_loss, loss);
   }
   return scales;
 }
@@ -66,7 +68,8 @@ bool fill_nodes(Node section, const Audit& audit) {
   const std::string failing = text(of, "configuration");
   if (!failing.empty() && audit.reference() != nullptr) {
     add(section, "p", "about",
-        fmt::format("Raised: what {} wins back with this node in fp32. Lowered: what {} loses with this node alone in "
+        fmt::format("Raised: what {} wins back with this node in fp32. Lowered: what {} loses with this node "
+                    "alone in "
                     "the type it has in {}. {} questions.",
                     failing, audit.reference()->name, failing, count_of(number(of, "items"))));
   }

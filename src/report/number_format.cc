@@ -67,8 +67,8 @@ std::string duration_of(double seconds) {
                        kNarrowSpace);
   }
   const double minutes = std::round(seconds / 60);
-  return fmt::format("{:.0f}{}h {:02.0f}{}min", std::floor(minutes / 60), kNarrowSpace, std::fmod(minutes, 60),
-                     kNarrowSpace);
+  return fmt::format("{:.0f}{}h {:02.0f}{}min", std::floor(minutes / 60), kNarrowSpace,
+                     std::fmod(minutes, 60), kNarrowSpace);
 }
 
 }  // namespace fovea::report

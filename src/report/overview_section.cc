@@ -64,8 +64,9 @@ void add_recommendation(Node section, const Audit& audit) {
   Node facts = add(box, "dl", "facts");
   add_fact(facts, "accuracy", accuracy_with_interval(recommended));
   if (std::isfinite(number(recommended, "target"))) {
-    add_fact(facts, "target", percent(number(recommended, "target")) +
-                                  (flag(recommended, "reaches_target") ? ", reached" : ", not reached"));
+    add_fact(facts, "target",
+             percent(number(recommended, "target")) +
+                 (flag(recommended, "reaches_target") ? ", reached" : ", not reached"));
   }
   if (std::isfinite(number(recommended, "score_bytes"))) {
     add_fact(facts, "score memory", size_of(number(recommended, "score_bytes")));
@@ -135,7 +136,8 @@ bool fill_configurations(Node section, const Audit& audit) {
   table.column("configuration", false);
   table.column("accuracy (95\u202F% interval)", false);
   if (reference != nullptr) table.column("to reference");
-  for (const char* title : {"KL (nats)", "token agreement", "identical answers", "rows at risk", "memory", "time"}) {
+  for (const char* title :
+       {"KL (nats)", "token agreement", "identical answers", "rows at risk", "memory", "time"}) {
     table.column(title);
   }
   for (const Configuration& configuration : audit.configurations) {

@@ -45,7 +45,14 @@ void add_badge(Node parent, std::string_view css_class, std::string_view text) {
   add(parent, "span", "badge " + std::string(css_class), text);
 }
 
-void add_command(Node parent, std::string_view command) { add(add(parent, "pre", "command"), "code", {}, command); }
+const char* table_class(const Audit& audit) {
+  constexpr size_t kColumns = 6;
+  return audit.configurations.size() > kColumns ? "stack many" : "stack";
+}
+
+void add_command(Node parent, std::string_view command) {
+  add(add(parent, "pre", "command"), "code", {}, command);
+}
 
 void add_legend(Node parent, const std::vector<const Configuration*>& configurations) {
   Node list = add(parent, "ul", "legend");

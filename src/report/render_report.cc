@@ -1,4 +1,5 @@
-// render_report AUDIT.json > report.html: the page of a stored audit, for tools/check_report.sh and work on the design.
+// render_report AUDIT.json > report.html: the page of a stored audit, for tools/check_report.sh and work on
+// the design.
 #include <fstream>
 #include <iostream>
 

@@ -15,10 +15,18 @@ struct Section {
 };
 
 constexpr Section kSections[] = {
-    {"header", fill_header},           {"verdict", fill_verdict},   {"configurations", fill_configurations},
-    {"accuracy", fill_accuracy},       {"tags", fill_tags},         {"drift", fill_drift},
-    {"nodes", fill_nodes},             {"cost", fill_cost},         {"search", fill_search},
-    {"differences", fill_differences}, {"problems", fill_problems}, {"environment", fill_environment},
+    {"header", fill_header},
+    {"verdict", fill_verdict},
+    {"configurations", fill_configurations},
+    {"accuracy", fill_accuracy},
+    {"tags", fill_tags},
+    {"drift", fill_drift},
+    {"nodes", fill_nodes},
+    {"cost", fill_cost},
+    {"search", fill_search},
+    {"differences", fill_differences},
+    {"problems", fill_problems},
+    {"environment", fill_environment},
 };
 
 }  // namespace
@@ -37,7 +45,8 @@ std::string html_report(const nlohmann::json& audit) {
     if (!section.fill(element, read)) remove(element);
   }
   std::string html = serialise(document);
-  // Style and script are the only text that is not escaped. Data cannot contain "<", so these are the page's own tags.
+  // Style and script are the only text that is not escaped. Data cannot contain "<", so these are the page's
+  // own tags.
   html.insert(html.find("</style>"), embedded_style());
   html.insert(html.rfind("</script>"), embedded_script());
   return html;

@@ -1,5 +1,5 @@
-// The sections of the report. Each fills its element of report.html and returns false when the audit holds nothing
-// for it; the element is then removed.
+// The sections of the report. Each fills its element of report.html and returns false when the audit holds
+// nothing for it; the element is then removed.
 #pragma once
 
 #include "report/fields.h"
