@@ -108,7 +108,7 @@ bool fill_tags(Node section, const Audit& audit) {
     }
   }
   if (tags.empty()) return false;
-  Table table(section, "Accuracy by tag", "stack");
+  Table table(section, "Accuracy by tag", table_class(audit));
   table.column("tag", false);
   for (const Configuration& configuration : audit.configurations) table.column(configuration.name, false);
   for (const auto& [tag, entries] : tags) {

@@ -86,11 +86,11 @@ std::string rows_at_risk(const Json& layer) {
   return std::isfinite(rows) ? count_of(at_risk) + " of " + count_of(rows) : count_of(at_risk);
 }
 
-void add_numbers(Node section, const Configuration& configuration) {
+void add_numbers(Node parent, const Configuration& configuration) {
   const std::vector<const Json*> layers = objects(*configuration.data, "layers");
   if (layers.empty() || configuration.is_reference) return;
-  const std::string title = "Layers of " + configuration.name;
-  Table table(add_details(section, "Numbers: layers of " + configuration.name), title);
+  add_name(add(parent, "h3"), configuration);
+  Table table(parent, fmt::format("Layers of {}", configuration.name));
   table.column("layer", false);
   for (const char* column : {"hidden state", "attention alone", "predicted", "spread A", "largest score S",
                              "rows at risk", "overflows"}) {
@@ -114,7 +114,8 @@ bool fill_drift(Node section, const Audit& audit) {
   const bool text_drawn = add_tower(charts, audit, "text");
   const bool vision_drawn = add_tower(charts, audit, "vision");
   if (!text_drawn && !vision_drawn) return false;
-  for (const Configuration& configuration : audit.configurations) add_numbers(section, configuration);
+  Node details = add_details(section, "Numbers: every layer of every configuration");
+  for (const Configuration& configuration : audit.configurations) add_numbers(details, configuration);
   return true;
 }
 

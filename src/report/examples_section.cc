@@ -13,7 +13,7 @@
 namespace fovea::report {
 namespace {
 
-constexpr size_t kShownExamples = 12;
+constexpr size_t kShownExamples = 8;
 constexpr size_t kLongestAnswer = 160;  // bytes
 
 struct Example {
@@ -82,9 +82,10 @@ void add_answer(Table& table, const Json* item) {
     return;
   }
   const bool correct = flag(*item, "correct");
-  Node cell = table.cell({}, correct ? "right" : "wrong");
+  Node cell = add(table.cell({}), "div", correct ? "right" : "wrong");
   const std::string problem = text(*item, "problem"), answer = shortened(text(*item, "answer"));
   add(cell, "span", "mark", correct ? "\u2713 right" : "\u2717 wrong");
+  add_text(cell, " ");
   if (!problem.empty()) {
     add(cell, "span", "warning", shortened(problem));
   } else if (answer.empty()) {
@@ -103,7 +104,7 @@ void add_examples(Node section, const Audit& audit, const std::vector<Example>& 
             " with the most wrong answers and the largest KL.";
   }
   add(section, "p", "lead", lead);
-  Table table(section, "Questions that some answer right and others wrong", "stack examples");
+  Table table(section, "Questions that some answer right and others wrong", table_class(audit));
   table.column("question", false);
   table.column("prompt", false);
   table.column("expected", false);
@@ -138,7 +139,7 @@ void add_divergence(Node section, const Audit& audit) {
   Table table(section, "Where free answers leave the reference", "stack");
   table.column("configuration", false);
   table.column("identical answers");
-  table.column("leaves the reference at answer token (0 is the first)", false);
+  table.column("first different token (0 is the first)", false);
   for (const Configuration& configuration : audit.configurations) {
     if (configuration.is_reference || !member(*configuration.data, "first_divergence").is_array()) continue;
     add_name(table.row({}), configuration);

@@ -1,4 +1,6 @@
 // Attribution: which node of the arithmetic is to blame, ranked.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -44,16 +46,13 @@ void add_node(Table& table, const Json& node, const Scales& scales) {
   add_measure(table, kl_loss, scales.kl_loss, small_number(kl_loss), "lowered");
 }
 
-void add_nodes(Node parent, const Audit& audit, const std::vector<const Json*>& nodes, const Scales& scales,
+void add_nodes(Node parent, const std::vector<const Json*>& nodes, const Scales& scales,
                std::string_view caption) {
-  std::string failing = text(member(*audit.data, "attribution_of"), "configuration");
-  if (failing.empty()) failing = "the failing configuration";
   Table table(parent, caption, "stack nodes");
   table.column("node", false);
-  table.column("raised to fp32 in " + failing + ": accuracy won back", false);
-  table.column("raised: KL won back", false);
-  table.column("lowered alone in the reference: accuracy lost", false);
-  table.column("lowered: KL added", false);
+  for (const char* title : {"raised: accuracy", "raised: KL", "lowered: accuracy", "lowered: KL"}) {
+    table.column(title, false);
+  }
   for (const Json* node : nodes) add_node(table, *node, scales);
 }
 
@@ -66,8 +65,16 @@ bool fill_nodes(Node section, const Audit& audit) {
   if (const std::string verdict = text(of, "verdict"); !verdict.empty()) {
     add(section, "p", "lead", verdict);
   }
+  const std::string failing = text(of, "configuration");
+  if (!failing.empty() && audit.reference() != nullptr) {
+    add(section, "p", "about",
+        fmt::format("Raised: what {} wins back with this node in fp32. Lowered: what {} loses with this node "
+                    "alone in "
+                    "the type it has in {}. {} questions.",
+                    failing, audit.reference()->name, failing, count_of(number(of, "items"))));
+  }
   // The first are shown; of the others only those that change an answer.
-  constexpr size_t kShown = 8;
+  constexpr size_t kShown = 5;
   std::vector<const Json*> first, others;
   for (const Json* node : nodes) {
     const bool matters = flag(*node, "guilty") || std::abs(number(*node, "accuracy_gain")) > 0 ||
@@ -75,10 +82,10 @@ bool fill_nodes(Node section, const Audit& audit) {
     (first.size() < kShown || matters ? first : others).push_back(node);
   }
   const Scales scales = scales_of(nodes);
-  add_nodes(section, audit, first, scales, "Nodes, the guiltiest first");
+  add_nodes(section, first, scales, "Nodes, the guiltiest first");
   if (!others.empty()) {
     add_nodes(add_details(section, count_of(double(others.size())) + " more nodes that change no answer"),
-              audit, others, scales, "Nodes that change no answer");
+              others, scales, "Nodes that change no answer");
   }
   return true;
 }

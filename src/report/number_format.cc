@@ -59,8 +59,8 @@ std::string size_of(double bytes) {
 
 std::string duration_of(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0) return kNone;
-  if (seconds < 1) return fmt::format("{:.0f}{}ms", seconds * 1000, kNarrowSpace);
-  if (seconds < 60) return fmt::format("{:.1f}{}s", seconds, kNarrowSpace);
+  if (seconds < 0.9995) return fmt::format("{:.0f}{}ms", seconds * 1000, kNarrowSpace);
+  if (seconds < 59.95) return fmt::format("{:.1f}{}s", seconds, kNarrowSpace);
   const double whole = std::round(seconds);
   if (whole < 3600) {
     return fmt::format("{:.0f}{}min {:02.0f}{}s", std::floor(whole / 60), kNarrowSpace, std::fmod(whole, 60),

@@ -45,6 +45,11 @@ void add_badge(Node parent, std::string_view css_class, std::string_view text) {
   add(parent, "span", "badge " + std::string(css_class), text);
 }
 
+const char* table_class(const Audit& audit) {
+  constexpr size_t kColumns = 6;
+  return audit.configurations.size() > kColumns ? "stack many" : "stack";
+}
+
 void add_command(Node parent, std::string_view command) {
   add(add(parent, "pre", "command"), "code", {}, command);
 }

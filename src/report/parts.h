@@ -19,6 +19,8 @@ void add_bar(Node parent, double share, std::string_view css_class,
 // The key of a configuration and its name; an unknown configuration has a name only.
 void add_name(Node parent, const Configuration& configuration);
 void add_badge(Node parent, std::string_view css_class, std::string_view text);
+// The class of a table that has a column for each configuration.
+const char* table_class(const Audit& audit);
 // Text to be copied; report.js adds a button.
 void add_command(Node parent, std::string_view command);
 void add_legend(Node parent, const std::vector<const Configuration*>& configurations);
