@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -137,10 +138,13 @@ void write_tiny_weights(const fs::path& file, const ModelConfig& config, Era era
     std::vector<char>& bytes = storage.emplace_back(static_cast<size_t>(count) * bytes_of(dtype));
     for (int64_t i = 0; i < count; ++i) {
       const auto value = static_cast<float>(i % 7);
-      const uint16_t half = dtype == DType::bf16 ? bf16_from_f32(value) : f16_from_f32(value);
       char* const out = bytes.data() + static_cast<size_t>(i) * bytes_of(dtype);
-      const void* const source = dtype == DType::f32 ? static_cast<const void*>(&value) : &half;
-      std::copy_n(static_cast<const char*>(source), bytes_of(dtype), out);
+      if (dtype == DType::f32) {
+        std::memcpy(out, &value, sizeof value);
+      } else {
+        const uint16_t half = dtype == DType::bf16 ? bf16_from_f32(value) : f16_from_f32(value);
+        std::memcpy(out, &half, sizeof half);
+      }
     }
     tensors.push_back({era == Era::older ? older_tensor_name(tensor.name) : tensor.name, stored_type(dtype),
                        tensor.shape, bytes.data()});
