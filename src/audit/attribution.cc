@@ -69,8 +69,10 @@ class Attributor {
       Trial trial;
       trial.entry = entry;
       const std::string name = entry.name();
-      trial.raised = {failing_.name + " with " + name + " raised", raised(failing_.policy, entry)};
-      trial.lowered = {"fp32 with " + name + " lowered", lowered(failing_.policy, precision, entry)};
+      trial.raised = {failing_.name + " with " + name + " raised", raised(failing_.policy, entry),
+                      failing_.guard};
+      trial.lowered = {"fp32 with " + name + " lowered", lowered(failing_.policy, precision, entry),
+                       failing_.guard};
       if (fits(trial.raised) && fits(trial.lowered)) trials_.push_back(std::move(trial));
     }
   }

@@ -107,11 +107,11 @@ void say_search(const SearchResult& search, std::vector<std::string>& words) {
     words.push_back(fmt::format("No policy that was tried reaches {}.", percent(search.target)));
     return;
   }
-  words.push_back(fmt::format("Use: {} ({}; {} right).", flags_of(best->configuration.policy),
+  words.push_back(fmt::format("Use: {} ({}; {} right).", flags_of(best->configuration),
                               best->configuration.name, percent(best->score.accuracy())));
   if (eager != nullptr && eager != best) {
     words.push_back(fmt::format("Where eager attention is a must (attention maps): {} ({} right).",
-                                flags_of(eager->configuration.policy), percent(eager->score.accuracy())));
+                                flags_of(eager->configuration), percent(eager->score.accuracy())));
   }
 }
 

@@ -14,6 +14,26 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
+// Takes "guard=..." out of settings separated by commas.
+GuardMode take_guard(std::string& settings) {
+  constexpr std::string_view kName = "guard=";
+  GuardMode mode = GuardMode::off;
+  std::string rest;
+  for (size_t at = 0; at <= settings.size();) {
+    const size_t end = std::min(settings.find(',', at), settings.size());
+    const std::string_view setting = trimmed(std::string_view(settings).substr(at, end - at));
+    if (setting.starts_with(kName)) {
+      mode = parse_guard(setting.substr(kName.size()));
+    } else if (!setting.empty()) {
+      if (!rest.empty()) rest += ',';
+      rest += setting;
+    }
+    at = end + 1;
+  }
+  settings = rest;
+  return mode;
+}
+
 Tower tower_named(const std::string& name) { return name == "vision" ? Tower::vision : Tower::text; }
 
 }  // namespace
@@ -30,6 +50,7 @@ Configuration parse_configuration(std::string_view text) {
   const std::string_view preset = trimmed(text.substr(0, colon));
   Configuration configuration;
   configuration.name = std::string(text);
+  configuration.guard = take_guard(settings);
   configuration.policy = settings.empty() ? PrecisionPolicy() : PrecisionPolicy::parse_text(settings);
   if (!preset.empty()) configuration.policy.set_preset(preset);
   return configuration;
@@ -51,12 +72,20 @@ std::vector<Configuration> parse_configurations(std::string_view list) {
   }
 }
 
-std::string flags_of(const PrecisionPolicy& policy) {
+std::string Configuration::key() const {
+  return guard == GuardMode::off ? policy.text() : fmt::format("{} guard={}", policy.text(), name_of(guard));
+}
+
+std::string flags_of(const Configuration& configuration) {
+  const PrecisionPolicy& policy = configuration.policy;
+  std::string flags;
   if (policy.preset() && !policy.dtype() && !policy.logits() && policy.scopes().empty()) {
-    return "--preset " + *policy.preset();
+    flags = "--preset " + *policy.preset();
+  } else if (policy != PrecisionPolicy()) {
+    flags = "--precision " + policy.text();
   }
-  if (policy == PrecisionPolicy()) return "";
-  return fmt::format("--precision \"{}\"", policy.text());
+  if (configuration.guard == GuardMode::off) return flags;
+  return fmt::format("{}{}--guard {}", flags, flags.empty() ? "" : " ", name_of(configuration.guard));
 }
 
 PrecisionPolicy with_node(const PrecisionPolicy& policy, const NodeAddress& address, std::string_view value) {

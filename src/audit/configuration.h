@@ -13,20 +13,21 @@ namespace fovea {
 struct Configuration {
   std::string name;  // as the user wrote it, or as a part of the audit calls it
   PrecisionPolicy policy;
+  GuardMode guard = GuardMode::off;
 
-  // The same policy under two names is computed once.
-  std::string key() const { return policy.text(); }
+  // The same computation under two names is done once.
+  std::string key() const;
 };
 
 // "eager-bf16", or "eager-bf16:text.scores=fp32;text.layers.0.k=fp32": a preset, and settings of the policy's
-// text form separated by semicolons. Throws Error(invalid_argument) naming what is wrong and what would be
-// right.
+// text form separated by semicolons; "guard=escalate" among them switches the guard on. Throws
+// Error(invalid_argument) naming what is wrong and what would be right.
 Configuration parse_configuration(std::string_view text);
 // The same, separated by commas; the same name twice is refused.
 std::vector<Configuration> parse_configurations(std::string_view list);
 
-// The flags of `fovea run` that compute this policy.
-std::string flags_of(const PrecisionPolicy& policy);
+// The flags of `fovea run` that compute it.
+std::string flags_of(const Configuration& configuration);
 
 // The policy with `node` of a whole tower set to `value`, whatever it was for any layer. tower: "text",
 // "vision", or

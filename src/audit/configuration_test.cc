@@ -40,11 +40,20 @@ TEST(Configuration, Lists) {
 }
 
 TEST(Configuration, FlagsReproduceIt) {
-  EXPECT_EQ(flags_of(parse_configuration("sdpa").policy), "--preset sdpa");
+  EXPECT_EQ(flags_of(parse_configuration("sdpa")), "--preset sdpa");
+  const Configuration guarded = parse_configuration("eager-bf16:guard=escalate;text.scores=fp32");
+  EXPECT_EQ(guarded.guard, GuardMode::escalate);
+  EXPECT_EQ(flags_of(guarded), "--precision " + guarded.policy.text() + " --guard escalate");
+  EXPECT_EQ(flags_of(parse_configuration("eager-bf16:guard=escalate")),
+            "--preset eager-bf16 --guard escalate");
+  EXPECT_NE(guarded.key(), parse_configuration("eager-bf16:text.scores=fp32").key());
+  EXPECT_THROW(parse_configuration("eager-bf16:guard=maybe"), Error);
   const Configuration changed = parse_configuration("eager-bf16:text.scores=fp32");
-  EXPECT_EQ(flags_of(changed.policy), "--precision \"" + changed.policy.text() + "\"");
+  EXPECT_EQ(flags_of(changed), "--precision " + changed.policy.text());
   EXPECT_EQ(PrecisionPolicy::parse_text(changed.policy.text()), changed.policy);
-  EXPECT_EQ(flags_of(PrecisionPolicy()), "");
+  EXPECT_EQ(changed.policy.text().find_first_of(" ;\"'$()"),
+            std::string::npos);  // needs no quotes in a shell
+  EXPECT_EQ(flags_of(Configuration()), "");
 }
 
 TEST(Configuration, WithNodeReplacesTowerAndLayers) {

@@ -24,6 +24,7 @@ const Engine& Evaluator::engine(const Configuration& configuration) {
   if (known != engines_.end()) return known->second;
   EngineOptions options;
   options.policy = configuration.policy;
+  options.guard.mode = configuration.guard;
   try {
     return engines_.emplace(configuration.key(), engine_.with(options)).first->second;
   } catch (const Error& error) {

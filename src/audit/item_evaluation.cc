@@ -24,6 +24,7 @@ bool agrees(std::span<const float> logits, int32_t token) {
 // What the vision tower made of the prompt under one policy.
 struct ItemEvaluation::Vision {
   LayeredPrecision policy;
+  GuardMode guard = GuardMode::off;
   Buffer<float> embeddings;
   std::vector<LayerSums> layers;
   double seconds = 0;
@@ -36,11 +37,13 @@ ItemEvaluation::~ItemEvaluation() = default;
 
 const ItemEvaluation::Vision& ItemEvaluation::vision_of(const Engine& engine) {
   const LayeredPrecision& policy = engine.precision().vision;
-  const auto known =
-      std::find_if(visions_.begin(), visions_.end(), [&](const Vision& v) { return v.policy == policy; });
+  const auto known = std::find_if(visions_.begin(), visions_.end(), [&](const Vision& v) {
+    return v.policy == policy && v.guard == engine.options().guard.mode;
+  });
   if (known != visions_.end()) return *known;
   Vision& vision = visions_.emplace_back();
   vision.policy = policy;
+  vision.guard = engine.options().guard.mode;
   if (prompt_.pictures.empty()) return vision;
   int64_t patches = 0;
   for (const Picture& picture : prompt_.pictures) patches += picture.grid.patches();

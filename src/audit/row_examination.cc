@@ -79,7 +79,7 @@ class RowExamination {
   void add(int64_t row, int64_t head, bool measure, HeadSums& sums) {
     range_ = visible_keys(problem_, row);
     score(row, head);
-    const AttentionPrecision& precision = problem_.precision;
+    const AttentionPrecision precision = effective_precision();
     ++sums.rows;
     sums.largest_score = std::max(sums.largest_score, largest_);
     // With a bias split it is not these scores that are rounded.
@@ -107,6 +107,14 @@ class RowExamination {
   }
 
  private:
+  // A row that the guard escalated was computed with fp32 scores.
+  AttentionPrecision effective_precision() const {
+    AttentionPrecision precision = problem_.precision;
+    const bool escalates = problem_.guard != nullptr && problem_.guard->options.mode == GuardMode::escalate;
+    if (escalates && row_at_risk(precision, largest_)) precision.scores = precision.scaled = DType::f32;
+    return precision;
+  }
+
   const float* value(size_t j) const {
     return values_.data() + (range_.first + static_cast<int64_t>(j)) * dim_;
   }

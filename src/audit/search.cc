@@ -38,6 +38,7 @@ class CandidateNames {
     names_.push_back(dtype == model_dtype_ ? "sdpa" : fmt::format("sdpa:dtype={}", name_of(dtype)));
     names_.push_back(base_);
     const auto vision_risk = layers_at_risk(layers, ModelPart::vision);
+    add("guard=escalate");
     add_cures(dtype, !vision_risk.empty());
     for (const char* node : {"scores=fp32", "scaled=fp32"}) add(fmt::format("text.{}", node));
     add_layer_by_layer(layers_at_risk(layers, ModelPart::text));
@@ -199,7 +200,7 @@ ordered_json candidate_json(const SearchCandidate& candidate, double target) {
   const bool asked = score.count > 0;
   return {{"name", candidate.configuration.name},
           {"policy", candidate.configuration.policy.text()},
-          {"flags", flags_of(candidate.configuration.policy)},
+          {"flags", flags_of(candidate.configuration)},
           {"accuracy", asked ? ordered_json(score.accuracy()) : ordered_json(nullptr)},
           {"interval", asked ? ordered_json{interval.low, interval.high} : ordered_json(nullptr)},
           {"count", score.count},

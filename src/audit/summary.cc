@@ -268,7 +268,7 @@ ordered_json configuration_json(const Configuration& configuration, bool is_refe
                                 const Precision& precision) {
   ordered_json json = {{"name", configuration.name},
                        {"policy", configuration.policy.text()},
-                       {"flags", flags_of(configuration.policy)},
+                       {"flags", flags_of(configuration)},
                        {"is_reference", is_reference}};
   const Score score = score_of(answered);
   json.update(score_json(score));
