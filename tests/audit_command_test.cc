@@ -129,6 +129,7 @@ TEST_F(AuditCommand, AModelThatAnswersNothingIsWrongAndCounted) {
   const json one = read_json("o.json")["configurations"][0];
   EXPECT_EQ(one["empty_answers"], 1);
   EXPECT_EQ(one["accuracy"], 0.0);
+  EXPECT_NE(outcome.out.find("answers nothing to 1 of 1"), std::string::npos) << outcome.out;
 }
 
 TEST_F(AuditCommand, AuditWritesJsonAndReport) {

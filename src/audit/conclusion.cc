@@ -115,6 +115,18 @@ void say_search(const SearchResult& search, std::vector<std::string>& words) {
   }
 }
 
+void say_empty(std::span<const Compared> compared, std::vector<std::string>& words) {
+  for (const Compared& c : compared) {
+    const auto empty = std::count_if(c.answered.begin(), c.answered.end(), [](const AnsweredItem& a) {
+      return a.result->problem.empty() && a.result->answer.find_first_not_of(" \t\r\n") == std::string::npos;
+    });
+    if (empty > 0) {
+      words.push_back(fmt::format("{} answers nothing to {} of {} questions; they count as wrong.",
+                                  c.configuration->name, empty, c.answered.size()));
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> conclude(const Compared* reference, std::span<const Compared> compared,
@@ -135,6 +147,7 @@ std::vector<std::string> conclude(const Compared* reference, std::span<const Com
                     "here; read KL and agreement instead.",
                     reference->configuration->name, scored(*reference)));
   }
+  say_empty(compared, words);
   say_safe(*reference, compared, words);
   say_unsafe(*reference, compared, words);
   if (attribution != nullptr) words.push_back(fmt::format("To blame: {}.", attribution->verdict));
