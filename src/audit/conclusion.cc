@@ -137,14 +137,14 @@ std::vector<std::string> conclude(const Compared* reference, std::span<const Com
       words.push_back(
           fmt::format("{} answers {} right.", c.configuration->name, scored(c) + stopped_words(c)));
     }
+    say_empty(compared, words);
     return words;
   }
   const Score best = score_of(reference->answered);
   if (best.accuracy() < 0.5) {
     words.push_back(
         fmt::format("The reference {} itself answers only {} right: this model cannot do this suite, so "
-                    "accuracy says little "
-                    "here; read KL and agreement instead.",
+                    "accuracy says little here; read KL and agreement instead.",
                     reference->configuration->name, scored(*reference)));
   }
   say_empty(compared, words);
