@@ -6,6 +6,11 @@
 Stages (STAGES below): first reading one or two cards, vision tower included; then finding things among more and more
 cards, facts and filler with the vision tower held still; then the large q/k biases of the real Qwen2.5 are planted
 (plant_biases) and training goes on with them in place. log.csv holds the loss curve, best.pt what export.py needs.
+
+State: a first run (one core, two hours, 5,700 steps) did NOT succeed and no model ships. Colours and shapes were read,
+digits were not after the 1,114 steps of "read" (37 % on `easy`), and the vision tower was then held still all the same,
+so that nothing later could mend it (`multi-image` stayed at 16 %, chance). A stage has to end by accuracy on unseen
+digits, not by its number of steps; make "read" reach 97 % before "find" begins.
 """
 
 import argparse
