@@ -8,20 +8,14 @@
 #include <vector>
 
 #include "attention/problem.h"
+#include "base/splitmix64.h"
 
 namespace fovea::attention_testing {
 
-// splitmix64 (Steele, Lea, Flood 2014): the same numbers on every machine and in the Python that makes the
-// goldens.
-class Random {
+// The same numbers as in the Python that makes the goldens.
+class Random : public SplitMix64 {
  public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t bits() {
-    uint64_t z = state_ += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
+  using SplitMix64::SplitMix64;
   double uniform() { return (static_cast<double>(bits() >> 11) + 0.5) * 0x1p-53; }
   double normal() {
     if (has_spare_) {
@@ -35,7 +29,6 @@ class Random {
   }
 
  private:
-  uint64_t state_;
   double spare_ = 0;
   bool has_spare_ = false;
 };

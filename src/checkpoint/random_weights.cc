@@ -4,19 +4,10 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/splitmix64.h"
 
 namespace fovea {
 namespace {
-
-// The finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64 bits that passes BigCrush on a
-// counter.
-uint64_t mix(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-constexpr uint64_t kGolden = 0x9e3779b97f4a7c15u;
 
 // FNV-1a.
 uint64_t hash_of(std::string_view text) {
@@ -30,7 +21,7 @@ uint64_t hash_of(std::string_view text) {
 // sqrt(3).
 constexpr double kDeviation = 37837.22745;
 int32_t deviate(uint64_t key, uint64_t index) {
-  const uint64_t z = mix(key + (index + 1) * kGolden);
+  const uint64_t z = splitmix64(key + (index + 1) * kSplitMixStep);
   return static_cast<int32_t>((z & 0xffff) + ((z >> 16) & 0xffff) + ((z >> 32) & 0xffff) + (z >> 48)) -
          2 * 0xffff;
 }
@@ -55,7 +46,7 @@ void fill(const RandomTensor& tensor, int64_t begin, int64_t count, void* out, S
 
 RandomTensor random_tensor(const ExpectedTensor& tensor, const ModelConfig& config, uint64_t seed) {
   RandomTensor random;
-  random.key = mix(mix(seed + kGolden) ^ hash_of(tensor.name));
+  random.key = splitmix64(splitmix64(seed + kSplitMixStep) ^ hash_of(tensor.name));
   random.dtype = config.dtype;
   const bool bias = ends_with(tensor.name, ".bias");
   if (tensor.shape.size() == 1) {

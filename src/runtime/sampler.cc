@@ -29,7 +29,7 @@ void penalise(std::span<float> logits, std::span<const int32_t> history, double 
 
 }  // namespace
 
-Sampler::Sampler(const SamplingOptions& options) : options_(options), state_(options.seed) {
+Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {
   require(options.greedy || (options.temperature > 0 && std::isfinite(options.temperature)),
           fmt::format("temperature {} is not positive", options.temperature),
           "use --greedy for temperature 0");
@@ -41,14 +41,7 @@ Sampler::Sampler(const SamplingOptions& options) : options_(options), state_(opt
           "use 1 to turn it off");
 }
 
-// splitmix64: the same sequence on every machine.
-double Sampler::uniform() {
-  state_ += 0x9e3779b97f4a7c15u;
-  uint64_t z = state_;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
-}
+double Sampler::uniform() { return static_cast<double>(random_.bits() >> 11) * 0x1p-53; }
 
 int32_t Sampler::next(std::span<float> logits, std::span<const int32_t> history) {
   if (options_.repetition_penalty != 1.0) penalise(logits, history, options_.repetition_penalty);

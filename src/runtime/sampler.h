@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "base/splitmix64.h"
+
 namespace fovea {
 
 struct SamplingOptions {
@@ -30,7 +32,7 @@ class Sampler {
   int32_t draw(std::span<float> logits);
 
   SamplingOptions options_;
-  uint64_t state_;
+  SplitMix64 random_;
 };
 
 }  // namespace fovea

@@ -95,6 +95,7 @@ class RecordMaker {
             {"messages", std::move(messages_)},
             {"answer", answer},
             {"match", "normalized"},
+            {"cards", describe_cards()},
             {"tags",
              {{"kind", name_of(request_.kind)},
               {"images", scene_.cards.size()},
@@ -119,6 +120,15 @@ class RecordMaker {
     if (scene_.cards.size() > 1) content.push_back(text_part(fmt::format("Picture {}: ", index + 1)));
     content.push_back({{"type", "image"}, {"image", file}});
     content.push_back(text_part("\n"));
+  }
+
+  // What is on every picture: the author's note, which tools/demo_model/train.py learns from.
+  json describe_cards() const {
+    json cards = json::array();
+    for (const Card& card : scene_.cards) {
+      cards.push_back({{"colour", kColours[card.colour]}, {"shape", kShapes[card.shape]}, {"number", card.number}});
+    }
+    return cards;
   }
 
   // Appends the turns to the messages, the scene before the first question; returns the last answer.
