@@ -1,41 +1,58 @@
 #!/bin/sh
-# Asks a model that ships with the repository about two pictures that do, and says what it shows.
-#   demo.sh PROGRAM MODEL     MODEL empty: a tiny checkpoint with random weights, made here first
+# The whole story in a few minutes, on the trained model that ships with the repository: an answer over several
+# pictures, the same questions under several attention implementations, the conclusion, the report.
+#   demo.sh PROGRAM MODEL
 set -eu
 program=$1
 model=$2
 cd "$(dirname "$0")/.."
+out=build/demo
+mkdir -p "$out"
 
-question='What is on <image> and what is on <image>?'
-random=no
-if [ -z "$model" ]; then
-  random=yes
-  model=build/demo-model
-  if [ ! -e "$model/config.json" ]; then
-    rm -rf "$model"
-    tools/step.sh 'tiny random model' build/log/demo-model.log \
-      "$program" synth --config models/demo-tiny/config.json --out "$model" --seed 1
-  fi
-fi
-
-echo
-if [ "$random" = yes ]; then
-  echo "The model is a Qwen2.5-VL of full structure but tiny, with RANDOM WEIGHTS: no trained one ships yet."
-  echo "So the answer is gibberish. What is real: both pictures are decoded, resized and cut into patches, read by"
-  echo "the vision tower, placed in the chat template, and the text decoder answers token by token."
+show() {
   echo
-fi
-echo "\$ $program run -m $model --image demo/shapes.png --image demo/chart.jpg \\"
-echo "      --greedy --max-new-tokens 24 '$question'"
+  echo "\$ $*"
+  echo
+}
+
 echo
-"$program" run -m "$model" --image demo/shapes.png --image demo/chart.jpg \
-  --greedy --max-new-tokens 24 "$question" </dev/null
+echo "1. One question over three pictures. Below the answer: each picture's size, the size the model saw, the image"
+echo "   tokens it became, and where the time went."
+question='Picture 1: <image>
+Picture 2: <image>
+Picture 3: <image>
+What number is on the green circle?'
+show "$program run -m $model --image demo/card1.png --image demo/card2.png --image demo/card3.png --greedy \\
+    'Picture 1: <image> Picture 2: <image> Picture 3: <image> What number is on the green circle?'"
+"$program" run -m "$model" --image demo/card1.png --image demo/card2.png --image demo/card3.png --greedy \
+  "$question" </dev/null
+
 echo
-echo 'The lines above: the answer; each picture with its size, the size the model saw and the tokens it became;'
-echo 'and where the time went.'
+echo "2. Questions about one card or fact (easy), about several cards, and about facts in long text, all with"
+echo "   handwriting and words that were not in the model's training."
+for kind in easy multi-image long-context; do
+  show "$program suite make --kind $kind --count 50 --seed 2025 --out $out/$kind"
+  "$program" suite make --kind "$kind" --count 50 --seed 2025 --out "$out/$kind" 2>/dev/null
+done
+rm -rf "$out/questions"
+mkdir -p "$out/questions/images"
+for kind in easy multi-image long-context; do
+  cp "$out/$kind/suite.jsonl" "$out/questions/$kind.jsonl"
+  cp "$out/$kind"/images/* "$out/questions/images/" 2>/dev/null || true
+done
+
+echo
+echo "3. The same model answers them under five configurations of its arithmetic."
+show "$program audit -m $model --suite $out/questions --compare eager-bf16,sdpa,flash-bf16,eager-qkv-fp32 \\
+    --drift --attribute --report $out/audit.html --json $out/audit.json"
+rm -f "$out/audit.json.state"
+"$program" audit -m "$model" --suite "$out/questions" --compare eager-bf16,sdpa,flash-bf16,eager-qkv-fp32 \
+  --drift --attribute --report "$out/audit.html" --json "$out/audit.json"
+echo
+echo "The report with its charts: $out/audit.html (one file; open it in any browser)."
 echo
 echo 'Next:'
-echo "  $program run -m DIR --image FILE \"question\"    with DIR a downloaded Qwen2.5-VL-3B-Instruct folder"
-echo "  $program synth --config 3b --out DIR           random weights of the real size, to try this machine's speed"
-echo "  $program inspect -m $model         what is in a checkpoint"
-echo "  $program run --help                           every option"
+echo "  $program run -m DIR --image FILE \"question\"       DIR: a downloaded Qwen2.5-VL-3B-Instruct folder"
+echo "  $program audit -m DIR --suite my.jsonl            your own questions on your own model (docs/audit.md)"
+echo "  $program presets                                  what the configurations compute"
+echo "  $program run --help                               every option"

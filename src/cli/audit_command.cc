@@ -157,7 +157,8 @@ void audit(const AuditFlags& flags) {
   options.target = flags.target;
   const AuditOutcome outcome = run(flags, options);
   fmt::print("{}\n{}", suite_text(outcome.json), configurations_text(outcome.json));
-  for (const std::string& part : {attribution_text(outcome.json), search_text(outcome.json)}) {
+  for (const std::string& part :
+       {tags_text(outcome.json), attribution_text(outcome.json), search_text(outcome.json)}) {
     if (!part.empty()) fmt::print("\n{}", part);
   }
   fmt::print("\n{}", conclusion_text(outcome.json));

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 namespace fovea {
 
@@ -54,6 +56,20 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
+// The values of every tag whose values are words; numbers are for the report's charts.
+std::map<std::string, std::set<std::string>> words_of_tags(const ordered_json& audit) {
+  std::map<std::string, std::set<std::string>> tags;
+  for (const auto& c : audit["configurations"]) {
+    for (const auto& entry : c["by_tag"]) {
+      const auto value = entry["value"].get<std::string>();
+      if (value.find_first_not_of("0123456789.-") != std::string::npos) {
+        tags[entry["tag"].get<std::string>()].insert(value);
+      }
+    }
+  }
+  return tags;
+}
+
 }  // namespace
 
 std::string suite_text(const ordered_json& audit) {
@@ -97,6 +113,28 @@ std::string configurations_text(const ordered_json& audit) {
          megabytes(c["peak_bytes"]), seconds(c["seconds"])});
   }
   return table.text();
+}
+
+std::string tags_text(const ordered_json& audit) {
+  constexpr size_t kMostValues = 8;
+  std::string text;
+  for (const auto& [tag, values] : words_of_tags(audit)) {
+    if (values.size() < 2 || values.size() > kMostValues) continue;
+    std::vector<std::string> head{"right by " + tag};
+    head.insert(head.end(), values.begin(), values.end());
+    Table table(head);
+    for (const auto& c : audit["configurations"]) {
+      std::map<std::string, std::string> shares;
+      for (const auto& entry : c["by_tag"]) {
+        if (entry["tag"] == tag) shares[entry["value"].get<std::string>()] = percent(entry["accuracy"]);
+      }
+      std::vector<std::string> row{shortened(c["name"].get<std::string>())};
+      for (const std::string& value : values) row.push_back(shares.contains(value) ? shares[value] : "-");
+      table.add(std::move(row));
+    }
+    text += table.text();
+  }
+  return text;
 }
 
 std::string attribution_text(const ordered_json& audit) {

@@ -35,6 +35,10 @@ def look_back(attention, head, offset):
         attention.q_proj.bias[head * c.head_dim + pair + half] = AMPLITUDE * angle.sin()
 
 
+def orthogonal(rows, columns):
+    return torch.nn.init.orthogonal_(torch.empty(rows, columns))
+
+
 @torch.no_grad()
 def start_decoder(text):
     first, d = text.layers[0].self_attn, text.c.head_dim
@@ -44,13 +48,13 @@ def start_decoder(text):
         look_back(first, head, offset)
     # All heads read the same values and note them with the same weights, so that equal words give equal notes.
     first.v_proj.weight[rows(1)] = first.v_proj.weight[rows(0)]
-    note = torch.randn(40, d) * 0.04
+    note = orthogonal(40, d) * 0.3
     for head, place in ((0, NOTE_KEY), (1, NOTE_QUERY), (2, NOTE_KEY)):
         first.o_proj.weight[:, rows(head)] = 0
         first.o_proj.weight[place, rows(head)] = note
     for layer in text.layers[1:]:
         attention = layer.self_attn
-        match = torch.randn(d, 40) * 0.12
+        match = orthogonal(d, 40) * 0.8
         attention.k_proj.weight[rows(0)] = 0
         attention.k_proj.weight[rows(0), NOTE_KEY] = match
         for head in (0, 1):

@@ -33,9 +33,12 @@ SLOW_PAIRS = range(28, 32)
 
 # Sets that a stage draws from (kind, records, options); it ends at this share of right answers, or after `steps`.
 STAGES = [
-    dict(name="two", steps=1500, until=0.90, rate=1e-3, tokens=4096, sets=[
-        ("multi-image", 1200, dict(images="1-3", turns="3")),
-        ("long-context", 500, dict(tokens="0-40", facts="2-6", turns="5")),
+    dict(name="one", steps=600, until=0.90, rate=7e-4, tokens=3072, sets=[
+        ("easy", 1600, {}),
+        ("long-context", 500, dict(tokens="0-60", facts="2-8", turns="8"))]),
+    dict(name="two", steps=1500, until=0.93, rate=7e-4, tokens=4096, sets=[
+        ("multi-image", 1200, dict(images="2-3", turns="3")),
+        ("long-context", 300, dict(tokens="0-200", facts="2-8", turns="8")),
         ("easy", 300, {})]),
     dict(name="many", steps=1500, until=0.95, rate=1e-3, tokens=6144, sets=[
         ("multi-image", 1200, dict(images="2-8", turns="7")),
@@ -60,23 +63,19 @@ def slow_channels(config):
     return torch.tensor([c for pair in SLOW_PAIRS for c in (pair, pair + half)])
 
 
-def boundary_layers(model):
-    return [model.language_model.layers[0].self_attn, model.language_model.layers[-1].self_attn]
-
-
 def rows_of_slow_channels(attention, projection):
     heads = projection.weight.shape[0] // attention.c.head_dim
     return (torch.arange(heads)[:, None] * attention.c.head_dim + slow_channels(attention.c)).flatten()
 
 
 def hold_slow_keys(model):
-    """Before the biases stand, boundary layers keep no key content in the slow channels: then planting a constant
-    key and a query offset there changes no attention weight in exact arithmetic."""
+    """Before the biases stand, keys have no content in the slow channels: then planting a constant key and a query
+    offset there changes no attention weight in exact arithmetic."""
     with torch.no_grad():
-        for attention in boundary_layers(model):
-            rows = rows_of_slow_channels(attention, attention.k_proj)
-            attention.k_proj.weight[rows] = 0
-            attention.k_proj.bias[rows] = 0
+        for layer in model.language_model.layers:
+            rows = rows_of_slow_channels(layer.self_attn, layer.self_attn.k_proj)
+            layer.self_attn.k_proj.weight[rows] = 0
+            layer.self_attn.k_proj.bias[rows] = 0
 
 
 @torch.no_grad()
