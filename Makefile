@@ -7,8 +7,8 @@
 JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable/ { fit = int($$2 / 1500000) } \
 	END { n = (fit && fit < cores) ? fit : cores; print (n > 0) ? n : 1 }' /proc/meminfo)
 PREFIX ?= /usr/local
-# What `make demo` runs; empty: a tiny checkpoint with random weights, made on the spot, until a trained one ships.
-DEMO_MODEL ?= $(wildcard models/fovea-demo)
+# What `make demo` runs: a checkpoint folder.
+DEMO_MODEL ?= models/fovea-demo
 # Which tests `make test` and `make asan` run: a ctest regular expression; empty runs all.
 TESTS ?=
 # Which programs `make asan` builds and tests: empty means all.
@@ -29,8 +29,8 @@ build: deps ## build the program: build/fovea
 	@$(step) 'configure' build/log/configure.log cmake --preset release
 	@$(step) 'build fovea ($(JOBS) jobs)' build/log/build.log cmake --build --preset release -j $(JOBS) --target fovea
 
-demo: build ## build, then ask a small model about pictures that ship in the repository
-	@tools/demo.sh build/fovea '$(DEMO_MODEL)'
+demo: build ## build, then audit the small trained model that ships in the repository
+	@tools/demo.sh build/fovea $(DEMO_MODEL)
 
 test: deps ## build and run all tests
 	@$(step) 'configure' build/log/configure.log cmake --preset release

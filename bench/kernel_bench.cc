@@ -10,8 +10,8 @@
 #include <string>
 
 #include "base/parallel.h"
+#include "bench/limits.h"
 #include "kernels/kernels.h"
-#include "limits.h"
 
 namespace fovea::bench {
 namespace {

@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
-#include "limits.h"
+#include "bench/limits.h"
 
 namespace fovea::bench {
 namespace {

@@ -21,9 +21,9 @@ echo "   tokens it became, and where the time went."
 question='Picture 1: <image>
 Picture 2: <image>
 Picture 3: <image>
-What number is on the green circle?'
+What number is on the green diamond?'
 show "$program run -m $model --image demo/card1.png --image demo/card2.png --image demo/card3.png --greedy \\
-    'Picture 1: <image> Picture 2: <image> Picture 3: <image> What number is on the green circle?'"
+    'Picture 1: <image> Picture 2: <image> Picture 3: <image> What number is on the green diamond?'"
 "$program" run -m "$model" --image demo/card1.png --image demo/card2.png --image demo/card3.png --greedy \
   "$question" </dev/null
 

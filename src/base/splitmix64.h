@@ -1,5 +1,5 @@
-// The one source of randomness: SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
-// 2014). Small, and the same numbers on every machine and with every standard library.
+// The one source of randomness: SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
+// generators", 2014). Small, and the same numbers on every machine and with every standard library.
 #pragma once
 
 #include <cstdint>

@@ -9,6 +9,7 @@
 #include "cli/engine_flags.h"
 #include "cli/interrupt.h"
 #include "cli/progress_bar.h"
+#include "cli/text_file.h"
 #include "report/report.h"
 
 namespace fovea {
@@ -86,11 +87,6 @@ Engine open(const EngineFlags& flags, const Observer& observer) {
   return plain.open(observer);
 }
 
-// A file that cannot be written is better known before the work than after it. Removes what it creates.
-void check_writable(const std::string& path) {
-  if (!path.empty()) OutputFile probe(path);
-}
-
 AuditOutcome run(const SuiteFlags& flags, const AuditOptions& options) {
   check_writable(flags.json);
   stop_on_interrupt();
@@ -110,12 +106,6 @@ AuditOutcome run(const SuiteFlags& flags, const AuditOptions& options) {
   bar.clear();
   outcome.json["machine"]["version"] = FOVEA_VERSION;
   return outcome;
-}
-
-void write_file(const std::string& path, const std::string& text) {
-  OutputFile file(path);
-  file.append(text);
-  file.finish();
 }
 
 std::string dump(const nlohmann::ordered_json& json) {

@@ -1,12 +1,8 @@
 #include "cli/engine_flags.h"
 
-#include <filesystem>
-#include <fstream>
-#include <iostream>
-#include <iterator>
-
 #include "base/error.h"
 #include "base/parallel.h"
+#include "cli/text_file.h"
 
 namespace fovea {
 
@@ -131,18 +127,6 @@ Prompt EngineFlags::prepare(const Engine& engine) const {
   const auto conversation = messages.empty() ? messages_from_prompt(prompt, images, videos, system)
                                              : parse_messages(read_text_file(messages));
   return engine.prepare(conversation, media_limits(), add_vision_id);
-}
-
-std::string read_text_file(const std::string& path) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  if (std::filesystem::is_directory(path)) {
-    throw Error(ErrorKind::invalid_argument, path + " is a folder", "give a file");
-  }
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(ErrorKind::not_found, "cannot open " + path, "check the path");
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (file.bad()) throw Error(ErrorKind::io, "cannot read " + path, "check that it is a readable file");
-  return text;
 }
 
 }  // namespace fovea

@@ -32,7 +32,4 @@ struct EngineFlags {
   Prompt prepare(const Engine& engine) const;
 };
 
-// The whole file; "-" reads standard input. Throws Error(not_found | io).
-std::string read_text_file(const std::string& path);
-
 }  // namespace fovea

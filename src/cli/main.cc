@@ -33,6 +33,7 @@ int run(int argc, char** argv) {
   fovea::add_logits_command(app);
   fovea::add_presets_command(app);
   fovea::add_suite_command(app);
+  fovea::add_bench_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

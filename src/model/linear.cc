@@ -55,9 +55,13 @@ Linear::Linear(const WeightStore& store, const std::string& name, const LinearTy
 }
 
 Linear Linear::of_weight(const WeightStore& store, const std::string& tensor, const LinearTypes& types) {
+  return of_matrix(store.matrix(tensor, types.weights), types);
+}
+
+Linear Linear::of_matrix(const MatrixView& weight, const LinearTypes& types) {
   Linear linear;
   linear.types_ = types;
-  linear.weight_ = store.matrix(tensor, types.weights);
+  linear.weight_ = weight;
   return linear;
 }
 

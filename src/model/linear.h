@@ -26,6 +26,9 @@ class Linear {
   // A weight without bias whose full tensor name is given (embedding used as output head).
   static Linear of_weight(const WeightStore& store, const std::string& tensor, const LinearTypes& types);
 
+  // A borrowed weight without bias.
+  static Linear of_matrix(const MatrixView& weight, const LinearTypes& types);
+
   int64_t in() const { return weight_.cols; }
   int64_t out() const { return weight_.rows; }
 

@@ -1,6 +1,6 @@
-// Goal: a picture shows what its card says, whatever the random layout. Method: geometry and colours that follow from
-// the limits in card.cc (radius 0.38 to 0.46 of the shorter side, shades within 12 and grain within 4 of the table),
-// and the digits against the scans they are drawn from.
+// Goal: a picture shows what its card says, whatever the random layout. Method: geometry and colours that
+// follow from the limits in card.cc (radius 0.38 to 0.46 of the shorter side, shades within 12 and grain
+// within 4 of the table), and the digits against the scans they are drawn from.
 #include "suite/card.h"
 
 #include <gtest/gtest.h>

@@ -126,7 +126,8 @@ class RecordMaker {
   json describe_cards() const {
     json cards = json::array();
     for (const Card& card : scene_.cards) {
-      cards.push_back({{"colour", kColours[card.colour]}, {"shape", kShapes[card.shape]}, {"number", card.number}});
+      cards.push_back(
+          {{"colour", kColours[card.colour]}, {"shape", kShapes[card.shape]}, {"number", card.number}});
     }
     return cards;
   }

@@ -1,6 +1,7 @@
-// Goal: every question of a made suite has exactly one right answer, and it is the one that the record states; sets
-// are reproducible and inside what was asked for. Method: an independent reading of each record (the cards noted in
-// it, the facts found in its text by a regular expression) answers every question of the conversation again.
+// Goal: every question of a made suite has exactly one right answer, and it is the one that the record
+// states; sets are reproducible and inside what was asked for. Method: an independent reading of each record
+// (the cards noted in it, the facts found in its text by a regular expression) answers every question of the
+// conversation again.
 #include "suite/generator.h"
 
 #include <fmt/format.h>

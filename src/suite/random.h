@@ -1,5 +1,5 @@
-// Randomness of the suites. Every record of a suite has a generator of its own, so that record i does not depend
-// on how many are made.
+// Randomness of the suites. Every record of a suite has a generator of its own, so that record i does not
+// depend on how many are made.
 #pragma once
 
 #include <cstdint>

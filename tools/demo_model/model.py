@@ -212,7 +212,7 @@ class Model(nn.Module):
         self.language_model = Text(c)
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv3d)):
-                nn.init.normal_(module.weight, std=0.06 if isinstance(module, nn.Embedding) else 0.04)
+                nn.init.normal_(module.weight, std=0.18 if isinstance(module, nn.Embedding) else 0.04)
                 if getattr(module, "bias", None) is not None:
                     nn.init.zeros_(module.bias)
         # What a layer adds must not drown the word itself, or its identity cannot be copied.

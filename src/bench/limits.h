@@ -29,6 +29,8 @@ bool has_native_bf16();
 // 1e9 floating-point operations per second with operands in registers, on `workers` threads for about 10 ms.
 double fp32_gflops(Clock clock, int workers);
 double bf16_gflops(Clock clock, int workers);
+// 1e9 multiplications and additions per second of 8-bit integers into 32-bit sums (VNNI where there is one).
+double int8_gops(Clock clock, int workers);
 
 // 1e9 bytes per second of a sum over all of `data`, on `workers` threads.
 double read_gbps(Clock clock, const Buffer<uint64_t>& data, int workers);

@@ -1,0 +1,67 @@
+// One piece of work, timed beside the limit of the machine that bounds it.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench/limits.h"
+
+namespace fovea::bench {
+
+// What bounds a piece of work. Its `amount` is in operations, in bytes for `read`; `none` has no share.
+enum class Bound { bf16, fp32, read, none };
+
+struct Work {
+  std::string name;
+  Bound bound = Bound::none;
+  double amount = 0;  // of one call
+  std::string unit;   // of `rate`, with its prefix giga: "GFLOP/s", "GB/s"
+  std::function<void()> call;
+};
+
+struct Result {
+  std::string name;
+  double share = 0;  // of the limit measured around each repetition; NaN without a bound
+  double rate = 0;   // 1e9 x `unit` at the median time
+  std::string unit;
+  double median_s = 0;
+  double spread = 0;  // (slowest - fastest) / median of the counted repetitions
+  bool clean = false;
+};
+
+// The limits of this machine on all threads(), each the largest of all probes so far: what other work takes
+// away is no property of the machine.
+struct Limits {
+  double read_gbps = 0, bf16_gflops = 0, fp32_gflops = 0, int8_gops = 0;
+};
+
+class Meter {
+ public:
+  Meter();  // measures the limits; about a second
+
+  const Limits& limits() const { return limits_; }
+
+  // The median of `repetitions` calls, each between two probes of its limit. A repetition is disturbed when
+  // the mean of its probes lies more than a tenth under the largest probe of the run; it is made again, up to
+  // three times as many calls in all. What is then still disturbed counts, and the result is not clean.
+  Result measure(const Work& work, int repetitions);
+  // The same from times that were measured elsewhere with probe(bound) before and after.
+  struct Sample {
+    double seconds, probe;
+  };
+  Result summary(const Work& work, const std::vector<Sample>& samples) const;
+  // One measurement of a limit, in 1e9 per second. `none` probes the fp32 rate: it too shows what else runs.
+  double probe(Bound bound);
+  bool disturbed(Bound bound, double probe) const;
+
+ private:
+  double& limit_of(Bound bound);
+  double limit_of(Bound bound) const { return const_cast<Meter*>(this)->limit_of(bound); }
+
+  Buffer<uint64_t> memory_;
+  Limits limits_;
+};
+
+}  // namespace fovea::bench

@@ -1,0 +1,187 @@
+#include "bench/runs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/splitmix64.h"
+#include "runtime/engine.h"
+
+namespace fovea::bench {
+
+namespace {
+
+constexpr int64_t kPrompts[] = {512, 2048, 8192, 32768};
+constexpr int64_t kDecoded = 16;  // tokens behind the first
+constexpr int kRepetitions = 3;
+constexpr int64_t kSides[] = {448, 1344};  // pixels of square pictures
+
+// Multiplications and additions of the projections, per token.
+double projection_operations(const TextConfig& c) {
+  const double attention = static_cast<double>(c.hidden_size * c.head_dim *
+                                               (2 * c.num_attention_heads + 2 * c.num_key_value_heads));
+  const double mlp = 3.0 * static_cast<double>(c.hidden_size * c.intermediate_size);
+  return 2 * (attention + mlp) * static_cast<double>(c.num_hidden_layers);
+}
+
+double prefill_operations(const TextConfig& c, int64_t tokens) {
+  const auto n = static_cast<double>(tokens);
+  const double scores =
+      n * (n + 1) / 2 * static_cast<double>(c.num_attention_heads * c.head_dim * c.num_hidden_layers);
+  return n * projection_operations(c) + 4 * scores + 2.0 * static_cast<double>(c.vocab_size * c.hidden_size);
+}
+
+// Bytes that one decoded token must read: every weight of the decoder, the output head, K and V.
+double decode_bytes(const TextConfig& c, DType dtype, int64_t depth) {
+  const double weights = projection_operations(c) / 2 + static_cast<double>(c.vocab_size * c.hidden_size);
+  const double cache =
+      2.0 * static_cast<double>(depth * c.num_key_value_heads * c.head_dim * c.num_hidden_layers);
+  return (weights + cache) * static_cast<double>(bytes_of(dtype));
+}
+
+// Patch embedding, blocks with their window or full attention, merger.
+double vision_operations(const VisionConfig& c, const Grid& grid) {
+  const auto n = static_cast<double>(grid.patches()), width = static_cast<double>(c.hidden_size);
+  const double block = 4 * width * width + 3 * width * static_cast<double>(c.intermediate_size);
+  const auto merged = static_cast<double>(c.spatial_merge_size * c.spatial_merge_size);
+  const double merger =
+      (merged * width) * (merged * width) + merged * width * static_cast<double>(c.out_hidden_size);
+  const auto full = static_cast<double>(c.fullatt_block_indexes.size()),
+             blocks = static_cast<double>(c.depth);
+  const double side = static_cast<double>(c.window_size / c.patch_size);
+  const double scores = n * (full * n + (blocks - full) * side * side) * width;
+  return 2 * n * (static_cast<double>(c.patch_dim()) * width + blocks * block) + 2 * n / merged * merger +
+         4 * scores;
+}
+
+// A prompt of exactly so many tokens, ids drawn at random from the words below the special ones.
+Prompt text_prompt(const Engine& engine, int64_t tokens) {
+  const ModelConfig& config = engine.checkpoint().config();
+  const std::vector<int64_t> special{config.image_token_id, config.video_token_id,
+                                     config.vision_start_token_id, config.vision_end_token_id,
+                                     config.bos_token_id};
+  const int64_t words = std::min(config.text.vocab_size, *std::min_element(special.begin(), special.end()));
+  Prompt prompt;
+  SplitMix64 random(static_cast<uint64_t>(tokens));
+  for (int64_t i = 0; i < tokens; ++i) {
+    prompt.ids.push_back(
+        static_cast<int32_t>(random.bits() % static_cast<uint64_t>(std::max<int64_t>(words, 1))));
+  }
+  prompt.positions = mrope_positions(prompt.ids, {}, config);
+  return prompt;
+}
+
+Picture noise_picture(const VisionConfig& c, int64_t side) {
+  Picture picture;
+  picture.grid = {1, side / c.patch_size, side / c.patch_size};
+  picture.patches.resize(picture.grid.patches() * c.patch_dim());
+  SplitMix64 random(static_cast<uint64_t>(side));
+  for (float& value : picture.patches.span())
+    value = static_cast<float>(static_cast<double>(random.bits() >> 40) * 0x1p-22 - 2);
+  return picture;
+}
+
+class Runs {
+ public:
+  Runs(const BenchOptions& options, Meter& meter, const std::function<void(Result)>& done)
+      : options_(options), meter_(meter), done_(done) {}
+
+  void all() {
+    load();
+    for (const int64_t side : kSides) vision(side);
+    for (const int64_t tokens : kPrompts) text(tokens);
+  }
+
+ private:
+  bool wanted(const std::string& name) const {
+    return selects(options_.only, name) && !(options_.cancel != nullptr && *options_.cancel);
+  }
+  Bound bound() const { return engine_->dtype() == DType::bf16 ? Bound::bf16 : Bound::fp32; }
+  std::string dtype() const { return name_of(engine_->dtype()); }
+
+  // The first opening serves the other runs; how fast it is depends on what the page cache holds.
+  void load() {
+    const auto open = [&] { engine_.emplace(Engine::open(options_.model, {}, {})); };
+    if (!wanted("load")) return open();
+    Work work{.name = "load", .bound = Bound::none, .amount = 0, .unit = "", .call = open};
+    done_(meter_.measure(work, kRepetitions));
+  }
+
+  void vision(int64_t side) {
+    const std::string name = fmt::format("vision.{}.{}", side, dtype());
+    const VisionConfig& c = engine_->checkpoint().config().vision;
+    if (!wanted(name) || side % (c.patch_size * c.spatial_merge_size) != 0) return;
+    Prompt prompt;
+    prompt.pictures.push_back(noise_picture(c, side));
+    Work work{.name = name,
+              .bound = bound(),
+              .amount = vision_operations(c, prompt.pictures[0].grid),
+              .unit = "GFLOP/s",
+              .call = {}};
+    const Buffer<float> first = engine_->encode(prompt, {});
+    work.call = [&] {
+      const Buffer<float> again = engine_->encode(prompt, {});
+      check(std::equal(first.span().begin(), first.span().end(), again.span().begin()), name);
+    };
+    done_(meter_.measure(work, kRepetitions));
+  }
+
+  // Prefill and decode of one prompt come from the same runs.
+  void text(int64_t tokens) {
+    const TextConfig& c = engine_->checkpoint().config().text;
+    const std::string prefill = fmt::format("prefill.{}.{}", tokens, dtype()),
+                      decode = fmt::format("decode.{}.{}", tokens, dtype());
+    if ((!wanted(prefill) && !wanted(decode)) || tokens + kDecoded + 1 > c.max_position_embeddings) return;
+    const Prompt prompt = text_prompt(*engine_, tokens);
+    GenerationOptions generation = engine_->default_generation();
+    generation.max_new_tokens = kDecoded + 1;
+    generation.ignore_eos = true;
+    std::vector<Meter::Sample> prefills, decodes;
+    std::vector<int32_t> answer;
+    for (int i = 0; i < kRepetitions && (options_.cancel == nullptr || !*options_.cancel); ++i) {
+      const double rate = meter_.probe(bound()), reading = meter_.probe(Bound::read);
+      const Answer run = engine_->generate(prompt, generation, {});
+      if (answer.empty()) answer = run.token_ids;
+      check(run.token_ids == answer && std::ssize(answer) == kDecoded + 1, prefill);
+      prefills.push_back({run.timings.prefill_s, (rate + meter_.probe(bound())) / 2});
+      decodes.push_back({run.timings.decode_s, (reading + meter_.probe(Bound::read)) / 2});
+    }
+    if (prefills.empty()) return;
+    const double bytes = kDecoded * decode_bytes(c, engine_->dtype(), tokens + kDecoded / 2);
+    if (selects(options_.only, prefill)) {
+      done_(meter_.summary({prefill, bound(), prefill_operations(c, tokens), "GFLOP/s", {}}, prefills));
+    }
+    if (selects(options_.only, decode))
+      done_(meter_.summary({decode, Bound::read, bytes, "GB/s", {}}, decodes));
+  }
+
+  static void check(bool same, const std::string& name) {
+    if (same) return;
+    throw Error(ErrorKind::numeric, fmt::format("{}: two runs of the same input differ", name),
+                "report this with the output of fovea inspect and lscpu");
+  }
+
+  const BenchOptions& options_;
+  Meter& meter_;
+  const std::function<void(Result)>& done_;
+  std::optional<Engine> engine_;
+};
+
+}  // namespace
+
+std::vector<std::string> run_names() {
+  std::vector<std::string> names{"load"};
+  for (const int64_t side : kSides) names.push_back(fmt::format("vision.{}.bf16", side));
+  for (const int64_t tokens : kPrompts) {
+    names.push_back(fmt::format("prefill.{}.bf16", tokens));
+    names.push_back(fmt::format("decode.{}.bf16", tokens));
+  }
+  return names;
+}
+
+void bench_runs(const BenchOptions& options, Meter& meter, const std::function<void(Result)>& done) {
+  Runs(options, meter, done).all();
+}
+
+}  // namespace fovea::bench
