@@ -30,10 +30,15 @@ show "$program run -m $model --image demo/card1.png --image demo/card2.png --ima
 echo
 echo "2. Questions about one card or fact (easy), about several cards, and about facts in long text, all with"
 echo "   handwriting and words that were not in the model's training."
-for kind in easy multi-image long-context; do
-  show "$program suite make --kind $kind --count 50 --seed 2025 --out $out/$kind"
-  "$program" suite make --kind "$kind" --count 50 --seed 2025 --out "$out/$kind" 2>/dev/null
-done
+make_suite() {
+  show "$program suite make --kind $* --count 24 --seed 2025 --out $out/$1"
+  kind=$1
+  shift
+  "$program" suite make --kind "$kind" "$@" --count 24 --seed 2025 --out "$out/$kind" 2>/dev/null
+}
+make_suite easy
+make_suite multi-image
+make_suite long-context --tokens 300-900
 rm -rf "$out/questions"
 mkdir -p "$out/questions/images"
 for kind in easy multi-image long-context; do
@@ -44,10 +49,10 @@ done
 echo
 echo "3. The same model answers them under five configurations of its arithmetic."
 show "$program audit -m $model --suite $out/questions --compare eager-bf16,sdpa,flash-bf16,eager-qkv-fp32 \\
-    --drift --attribute --report $out/audit.html --json $out/audit.json"
+    --drift --attribute --attribution-items 6 --report $out/audit.html --json $out/audit.json"
 rm -f "$out/audit.json.state"
 "$program" audit -m "$model" --suite "$out/questions" --compare eager-bf16,sdpa,flash-bf16,eager-qkv-fp32 \
-  --drift --attribute --report "$out/audit.html" --json "$out/audit.json"
+  --drift --attribute --attribution-items 6 --report "$out/audit.html" --json "$out/audit.json"
 echo
 echo "The report with its charts: $out/audit.html (one file; open it in any browser)."
 echo
