@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <ctime>
-#include <thread>
 
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
+
+#include "base/parallel.h"
 
 namespace fovea::bench {
 
@@ -175,24 +176,11 @@ uint64_t sum_of(const uint64_t* p, int64_t count) { return portable_sum(p, count
 // Results end here, so that the compiler must compute them.
 std::atomic<uint64_t> sink;
 
-// Seconds until `work(worker)` is done on every worker; the threads stand ready before the clock starts.
+// Seconds until `work(worker)` is done on every worker. On the engine's own threads: they wait actively after
+// a parallel section, and other threads would have to share the cores with them.
 double seconds_on(Clock clock, int workers, const std::function<void(int)>& work) {
-  std::atomic<int> ready = 0;
-  std::atomic<bool> go = false;
-  std::vector<std::thread> threads;
-  for (int w = 1; w < workers; ++w) {
-    threads.emplace_back([&, w] {
-      ++ready;
-      while (!go) std::this_thread::yield();
-      work(w);
-    });
-  }
-  while (ready < workers - 1) std::this_thread::yield();
-  return seconds_of(clock, workers, [&] {
-    go = true;
-    work(0);
-    for (std::thread& thread : threads) thread.join();
-  });
+  return seconds_of(clock, workers,
+                    [&] { parallel_for(workers, [&](int64_t worker) { work(static_cast<int>(worker)); }); });
 }
 
 double gflops(Clock clock, const Rate& rate, int workers) {
