@@ -23,28 +23,25 @@ Picture 2: <image>
 Picture 3: <image>
 What number is on the green diamond?'
 show "$program run -m $model --image demo/card1.png --image demo/card2.png --image demo/card3.png --greedy \\
-    'Picture 1: <image> Picture 2: <image> Picture 3: <image> What number is on the green diamond?'"
+    '$question'"
 "$program" run -m "$model" --image demo/card1.png --image demo/card2.png --image demo/card3.png --greedy \
   "$question" </dev/null
 
 echo
-echo "2. Questions about one card or fact (easy), about several cards, and about facts in long text, all with"
-echo "   handwriting and words that were not in the model's training."
+echo "2. Questions about one card or fact (easy), about several cards, and about facts in long text. The handwriting"
+echo "   was not in the model's training."
+# The three kinds share one folder, and so the audit reads them as one suite.
+rm -rf "$out/questions"
 make_suite() {
-  show "$program suite make --kind $* --count 24 --seed 2025 --out $out/$1"
   kind=$1
+  show "$program suite make --kind $* --count 24 --seed 2025 --out $out/questions"
   shift
-  "$program" suite make --kind "$kind" "$@" --count 24 --seed 2025 --out "$out/$kind" 2>/dev/null
+  "$program" suite make --kind "$kind" "$@" --count 24 --seed 2025 --out "$out/questions"
+  mv "$out/questions/suite.jsonl" "$out/questions/$kind.jsonl"
 }
 make_suite easy
 make_suite multi-image
 make_suite long-context --tokens 300-900
-rm -rf "$out/questions"
-mkdir -p "$out/questions/images"
-for kind in easy multi-image long-context; do
-  cp "$out/$kind/suite.jsonl" "$out/questions/$kind.jsonl"
-  cp "$out/$kind"/images/* "$out/questions/images/" 2>/dev/null || true
-done
 
 echo
 echo "3. The same model answers them under five configurations of its arithmetic."

@@ -19,13 +19,6 @@ std::vector<Part> all_parts() {
   return parts;
 }
 
-// A call of seconds is made fewer times.
-Result measure_part(const Work& work, Meter& meter, int repetitions) {
-  constexpr double kLong = 2;
-  const double seconds = seconds_of(Clock::wall, 1, work.call);
-  return meter.measure(work, seconds > kLong ? std::min(repetitions, 3) : repetitions);
-}
-
 void check_selection(const BenchOptions& options) {
   const auto any = [&](const std::vector<std::string>& names) {
     return std::any_of(names.begin(), names.end(),
@@ -74,7 +67,7 @@ BenchReport run_bench(const BenchOptions& options) {
   };
   for (const Part& part : all_parts()) {
     if (selects(options.only, part.name) && !cancelled())
-      done(measure_part(part.make(), meter, options.repetitions));
+      done(meter.measure(part.make(), options.repetitions));
   }
   if (!options.model.empty() && !cancelled()) bench_runs(options, meter, done);
   report.limits = meter.limits();

@@ -47,7 +47,9 @@ double Meter::probe(Bound bound) {
 bool Meter::disturbed(Bound bound, double probe) const { return probe < kQuiet * limit_of(bound); }
 
 Result Meter::measure(const Work& work, int repetitions) {
-  work.call();  // caches and pages
+  constexpr double kLong = 2;  // seconds: such calls are made at most three times
+  const double first = seconds_of(Clock::wall, 1, work.call);  // caches and pages; not counted
+  if (first > kLong) repetitions = std::min(repetitions, 3);
   std::vector<Sample> quiet, all;
   double before = probe(work.bound);
   for (int i = 0; i < 3 * repetitions && static_cast<int>(quiet.size()) < repetitions; ++i) {
