@@ -34,7 +34,8 @@ echo "   was not in the model's training."
 rm -rf "$out/questions"
 make_suite() {
   kind=$1
-  show "$program suite make --kind $* --count 24 --seed 2025 --out $out/questions"
+  show "$program suite make --kind $* --count 24 --seed 2025 --out $out/questions
+  mv $out/questions/suite.jsonl $out/questions/$kind.jsonl"
   shift
   "$program" suite make --kind "$kind" "$@" --count 24 --seed 2025 --out "$out/questions"
   mv "$out/questions/suite.jsonl" "$out/questions/$kind.jsonl"

@@ -16,7 +16,7 @@ enum class ErrorKind {
   unsupported,       // valid, but fovea does not do it
   exhausted,         // memory, disk or a stated limit
   io,                // the operating system refused
-  numeric,           // a non-finite value appeared
+  numeric,           // a non-finite value appeared, or a result failed its check
 };
 
 const char* name_of(ErrorKind kind);

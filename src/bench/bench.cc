@@ -19,19 +19,23 @@ std::vector<Part> all_parts() {
   return parts;
 }
 
+std::vector<std::string> part_names() {
+  std::vector<std::string> names;
+  for (const Part& part : all_parts()) names.push_back(part.name);
+  return names;
+}
+
+bool selects_any(const BenchOptions& options, const std::vector<std::string>& names) {
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return selects(options.only, name); });
+}
+
 void check_selection(const BenchOptions& options) {
-  const auto any = [&](const std::vector<std::string>& names) {
-    return std::any_of(names.begin(), names.end(),
-                       [&](const auto& name) { return selects(options.only, name); });
-  };
-  if (!any(bench_names())) {
+  if (!selects_any(options, bench_names())) {
     throw Error(ErrorKind::invalid_argument, fmt::format("--only {} selects nothing", options.only),
                 "fovea bench --list prints the names; * and ? stand for any text");
   }
-  const std::vector<Part> parts = all_parts();
-  const bool any_part = std::any_of(parts.begin(), parts.end(),
-                                    [&](const Part& part) { return selects(options.only, part.name); });
-  if (!any_part && options.model.empty()) {
+  if (!selects_any(options, part_names()) && options.model.empty()) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("--only {} selects whole runs, and they need a model", options.only),
                 "give -m DIR; fovea synth --config 3b --out DIR makes one of the real size");
@@ -41,8 +45,7 @@ void check_selection(const BenchOptions& options) {
 }  // namespace
 
 std::vector<std::string> bench_names() {
-  std::vector<std::string> names;
-  for (const Part& part : all_parts()) names.push_back(part.name);
+  std::vector<std::string> names = part_names();
   const std::vector<std::string> runs = run_names();
   names.insert(names.end(), runs.begin(), runs.end());
   return names;
@@ -69,7 +72,8 @@ BenchReport run_bench(const BenchOptions& options) {
     if (selects(options.only, part.name) && !cancelled())
       done(meter.measure(part.make(), options.repetitions));
   }
-  if (!options.model.empty() && !cancelled()) bench_runs(options, meter, done);
+  const bool any_run = !options.model.empty() && selects_any(options, run_names());
+  if (any_run && !cancelled()) bench_runs(options, meter, done);
   report.limits = meter.limits();
   report.complete = !cancelled();
   return report;

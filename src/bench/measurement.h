@@ -45,7 +45,8 @@ class Meter {
 
   // The median of `repetitions` calls, each between two probes of its limit. A repetition is disturbed when
   // the mean of its probes lies more than a tenth under the largest probe of the run; it is made again, up to
-  // three times as many calls in all. Calls of more than two seconds are made at most three times. What is then still disturbed counts, and the result is not clean.
+  // three times as many calls in all. Calls of more than two seconds are made at most three times. What is
+  // then still disturbed counts, and the result is not clean.
   Result measure(const Work& work, int repetitions);
   // The same from times that were measured elsewhere with probe(bound) before and after.
   struct Sample {

@@ -179,8 +179,8 @@ class Layer(nn.Module):
         self.self_attn = Attention(c)
         self.mlp = Mlp(c.hidden, c.inner, False)
 
-    def forward(self, x, cos, sin, eager, keep):
-        x = x + keep * self.self_attn(self.input_layernorm(x), cos, sin, eager)
+    def forward(self, x, cos, sin, eager):
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, eager)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -203,7 +203,7 @@ class Text(nn.Module):
 
 
 class Model(nn.Module):
-    """Tied head. keep: a factor for every layer's attention output (training may drop one at random)."""
+    """Tied head."""
 
     def __init__(self, c):
         super().__init__()
@@ -220,14 +220,14 @@ class Model(nn.Module):
             for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 nn.init.normal_(projection.weight, std=0.008)
 
-    def forward(self, ids, positions, vision_rows, vision_places, answer_places, eager=False, keep=None):
+    def forward(self, ids, positions, vision_rows, vision_places, answer_places, eager=False):
         """Logits at the places [k, 2] (sequence, row) of `answer_places`; vision_rows are put at vision_places."""
         text = self.language_model
         x = text.embed_tokens(ids).float()
         if vision_places.numel():
             x = x.index_put((vision_places[:, 0], vision_places[:, 1]), vision_rows.float())
         cos, sin = text.rope(positions)
-        for i, layer in enumerate(text.layers):
-            x = layer(x, cos, sin, eager, 1.0 if keep is None else keep[i])
+        for layer in text.layers:
+            x = layer(x, cos, sin, eager)
         x = text.norm(x[answer_places[:, 0], answer_places[:, 1]])
         return F.linear(x, text.embed_tokens.weight)

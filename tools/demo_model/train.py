@@ -248,14 +248,14 @@ class Training:
 
 class See(Training):
     def __init__(self, arguments):
-        super().__init__(arguments, "see", ("step", "pool", "heads"))
+        super().__init__(arguments, "see", ("step", "pool"))
         self.target, self.total = arguments.target, arguments.steps
         self.step = self.pool = 0
-        self.heads = torch.nn.Linear(SEEN, 10 + len(COLOURS) + len(SHAPES))
-        self.parameters = [*self.model.visual.parameters(), *self.heads.parameters()]
+        # A part of the model, so that it is saved and resumed with it.
+        self.model.heads = torch.nn.Linear(SEEN, 10 + len(COLOURS) + len(SHAPES))
+        self.parameters = [*self.model.visual.parameters(), *self.model.heads.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
         self.resume()
-        self.parameters = [*self.model.visual.parameters(), *self.heads.parameters()]
 
     def cards(self, seed, digits="seen", count=1000):
         """(patch rows, patch columns, patches, (number, colour, shape)) of 8 * count cards."""
@@ -273,7 +273,7 @@ class See(Training):
         with torch.autocast("cpu", torch.bfloat16):
             rows = embed_images(self.model.visual, batch)
             means = [r[:, :SEEN].float().mean(0) for r in rows.split([h * w // 4 for h, w, *_ in batch])]
-            logits = self.heads(torch.stack(means)).float().split([10, len(COLOURS), len(SHAPES)], 1)
+            logits = self.model.heads(torch.stack(means)).float().split([10, len(COLOURS), len(SHAPES)], 1)
         labels = torch.tensor([card[3] for card in batch])
         loss = sum(F.cross_entropy(part, labels[:, i]) for i, part in enumerate(logits))
         return loss, torch.stack([part.argmax(1) == labels[:, i] for i, part in enumerate(logits)], 1).float()
@@ -318,7 +318,7 @@ class See(Training):
         last.bias *= scale
         last.weight[SEEN:] = 0
         last.bias[SEEN:] = 0
-        self.heads.weight /= scale
+        self.model.heads.weight /= scale
 
 
 class Answer(Training):
