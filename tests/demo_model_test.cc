@@ -1,8 +1,8 @@
 // Goal: the trained model that ships shows what it is for: it answers, eager in bf16 loses it where there is
 // something to find among several, and the cures bring it back. Method: questions made from a seed,
 // handwriting that was not in its training, the engine of the product. Bounds: with p = 0.9 right answers
-// expected of 40, fewer than 30 have a probability below 0.003; with p = 0.5, more than 30 have one below
-// 0.001.
+// expected of 40, fewer than 30 have a probability below 0.002; with p = 0.5, 30 or more have one below
+// 0.002.
 #include <gtest/gtest.h>
 
 #include <filesystem>

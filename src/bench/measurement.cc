@@ -13,6 +13,17 @@ namespace {
 constexpr int64_t kReadBytes = int64_t{1} << 29;
 constexpr double kQuiet = 0.9;
 
+double Limits::*limit_of(Bound bound) {
+  switch (bound) {
+    case Bound::read:
+      return &Limits::read_gbps;
+    case Bound::bf16:
+      return &Limits::bf16_gflops;
+    default:
+      return &Limits::fp32_gflops;
+  }
+}
+
 }  // namespace
 
 Meter::Meter() : memory_(kReadBytes / 8) {
@@ -24,27 +35,16 @@ Meter::Meter() : memory_(kReadBytes / 8) {
   }
 }
 
-double& Meter::limit_of(Bound bound) {
-  switch (bound) {
-    case Bound::read:
-      return limits_.read_gbps;
-    case Bound::bf16:
-      return limits_.bf16_gflops;
-    default:
-      return limits_.fp32_gflops;
-  }
-}
-
 double Meter::probe(Bound bound) {
   const double rate = bound == Bound::read   ? read_gbps(Clock::wall, memory_, threads())
                       : bound == Bound::bf16 ? bf16_gflops(Clock::wall, threads())
                                              : fp32_gflops(Clock::wall, threads());
-  double& limit = limit_of(bound);
+  double& limit = limits_.*limit_of(bound);
   limit = std::max(limit, rate);
   return rate;
 }
 
-bool Meter::disturbed(Bound bound, double probe) const { return probe < kQuiet * limit_of(bound); }
+bool Meter::disturbed(Bound bound, double probe) const { return probe < kQuiet * limits_.*limit_of(bound); }
 
 Result Meter::measure(const Work& work, int repetitions) {
   constexpr double kLong = 2;  // seconds: such calls are made at most three times

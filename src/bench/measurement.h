@@ -55,11 +55,9 @@ class Meter {
   Result summary(const Work& work, const std::vector<Sample>& samples) const;
   // One measurement of a limit, in 1e9 per second. `none` probes the fp32 rate: it too shows what else runs.
   double probe(Bound bound);
-  bool disturbed(Bound bound, double probe) const;
 
  private:
-  double& limit_of(Bound bound);
-  double limit_of(Bound bound) const { return const_cast<Meter*>(this)->limit_of(bound); }
+  bool disturbed(Bound bound, double probe) const;
 
   Buffer<uint64_t> memory_;
   Limits limits_;
