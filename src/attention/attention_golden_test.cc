@@ -50,6 +50,7 @@ Tensor golden_values(DType storage, DType values, uint64_t seed, int64_t tokens,
       }
     }
   }
+  out.holds(values);
   return out;
 }
 

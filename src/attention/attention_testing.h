@@ -53,6 +53,8 @@ class Tensor {
     if (dtype_ == DType::bf16) narrow_[at] = bf16_from_f32(single);
     if (dtype_ == DType::f16) narrow_[at] = f16_from_f32(single);
   }
+  // Says that every value is of this type: see HeadsView::values.
+  void holds(DType values) { values_ = values; }
 
   // Normal values of the given deviation, rounded to `values`.
   void fill_normal(Random& random, double deviation, DType values) {
@@ -63,6 +65,7 @@ class Tensor {
         }
       }
     }
+    holds(values);
   }
 
   // Tokens [first, first + count).
@@ -72,13 +75,14 @@ class Tensor {
                         tokens_,
                         heads_,
                         head_dim_,
-                        stride_};
-    return {all.at(first, 0), dtype_, count, heads_, head_dim_, stride_};
+                        stride_,
+                        values_};
+    return {all.at(first, 0), dtype_, count, heads_, head_dim_, stride_, values_};
   }
   HeadsView view() const { return view(0, tokens_); }
 
  private:
-  DType dtype_;
+  DType dtype_, values_ = DType::f32;
   int64_t tokens_, heads_, head_dim_, stride_;
   std::vector<float> wide_;
   std::vector<uint16_t> narrow_;

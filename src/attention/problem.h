@@ -17,6 +17,7 @@ struct HeadsView {
   const void* data = nullptr;
   DType dtype = DType::f32;
   int64_t tokens = 0, heads = 0, head_dim = 0, stride = 0;
+  DType values = DType::f32;  // of f32 data: the narrowest type known to hold every value
 
   const void* at(int64_t token, int64_t head) const {
     return static_cast<const char*>(data) +

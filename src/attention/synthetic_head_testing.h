@@ -57,6 +57,7 @@ class SyntheticHead {
         q(DType::f32, 1, options.group, kHeadDim),
         k(options.dtype, options.tokens, 1, kHeadDim),
         v(options.dtype, options.tokens, 1, kHeadDim) {
+    q.holds(options.dtype);
     Random random(options.seed);
     Row sign;
     for (double& s : sign) s = random.bits() >> 63 ? 1 : -1;

@@ -28,7 +28,7 @@ struct Data {
         k16(narrow(values(s.keys * s.heads_kv * s.head_dim, 2))),
         v16(narrow(values(s.keys * s.heads_kv * s.head_dim, 3))),
         out(q.size()) {
-    problem.q = {q.data(), DType::f32, s.queries, s.heads_q, s.head_dim, s.heads_q * s.head_dim};
+    problem.q = {q.data(), DType::f32, s.queries, s.heads_q, s.head_dim, s.heads_q * s.head_dim, DType::bf16};
     problem.k = {k16.data(), DType::bf16, s.keys, s.heads_kv, s.head_dim, s.heads_kv * s.head_dim};
     problem.v = problem.k;
     problem.v.data = v16.data();

@@ -24,6 +24,11 @@ struct M512bh {
   uint16_t lane[32];
   M512bh() = default;
   explicit M512bh(const M512i& bits) { std::memcpy(lane, bits.lane, sizeof lane); }
+  explicit operator M512i() const {
+    M512i bits;
+    std::memcpy(bits.lane, lane, sizeof lane);
+    return bits;
+  }
 };
 
 template <typename Vector, typename Fn>
@@ -74,6 +79,22 @@ inline M512i maskz_loadu_epi16(__mmask32 mask, const void* p) {
     if (has(mask, i)) std::memcpy(&lanes[i], static_cast<const char*>(p) + 2 * i, 2);
   }
   return loadu_epi16(lanes);
+}
+inline void storeu_epi16(void* p, const M512i& a) { std::memcpy(p, a.lane, sizeof a.lane); }
+// In each 128-bit lane: elements 0, 0, 1, 1 of a and b in turn (the low half), or 2, 2, 3, 3.
+inline M512i unpack_epi32(const M512i& a, const M512i& b, int high) {
+  return each<M512i>([&](int i) { return (i % 2 ? b : a).lane[i / 4 * 4 + 2 * high + i % 4 / 2]; });
+}
+inline M512i unpacklo_epi32(const M512i& a, const M512i& b) { return unpack_epi32(a, b, 0); }
+inline M512i unpackhi_epi32(const M512i& a, const M512i& b) { return unpack_epi32(a, b, 1); }
+inline M512i unpack_epi64(const M512i& a, const M512i& b, int high) {
+  return each<M512i>([&](int i) { return (i % 4 / 2 ? b : a).lane[i / 4 * 4 + 2 * high + i % 2]; });
+}
+inline M512i unpacklo_epi64(const M512i& a, const M512i& b) { return unpack_epi64(a, b, 0); }
+inline M512i unpackhi_epi64(const M512i& a, const M512i& b) { return unpack_epi64(a, b, 1); }
+// 128-bit lanes by two bits each: the first two from a, the others from b.
+inline M512i shuffle_i32x4(const M512i& a, const M512i& b, int control) {
+  return each<M512i>([&](int i) { return (i < 8 ? a : b).lane[(control >> (i / 4 * 2) & 3) * 4 + i % 4]; });
 }
 inline M512 castsi512_ps(const M512i& a) {
   return each<M512>([&](int i) { return std::bit_cast<float>(a.lane[i]); });
@@ -134,6 +155,14 @@ inline M512 max_ps(const M512& a, const M512& b) {
 }
 inline M512 min_ps(const M512& a, const M512& b) {
   return each<M512>([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+// a * 2^floor(b), rounded once; NaN when either is.
+inline M512 scalef_ps(const M512& a, const M512& b) {
+  return each<M512>([&](int i) {
+    const float power = std::floor(b.lane[i]);
+    if (std::isnan(power)) return power;
+    return std::ldexp(a.lane[i], static_cast<int>(std::fmin(std::fmax(power, -1000.f), 1000.f)));
+  });
 }
 inline M512 mask_blend_ps(__mmask16 mask, const M512& a, const M512& b) {
   return each<M512>([&](int i) { return has(mask, i) ? b.lane[i] : a.lane[i]; });
@@ -210,9 +239,21 @@ inline __m256i cvtps_ph(const M512& a, int rounding) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes));
 }
 
+// VCVTNE2PS2BF16: the lower half from b. Rounds to nearest even; denormals are taken as zero.
+inline float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.f, x) : x; }
+inline M512bh cvtne2ps_pbh(const M512& a, const M512& b) {
+  M512bh result;
+  for (int i = 0; i < 32; ++i) {
+    const float value = flushed(i < 16 ? b.lane[i] : a.lane[i - 16]);
+    const auto bits = std::bit_cast<uint32_t>(value);
+    const uint32_t near = bits + 0x7fffu + (bits >> 16 & 1u);
+    result.lane[i] = static_cast<uint16_t>(value != value ? (bits >> 16 | 0x40u) : near >> 16);
+  }
+  return result;
+}
+
 // VDPBF16PS: two fused multiply-adds per lane, the odd (upper) elements first; each rounds to nearest even,
 // takes denormal inputs as zero and flushes a denormal result to zero; MXCSR is not consulted.
-inline float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.f, x) : x; }
 inline float flushing_fma(uint16_t a, uint16_t b, float c) {
   const float x = flushed(std::bit_cast<float>(uint32_t{a} << 16));
   const float y = flushed(std::bit_cast<float>(uint32_t{b} << 16));
@@ -240,6 +281,7 @@ inline M512 dpbf16_ps(const M512& acc, const M512bh& a, const M512bh& b) {
 #define _mm512_cmp_ps_mask ::fovea::emulated::cmp_ps_mask
 #define _mm512_cvtepi32_epi16 ::fovea::emulated::cvtepi32_epi16
 #define _mm512_cvtepu16_epi32 ::fovea::emulated::cvtepu16_epi32
+#define _mm512_cvtne2ps_pbh ::fovea::emulated::cvtne2ps_pbh
 #define _mm512_cvtph_ps ::fovea::emulated::cvtph_ps
 #define _mm512_cvtps_epi32 ::fovea::emulated::cvtps_epi32
 #undef _mm512_cvtps_ph
@@ -261,11 +303,19 @@ inline M512 dpbf16_ps(const M512& acc, const M512bh& a, const M512bh& b) {
 #define _mm512_or_si512 ::fovea::emulated::or_si512
 #undef _mm512_roundscale_ps
 #define _mm512_roundscale_ps ::fovea::emulated::roundscale_ps
+#define _mm512_scalef_ps ::fovea::emulated::scalef_ps
 #define _mm512_set1_epi32 ::fovea::emulated::set1_epi32
 #define _mm512_set1_ps ::fovea::emulated::set1_ps
 #define _mm512_setzero_ps ::fovea::emulated::setzero_ps
+#undef _mm512_shuffle_i32x4
+#define _mm512_shuffle_i32x4 ::fovea::emulated::shuffle_i32x4
 #undef _mm512_slli_epi32
 #define _mm512_slli_epi32 ::fovea::emulated::slli_epi32
 #undef _mm512_srli_epi32
 #define _mm512_srli_epi32 ::fovea::emulated::srli_epi32
+#define _mm512_storeu_epi16 ::fovea::emulated::storeu_epi16
 #define _mm512_storeu_ps ::fovea::emulated::storeu_ps
+#define _mm512_unpackhi_epi32 ::fovea::emulated::unpackhi_epi32
+#define _mm512_unpackhi_epi64 ::fovea::emulated::unpackhi_epi64
+#define _mm512_unpacklo_epi32 ::fovea::emulated::unpacklo_epi32
+#define _mm512_unpacklo_epi64 ::fovea::emulated::unpacklo_epi64

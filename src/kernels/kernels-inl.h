@@ -337,6 +337,10 @@ inline float exp_sum_of(float* x, int64_t count, float scale, float shift) {
   return total[0];
 }
 
+#ifdef FOVEA_BF16_DOT
+#include "kernels/flash-inl.h"
+#endif
+
 constexpr Kernels make_kernels(const char* name) {
   Kernels table{};
   table.name = name;
@@ -345,6 +349,9 @@ constexpr Kernels make_kernels(const char* name) {
   table.matmul_nt_f16 = matmul_nt_widening<F32F16>;
 #ifdef FOVEA_BF16_DOT
   table.matmul_nt_bf16_bf16 = matmul_nt<Bf16Bf16>;
+  table.flash_tile = flash_tile;
+  table.pack_flash_keys = pack_flash_keys;
+  table.pack_flash_values = pack_flash_values;
 #endif
   table.matmul_nn_f32 = matmul_nn<Simd::kOuterRows>;
   table.f32_from_bf16 = f32_from_bf16_all;

@@ -10,6 +10,23 @@
 
 namespace fovea {
 
+// One tile of keys joins the running softmax of one tile of queries, all in native bf16 dot products (see
+// Kernels::flash_tile).
+struct FlashTile {
+  static constexpr int64_t kKeys = 64;
+
+  const uint16_t* q;       // bf16 [rows, head_dim]
+  const uint16_t* k;       // bf16, packed: [head_dim / 2, kKeys, 2]
+  const uint16_t* v;       // bf16, packed: [kKeys / 2, head_dim, 2]
+  int64_t rows, head_dim;  // head_dim is a multiple of 16
+  // Row r sees the first min(keys, visible + r / group) of the tile's keys; keys <= kKeys.
+  int64_t keys, visible, group;
+  float scale;  // of the scores, times log2(e): exponentials are powers of two
+  // Per row: the largest scaled score so far (-inf before the first), the sum of the powers relative to it,
+  // and their product with V, [rows, head_dim].
+  float *shift, *sum, *out;
+};
+
 // What a matrix product reads: f32 everywhere, or bf16 pairs where the machine multiplies them natively.
 struct Kernels {
   const char* name;  // "scalar", "avx2", "avx512", "avx512_bf16"
@@ -27,6 +44,18 @@ struct Kernels {
   // Both operands bf16 by native dot products, f32 accumulation; null where the machine has none.
   void (*matmul_nt_bf16_bf16)(const uint16_t* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y,
                               int64_t ldy, int64_t rows, int64_t cols, int64_t k);
+
+  // The tile's part of flash attention: scores by bf16 products with f32 sums (ascending pairs of head_dim),
+  // powers of two relative to the updated maximum with a relative error below 2^-21, their f32 sum, and the
+  // product of their bf16 roundings with V (ascending pairs of keys). A row's result does not depend on the
+  // rows beside it. Null where the machine has no native bf16.
+  void (*flash_tile)(const FlashTile& tile);
+  // Packs `count` <= kKeys rows of bf16, `stride` elements apart, for FlashTile::k and ::v; what is missing
+  // becomes zero.
+  void (*pack_flash_keys)(const uint16_t* rows, int64_t stride, int64_t count, int64_t head_dim,
+                          uint16_t* out);
+  void (*pack_flash_values)(const uint16_t* rows, int64_t stride, int64_t count, int64_t head_dim,
+                            uint16_t* out);
 
   // y[m, n] += sum_k p[m, k] * v[k, n]; all f32; k ascending.
   void (*matmul_nn_f32)(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y, int64_t ldy,

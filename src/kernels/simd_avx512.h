@@ -61,6 +61,10 @@ struct Simd {
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static F min(F a, F b) { return _mm512_min_ps(a, b); }
   static F round_to_integer(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
+  // a * 2^b for an integer b.
+  static F times_power_of_two(F a, F b) { return _mm512_scalef_ps(a, b); }
+  // The first `count` <= 16 lanes of a, then those of b.
+  static F first_of(int count, F a, F b) { return _mm512_mask_blend_ps(first(count), b, a); }
   static F power_of_two(F a) {
     const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
@@ -73,6 +77,12 @@ struct Simd {
   static void sum4(F a, F b, F c, F d, float out[4]) {
     const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(fold(a), fold(b)), _mm256_hadd_ps(fold(c), fold(d)));
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+  }
+  static float sum_lanes(F a) {
+    const __m256 half = fold(a);
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps(sum, sum, 1)));
   }
   static float max_lane(F a) {
     const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
@@ -87,8 +97,50 @@ struct Simd {
   static Pairs load_pairs(const uint16_t* p, int count) {
     return (Pairs)_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << count) - 1ull), p);
   }
+  // The pair at p in every lane.
+  static Pairs splat_pair(const uint16_t* p) {
+    int pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return (Pairs)_mm512_set1_epi32(pair);
+  }
   // acc[i] += a[2i] * b[2i] + a[2i + 1] * b[2i + 1]; products are exact in f32.
   static F dot_pairs(F acc, Pairs a, Pairs b) { return _mm512_dpbf16_ps(acc, a, b); }
+  // p[i] = a[i], p[16 + i] = b[i], rounded to nearest even.
+  static void store_two_bf16(uint16_t* p, F a, F b) {
+    _mm512_storeu_epi16(p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+  }
+  // p[2i] = a[i], p[2i + 1] = b[i]
+  static void interleave(const uint16_t* a, const uint16_t* b, uint16_t* p) {
+    const __m512i even = _mm512_cvtepu16_epi32(load_u16(a)), odd = _mm512_cvtepu16_epi32(load_u16(b));
+    _mm512_storeu_epi16(p, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+  }
+  // out[i * to + r] = in[r * from + i] for 16 x 16 elements of 32 bits: pairs of rows, of pairs, then
+  // quarters.
+  static void transpose_16x16(const void* in, int64_t from, void* out, int64_t to) {
+    __m512i a[16], b[16];
+    for (int r = 0; r < 16; ++r) a[r] = _mm512_loadu_epi16(static_cast<const char*>(in) + 4 * r * from);
+    for (int r = 0; r < 16; r += 2) {
+      b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
+      b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
+    }
+    for (int r = 0; r < 16; r += 4) {
+      for (int h = 0; h < 2; ++h) {
+        a[r + 2 * h] = _mm512_unpacklo_epi64(b[r + h], b[r + 2 + h]);
+        a[r + 2 * h + 1] = _mm512_unpackhi_epi64(b[r + h], b[r + 2 + h]);
+      }
+    }
+    for (int c = 0; c < 4; ++c) {  // a[4 j + c] holds columns c, 4 + c, 8 + c, 12 + c of rows 4 j to 4 j + 3
+      const __m512i low0 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88),
+                    low1 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x88),
+                    high0 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd),
+                    high1 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xdd);
+      b[c] = _mm512_shuffle_i32x4(low0, low1, 0x88);
+      b[4 + c] = _mm512_shuffle_i32x4(high0, high1, 0x88);
+      b[8 + c] = _mm512_shuffle_i32x4(low0, low1, 0xdd);
+      b[12 + c] = _mm512_shuffle_i32x4(high0, high1, 0xdd);
+    }
+    for (int i = 0; i < 16; ++i) _mm512_storeu_epi16(static_cast<char*>(out) + 4 * i * to, b[i]);
+  }
 #endif
 };
 

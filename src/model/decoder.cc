@@ -226,7 +226,7 @@ void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* h
   call.cache.store(index, k, k + kv_width, stride, count);
 
   AttentionProblem problem;
-  problem.q = {q, DType::f32, count, heads_q, head_dim, stride};
+  problem.q = {q, DType::f32, count, heads_q, head_dim, stride, nodes.q};
   problem.k = call.cache.keys(index, call.cache.tokens() + count);
   problem.v = call.cache.values(index, call.cache.tokens() + count);
   problem.out = scratch.attended.data();

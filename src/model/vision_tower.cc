@@ -172,9 +172,9 @@ void VisionTower::State::attend_block(size_t index, const WindowOrder& order, co
   if (nodes.v != nodes.qkv) round_columns(qkv + 2 * width, rows, width, 3 * width, nodes.v);
 
   AttentionProblem problem;
-  problem.q = {qkv, DType::f32, rows, heads, head_dim, 3 * width};
-  problem.k = {qkv + width, DType::f32, rows, heads, head_dim, 3 * width};
-  problem.v = {qkv + 2 * width, DType::f32, rows, heads, head_dim, 3 * width};
+  problem.q = {qkv, DType::f32, rows, heads, head_dim, 3 * width, nodes.q};
+  problem.k = {qkv + width, DType::f32, rows, heads, head_dim, 3 * width, nodes.k};
+  problem.v = {qkv + 2 * width, DType::f32, rows, heads, head_dim, 3 * width, nodes.v};
   problem.out = scratch.narrow.data();
   problem.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
   problem.cu_seqlens = block.full_attention ? order.frame_bounds : order.window_bounds;
