@@ -23,7 +23,8 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", FOVEA_VERSION);
   app.require_subcommand(1);
   app.footer(
-      "Start with: fovea run --help\nKernels are chosen by the CPU; FOVEA_ISA=scalar|avx2|avx512|avx512_bf16 "
+      "Start with: fovea run --help\nKernels are chosen by the CPU; "
+      "FOVEA_ISA=scalar|avx2|avx512|avx512_vnni|avx512_bf16 "
       "forces one.");
   fovea::add_run_command(app);
   fovea::add_audit_command(app);

@@ -239,6 +239,68 @@ inline __m256i cvtps_ph(const M512& a, int rounding) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes));
 }
 
+// ---- bytes
+inline M512i xor_si512(const M512i& a, const M512i& b) {
+  return each<M512i>([&](int i) { return a.lane[i] ^ b.lane[i]; });
+}
+inline M512 cvtepi32_ps(const M512i& a) {
+  return each<M512>([&](int i) { return static_cast<float>(static_cast<int32_t>(a.lane[i])); });
+}
+inline __m128i cvtepi32_epi8(const M512i& a) {
+  alignas(16) uint8_t lanes[16];
+  for (int i = 0; i < 16; ++i) lanes[i] = static_cast<uint8_t>(a.lane[i]);
+  return _mm_load_si128(reinterpret_cast<const __m128i*>(lanes));
+}
+inline int byte_of(const M512i& a, int i) { return static_cast<int>(a.lane[i / 4] >> (i % 4 * 8) & 0xffu); }
+inline int signed_byte_of(const M512i& a, int i) { return static_cast<int8_t>(byte_of(a, i)); }
+inline M512i each_byte(const auto& fn) {
+  M512i result{};
+  for (int i = 0; i < 64; ++i) {
+    result.lane[i / 4] |= (static_cast<uint32_t>(fn(i)) & 0xffu) << (i % 4 * 8);
+  }
+  return result;
+}
+inline M512i abs_epi8(const M512i& a) {
+  return each_byte([&](int i) { return std::abs(signed_byte_of(a, i)); });
+}
+inline uint64_t movepi8_mask(const M512i& a) {
+  uint64_t mask = 0;
+  for (int i = 0; i < 64; ++i) mask |= static_cast<uint64_t>(byte_of(a, i) >> 7) << i;
+  return mask;
+}
+inline M512i mask_sub_epi8(const M512i& from, uint64_t mask, const M512i& a, const M512i& b) {
+  return each_byte(
+      [&](int i) { return (mask >> i & 1u) != 0 ? byte_of(a, i) - byte_of(b, i) : byte_of(from, i); });
+}
+// VPMADDUBSW: pairs saturate to 16 bits.
+inline int saturated_pair(const M512i& a, const M512i& b, int i) {
+  const int sum =
+      byte_of(a, 2 * i) * signed_byte_of(b, 2 * i) + byte_of(a, 2 * i + 1) * signed_byte_of(b, 2 * i + 1);
+  return sum < -32768 ? -32768 : sum > 32767 ? 32767 : sum;
+}
+inline M512i maddubs_epi16(const M512i& a, const M512i& b) {
+  return each<M512i>([&](int i) {
+    return (static_cast<uint32_t>(saturated_pair(a, b, 2 * i)) & 0xffffu) |
+           static_cast<uint32_t>(saturated_pair(a, b, 2 * i + 1)) << 16;
+  });
+}
+inline M512i madd_epi16(const M512i& a, const M512i& b) {
+  return each<M512i>([&](int i) {
+    const auto word = [i](const M512i& x, int high) {
+      return static_cast<int32_t>(static_cast<int16_t>(x.lane[i] >> (16 * high)));
+    };
+    return static_cast<uint32_t>(word(a, 0) * word(b, 0) + word(a, 1) * word(b, 1));
+  });
+}
+// VPDPBUSD: unsigned bytes of a times signed bytes of b, without saturation.
+inline M512i dpbusd_epi32(const M512i& acc, const M512i& a, const M512i& b) {
+  return each<M512i>([&](int i) {
+    int32_t sum = static_cast<int32_t>(acc.lane[i]);
+    for (int j = 4 * i; j < 4 * i + 4; ++j) sum += byte_of(a, j) * signed_byte_of(b, j);
+    return static_cast<uint32_t>(sum);
+  });
+}
+
 // VCVTNE2PS2BF16: the lower half from b. Rounds to nearest even; denormals are taken as zero.
 inline float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.f, x) : x; }
 inline M512bh cvtne2ps_pbh(const M512& a, const M512& b) {
@@ -319,3 +381,12 @@ inline M512 dpbf16_ps(const M512& acc, const M512bh& a, const M512bh& b) {
 #define _mm512_unpackhi_epi64 ::fovea::emulated::unpackhi_epi64
 #define _mm512_unpacklo_epi32 ::fovea::emulated::unpacklo_epi32
 #define _mm512_unpacklo_epi64 ::fovea::emulated::unpacklo_epi64
+#define _mm512_abs_epi8 ::fovea::emulated::abs_epi8
+#define _mm512_cvtepi32_epi8 ::fovea::emulated::cvtepi32_epi8
+#define _mm512_cvtepi32_ps ::fovea::emulated::cvtepi32_ps
+#define _mm512_dpbusd_epi32 ::fovea::emulated::dpbusd_epi32
+#define _mm512_madd_epi16 ::fovea::emulated::madd_epi16
+#define _mm512_maddubs_epi16 ::fovea::emulated::maddubs_epi16
+#define _mm512_mask_sub_epi8 ::fovea::emulated::mask_sub_epi8
+#define _mm512_movepi8_mask ::fovea::emulated::movepi8_mask
+#define _mm512_xor_si512 ::fovea::emulated::xor_si512

@@ -9,7 +9,7 @@ namespace fovea {
 
 extern const Kernels kScalarKernels;
 #ifdef __x86_64__
-extern const Kernels kAvx2Kernels, kAvx512Kernels, kAvx512Bf16Kernels;
+extern const Kernels kAvx2Kernels, kAvx512Kernels, kAvx512VnniKernels, kAvx512Bf16Kernels;
 #endif
 
 namespace {
@@ -27,6 +27,8 @@ std::vector<const Kernels*> find_available() {
     if (!feature) return found;
   }
   found.push_back(&kAvx512Kernels);
+  if (!__builtin_cpu_supports("avx512vnni")) return found;
+  found.push_back(&kAvx512VnniKernels);
   if (__builtin_cpu_supports("avx512bf16")) found.push_back(&kAvx512Bf16Kernels);
 #endif
   return found;

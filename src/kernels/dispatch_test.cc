@@ -93,7 +93,9 @@ TEST(Variants, EveryOneThatThisCpuHasIsExecuted) {
   EXPECT_EQ(contains(executed, "avx512_emulated"), avx2);
   EXPECT_EQ(contains(executed, "avx512_bf16_emulated"), avx2);
   EXPECT_EQ(contains(executed, "avx512"), avx512);
-  EXPECT_EQ(contains(executed, "avx512_bf16"), avx512 && has_all({"avx512_bf16"}));
+  const bool vnni = avx512 && has_all({"avx512_vnni"});
+  EXPECT_EQ(contains(executed, "avx512_vnni"), vnni);
+  EXPECT_EQ(contains(executed, "avx512_bf16"), vnni && has_all({"avx512_bf16"}));
 }
 
 TEST(Variants, OnlyBf16MachinesMultiplyBf16) {

@@ -337,6 +337,7 @@ inline float exp_sum_of(float* x, int64_t count, float scale, float shift) {
   return total[0];
 }
 
+#include "kernels/quantized-inl.h"
 #ifdef FOVEA_BF16_DOT
 #include "kernels/flash-inl.h"
 #endif
@@ -353,6 +354,10 @@ constexpr Kernels make_kernels(const char* name) {
   table.pack_flash_keys = pack_flash_keys;
   table.pack_flash_values = pack_flash_values;
 #endif
+  table.quantize_row = quantize_row;
+  table.quantize_group = quantize_group;
+  table.matmul_int8 = matmul_int8;
+  table.matmul_int4 = matmul_int4;
   table.matmul_nn_f32 = matmul_nn<Simd::kOuterRows>;
   table.f32_from_bf16 = f32_from_bf16_all;
   table.f32_from_f16 = f32_from_f16_all;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "kernels/quantized.h"
 
 namespace fovea {
 
@@ -29,7 +30,7 @@ struct FlashTile {
 
 // What a matrix product reads: f32 everywhere, or bf16 pairs where the machine multiplies them natively.
 struct Kernels {
-  const char* name;  // "scalar", "avx2", "avx512", "avx512_bf16"
+  const char* name;  // "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16"
 
   // y[m, n] = sum_k x[m, k] * w[n, k] in f32. x, w f32 with row strides ldx, ldw; y with stride ldy.
   // For one (m, n) the order of the sum depends on k alone, never on rows, cols or which tile it fell in.
@@ -56,6 +57,17 @@ struct Kernels {
                           uint16_t* out);
   void (*pack_flash_values)(const uint16_t* rows, int64_t stride, int64_t count, int64_t head_dim,
                             uint16_t* out);
+
+  // values = round(x 127 / max|x|) and their sums by groups; `count` is rounded up to whole groups with
+  // zeros. Returns the scale max|x| / 127, NaN or infinite when x is not finite.
+  float (*quantize_row)(const float* x, int64_t count, int8_t* values, int32_t* sums);
+  // kQuantGroup weights as scale * values, values from -8 to 7; returns the scale, which bf16 can hold.
+  float (*quantize_group)(const float* w, int8_t* values);
+  // y = x w^T for 8-bit and 4-bit weights: integer sums are exact (over the depth in int8, over each group in
+  // int4, whose scaled sums are added in f32 by ascending group); then times the row's and the column's
+  // scale.
+  void (*matmul_int8)(const QuantizedProduct& product);
+  void (*matmul_int4)(const QuantizedProduct& product);
 
   // y[m, n] += sum_k p[m, k] * v[k, n]; all f32; k ascending.
   void (*matmul_nn_f32)(const float* p, int64_t ldp, const float* v, int64_t ldv, float* y, int64_t ldy,

@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #define FOVEA_BF16_DOT 1
+#define FOVEA_VNNI 1
 #include "kernels/simd_avx512.h"
 //
 #include "kernels/kernels-inl.h"

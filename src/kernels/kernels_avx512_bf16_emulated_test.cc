@@ -3,6 +3,7 @@
 #include "kernels/avx512_emulation_testing.h"
 
 #define FOVEA_BF16_DOT 1
+#define FOVEA_VNNI 1
 #include "kernels/simd_avx512.h"
 //
 #include "kernels/kernels-inl.h"

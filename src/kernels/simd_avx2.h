@@ -13,7 +13,9 @@ struct Simd {
   static constexpr int kTileRows = 4, kTileCols = 3;  // 12 accumulators + 3 + 1 of 16 registers
   static constexpr int kRowTileCols = 8;
   static constexpr int kOuterRows = 6, kOuterVectors = 2;
+  static constexpr int kInt8Rows = 4, kInt8Vectors = 2, kInt4Rows = 2, kInt4Vectors = 2;
   using F = __m256;
+  using I = __m256i;
 
   static F splat(float x) { return _mm256_set1_ps(x); }
   static __m256i first(int count) {
@@ -78,6 +80,26 @@ struct Simd {
     best = _mm_max_ps(best, _mm_movehl_ps(best, best));
     return _mm_cvtss_f32(_mm_max_ss(best, _mm_shuffle_ps(best, best, 1)));
   }
+
+  static I splat_int(int32_t x) { return _mm256_set1_epi32(x); }
+  static I load_int(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static F from_int(I a) { return _mm256_cvtepi32_ps(a); }
+  static void store_int8(int8_t* p, F a) {
+    const __m256i words =
+        _mm256_permute4x64_epi64(_mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_setzero_si256()), 0x08);
+    const __m128i low = _mm256_castsi256_si128(words);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(low, low));
+  }
+  // Products of |x| and w with the sign of x: pairs reach 2 * 127 * 127, within 16 bits.
+  static constexpr int kByteOffset = 0;
+  static I bytes_for_dot(I w) { return w; }
+  static I dot_bytes(I acc, I w, I x) { return dot_nibbles(acc, _mm256_abs_epi8(x), _mm256_sign_epi8(w, x)); }
+  // Unsigned times signed bytes whose pairs fit 16 bits.
+  static I dot_nibbles(I acc, I w, I x) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+  }
+  static I low_nibbles(I a) { return _mm256_and_si256(a, _mm256_set1_epi8(15)); }
+  static I high_nibbles(I a) { return low_nibbles(_mm256_srli_epi32(a, 4)); }
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
 
 #include "base/dtype.h"
 
@@ -13,8 +14,13 @@ struct Simd {
   static constexpr int kTileRows = 4, kTileCols = 3;       // matmul_nt register tile
   static constexpr int kRowTileCols = 8;                   // the same for a single row
   static constexpr int kOuterRows = 4, kOuterVectors = 2;  // matmul_nn register tile
+  static constexpr int kInt8Rows = 2, kInt8Vectors = 2, kInt4Rows = 2,
+                       kInt4Vectors = 2;  // quantized products
   struct F {
     float lane[kWidth];
+  };
+  struct I {
+    int32_t lane[kWidth];
   };
 
   template <typename Fn>
@@ -101,6 +107,45 @@ struct Simd {
     float best = a.lane[0];
     for (int i = 1; i < kWidth; ++i) best = a.lane[i] > best ? a.lane[i] : best;
     return best;
+  }
+
+  static I splat_int(int32_t x) {
+    I result;
+    for (int32_t& lane : result.lane) lane = x;
+    return result;
+  }
+  static I load_int(const void* p) {
+    I result;
+    std::memcpy(result.lane, p, sizeof result.lane);
+    return result;
+  }
+  static F from_int(I a) {
+    return each([&](int i) { return static_cast<float>(a.lane[i]); });
+  }
+  // Integral values of at most 127 as bytes.
+  static void store_int8(int8_t* p, F a) {
+    for (int i = 0; i < kWidth; ++i) p[i] = static_cast<int8_t>(a.lane[i]);
+  }
+  // acc[i] + sum over the four bytes of w[i] and x[i] of (w + kByteOffset) * x, where w went through
+  // bytes_for_dot(); all bytes signed, x and w from -127 on.
+  static constexpr int kByteOffset = 0;
+  static I bytes_for_dot(I w) { return w; }
+  static I dot_bytes(I acc, I w, I x) {
+    int8_t a[4 * kWidth], b[4 * kWidth];
+    std::memcpy(a, w.lane, sizeof a);
+    std::memcpy(b, x.lane, sizeof b);
+    for (int i = 0; i < 4 * kWidth; ++i) acc.lane[i / 4] += a[i] * b[i];
+    return acc;
+  }
+  // The same for w of 0 to 15, without offset.
+  static I dot_nibbles(I acc, I w, I x) { return dot_bytes(acc, w, x); }
+  static I low_nibbles(I a) {
+    for (int32_t& lane : a.lane) lane &= 0x0f0f0f0f;
+    return a;
+  }
+  static I high_nibbles(I a) {
+    for (int32_t& lane : a.lane) lane = lane >> 4 & 0x0f0f0f0f;
+    return a;
   }
 };
 

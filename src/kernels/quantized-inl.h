@@ -1,0 +1,247 @@
+// Quantized rows and their products over the including file's Simd. Part of kernels-inl.h. A vector holds the
+// sums of kWidth columns; four neighbouring elements of a row meet those of every column. Integer sums are
+// exact, so that no result depends on how the work is cut.
+
+inline float absolute_lanes_sum(Simd::F a) {
+  float total[4];
+  const Simd::F zero = Simd::splat(0.f);
+  Simd::sum4(a, zero, zero, zero, total);
+  return total[0];
+}
+
+inline Simd::F load_some(const float* x, int64_t count) {
+  return count >= Simd::kWidth ? Simd::load(x) : Simd::load(x, static_cast<int>(count < 0 ? 0 : count));
+}
+
+inline float quantize_row(const float* x, int64_t count, int8_t* values, int32_t* sums) {
+  Simd::F largest = Simd::splat(0.f), poison = Simd::splat(0.f);
+  for (int64_t i = 0; i < count; i += Simd::kWidth) {
+    const Simd::F a = load_some(x + i, count - i);
+    largest = Simd::max(largest, Simd::max(a, Simd::mul(a, Simd::splat(-1.f))));
+    poison = Simd::fma(a, Simd::splat(0.f), poison);  // NaN once an element is not finite
+  }
+  const float highest = Simd::max_lane(largest);
+  // Below 1e-36 the inverse overflows: such rows count as zero.
+  const float inverse = highest > 1e-36f && highest <= __FLT_MAX__ ? 127.f / highest : 0.f;
+  for (int64_t group = 0; group < count; group += kQuantGroup, ++sums) {
+    Simd::F sum = Simd::splat(0.f);
+    for (int64_t i = group; i < group + kQuantGroup; i += Simd::kWidth) {
+      Simd::F q = Simd::round_to_integer(Simd::mul(load_some(x + i, count - i), Simd::splat(inverse)));
+      q = Simd::min(Simd::max(q, Simd::splat(-127.f)), Simd::splat(127.f));
+      Simd::store_int8(values + i, q);
+      sum = Simd::add(sum, q);
+    }
+    *sums = static_cast<int32_t>(absolute_lanes_sum(sum));
+  }
+  return (inverse == 0.f ? 0.f : highest / 127.f) + absolute_lanes_sum(poison);
+}
+
+// Of the scales that put the group's largest magnitude at -8 or near it, the one of least squared error; as
+// bf16.
+inline float quantize_group(const float* w, int8_t* values) {
+  constexpr int64_t kVectors = kQuantGroup / Simd::kWidth;
+  Simd::F high = Simd::splat(0.f), low = Simd::splat(0.f);
+  for (int64_t i = 0; i < kVectors; ++i) {
+    const Simd::F a = Simd::load(w + i * Simd::kWidth);
+    high = Simd::max(high, a);
+    low = Simd::max(low, Simd::mul(a, Simd::splat(-1.f)));
+  }
+  const float above = Simd::max_lane(high), below = Simd::max_lane(low);
+  const float extreme = above > below ? above : -below;
+  float best_scale = 0, best_error = __builtin_inff();
+  for (const float steps : {-8.f, -7.6f, -7.2f, -6.8f, 7.f, -6.4f, -6.f}) {
+    float scale = extreme / steps;
+    scale = Simd::max_lane(Simd::round_bf16(Simd::splat(scale)));
+    if (!(scale > 1e-36f || scale < -1e-36f)) continue;
+    const Simd::F inverse = Simd::splat(1.f / scale);
+    Simd::F error = Simd::splat(0.f);
+    for (int64_t i = 0; i < kVectors; ++i) {
+      const Simd::F a = Simd::load(w + i * Simd::kWidth);
+      Simd::F q = Simd::round_to_integer(Simd::mul(a, inverse));
+      q = Simd::min(Simd::max(q, Simd::splat(-8.f)), Simd::splat(7.f));
+      const Simd::F off = Simd::fma(q, Simd::splat(-scale), a);
+      error = Simd::fma(off, off, error);
+    }
+    const float total = absolute_lanes_sum(error);
+    if (total < best_error) {
+      best_error = total;
+      best_scale = scale;
+    }
+  }
+  const Simd::F inverse = Simd::splat(best_scale == 0.f ? 0.f : 1.f / best_scale);
+  for (int64_t i = 0; i < kVectors; ++i) {
+    Simd::F q = Simd::round_to_integer(Simd::mul(Simd::load(w + i * Simd::kWidth), inverse));
+    q = Simd::min(Simd::max(q, Simd::splat(-8.f)), Simd::splat(7.f));
+    Simd::store_int8(values + i * Simd::kWidth, q);
+  }
+  return best_scale;
+}
+
+// The four values of depth at p in every column.
+inline Simd::I splat_four(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, sizeof four);
+  return Simd::splat_int(four);
+}
+
+// Where vector number `vector` of a packed record starts that spans `stride` bytes per 16 columns.
+inline const char* packed_vector(const void* packed, int64_t vector, int64_t stride) {
+  const int64_t column = vector * Simd::kWidth;
+  return static_cast<const char*>(packed) + column / kQuantColumns * stride + column % kQuantColumns * 4;
+}
+
+struct Int8Weights {
+  static constexpr int kRows = Simd::kInt8Rows, kVectors = Simd::kInt8Vectors;
+
+  template <int kRowsNow, int kVectorsNow>
+  static void tile(const QuantizedProduct& p, int64_t row, int64_t vector) {
+    const int64_t depth = p.x.depth, groups = depth / kQuantGroup;
+    const int8_t* x = p.x.values + row * depth;
+    Simd::I acc[kRowsNow][kVectorsNow];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRowsNow; ++r) {
+      int32_t sum = 0;
+      for (int64_t g = 0; Simd::kByteOffset != 0 && g < groups; ++g) sum += p.x.sums[(row + r) * groups + g];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectorsNow; ++v) acc[r][v] = Simd::splat_int(-Simd::kByteOffset * sum);
+    }
+    const char* w[kVectorsNow];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectorsNow; ++v) w[v] = packed_vector(p.values, vector + v, depth * kQuantColumns);
+    for (int64_t k = 0; k < depth; k += 4) {
+      Simd::I weights[kVectorsNow];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectorsNow; ++v) {
+        weights[v] = Simd::bytes_for_dot(Simd::load_int(w[v] + k * kQuantColumns));
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < kRowsNow; ++r) {
+        const Simd::I four = splat_four(x + r * depth + k);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectorsNow; ++v) acc[r][v] = Simd::dot_bytes(acc[r][v], weights[v], four);
+      }
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectorsNow; ++v) {
+      const int64_t column = (vector + v) * Simd::kWidth;
+      const Simd::F scale = Simd::load(static_cast<const float*>(p.scales) + column);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRowsNow; ++r) {
+        const Simd::F scaled = Simd::mul(Simd::from_int(acc[r][v]), Simd::splat(p.x.scales[row + r]));
+        store_columns(p, row + r, column, Simd::mul(scaled, scale));
+      }
+    }
+  }
+
+  static void store_columns(const QuantizedProduct& p, int64_t row, int64_t column, Simd::F values) {
+    float* y = p.y + row * p.ldy + column;
+    if (p.cols - column >= Simd::kWidth) {
+      Simd::store(y, values);
+    } else if (p.cols > column) {
+      Simd::store(y, values, static_cast<int>(p.cols - column));
+    }
+  }
+};
+
+struct Int4Weights {
+  static constexpr int kRows = Simd::kInt4Rows, kVectors = Simd::kInt4Vectors;
+  static constexpr int64_t kGroupBytes = kQuantGroup / 2 * kQuantColumns;
+
+  template <int kRowsNow, int kVectorsNow>
+  static void tile(const QuantizedProduct& p, int64_t row, int64_t vector) {
+    const int64_t depth = p.x.depth, groups = depth / kQuantGroup;
+    Simd::F total[kRowsNow][kVectorsNow];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRowsNow; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectorsNow; ++v) total[r][v] = Simd::splat(0.f);
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      Simd::I acc[kRowsNow][kVectorsNow];
+      add_group<kRowsNow, kVectorsNow>(p, row, vector, g, acc);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectorsNow; ++v) {
+        const int64_t column = (vector + v) * Simd::kWidth;
+        const auto* scales = static_cast<const uint16_t*>(p.scales) +
+                             (column / kQuantColumns * groups + g) * kQuantColumns + column % kQuantColumns;
+        const Simd::F scale = Simd::load_bf16(scales);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRowsNow; ++r) {
+          total[r][v] = Simd::fma(Simd::from_int(acc[r][v]), scale, total[r][v]);
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectorsNow; ++v) {
+#pragma GCC unroll 8
+      for (int r = 0; r < kRowsNow; ++r) {
+        const Simd::F scaled = Simd::mul(total[r][v], Simd::splat(p.x.scales[row + r]));
+        Int8Weights::store_columns(p, row + r, (vector + v) * Simd::kWidth, scaled);
+      }
+    }
+  }
+
+  // acc = sum over group g of x * (nibble - 8).
+  template <int kRowsNow, int kVectorsNow>
+  static void add_group(const QuantizedProduct& p, int64_t row, int64_t vector, int64_t g,
+                        Simd::I (&acc)[kRowsNow][kVectorsNow]) {
+    const int64_t depth = p.x.depth, groups = depth / kQuantGroup;
+    const int8_t* x = p.x.values + row * depth + g * kQuantGroup;
+#pragma GCC unroll 8
+    for (int r = 0; r < kRowsNow; ++r) {
+      const Simd::I start = Simd::splat_int(-8 * p.x.sums[(row + r) * groups + g]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectorsNow; ++v) acc[r][v] = start;
+    }
+    const char* w[kVectorsNow];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectorsNow; ++v) {
+      w[v] = packed_vector(p.values, vector + v, groups * kGroupBytes) + g * kGroupBytes;
+    }
+#pragma GCC unroll 8
+    for (int64_t k = 0; k < kQuantGroup / 2; k += 4) {
+      Simd::I low[kVectorsNow], high[kVectorsNow];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectorsNow; ++v) {
+        const Simd::I both = Simd::load_int(w[v] + k * kQuantColumns);
+        low[v] = Simd::low_nibbles(both);
+        high[v] = Simd::high_nibbles(both);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < kRowsNow; ++r) {
+        const Simd::I first = splat_four(x + r * depth + k), second = splat_four(x + r * depth + k + 32);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectorsNow; ++v) {
+          acc[r][v] = Simd::dot_nibbles(Simd::dot_nibbles(acc[r][v], low[v], first), high[v], second);
+        }
+      }
+    }
+  }
+};
+
+template <typename Weights, int kRows, int kVectors>
+void quantized_rows(const QuantizedProduct& p, int64_t row, int64_t vector) {
+  for (; row + kRows <= p.rows; row += kRows) Weights::template tile<kRows, kVectors>(p, row, vector);
+  if constexpr (kRows > 1) {
+    if (row < p.rows) quantized_rows<Weights, kRows / 2, kVectors>(p, row, vector);
+  }
+}
+
+// All rows against kVectors vectors of columns at a time: those weights stay in the L2 cache meanwhile.
+template <typename Weights, int kVectors>
+void quantized_columns(const QuantizedProduct& p, int64_t vector) {
+  const int64_t vectors = (p.cols + Simd::kWidth - 1) / Simd::kWidth;
+  for (; vector + kVectors <= vectors; vector += kVectors) {
+    quantized_rows<Weights, Weights::kRows, kVectors>(p, 0, vector);
+  }
+  if constexpr (kVectors > 1) {
+    if (vector < vectors) quantized_columns<Weights, kVectors / 2>(p, vector);
+  }
+}
+
+inline void matmul_int8(const QuantizedProduct& p) {
+  quantized_columns<Int8Weights, Int8Weights::kVectors>(p, 0);
+}
+inline void matmul_int4(const QuantizedProduct& p) {
+  quantized_columns<Int4Weights, Int4Weights::kVectors>(p, 0);
+}
