@@ -49,6 +49,18 @@ const char* name_of(MaskAdd mask) { return mask == MaskAdd::additive ? "additive
 
 const char* name_of(ScoreShift shift) { return shift == ScoreShift::none ? "none" : "row_max"; }
 
+const char* name_of(Quantization quantization) {
+  switch (quantization) {
+    case Quantization::none:
+      return "none";
+    case Quantization::w8a8:
+      return "w8a8";
+    case Quantization::int4:
+      return "int4";
+  }
+  return "?";
+}
+
 const char* name_of(KCentring centring) {
   switch (centring) {
     case KCentring::none:

@@ -38,6 +38,12 @@ const char* name_of(ScoreShift shift);
 enum class KCentring : uint8_t { none, mean, block256 };
 const char* name_of(KCentring centring);
 
+// How the weights of projections are stored, and the rows they multiply. w8a8: 8 bits per output channel,
+// rows in 8 bits per token, both symmetric, scaled by their largest magnitude. int4: 4 bits in groups of 64,
+// rows as in w8a8.
+enum class Quantization : uint8_t { none, w8a8, int4 };
+const char* name_of(Quantization quantization);
+
 struct AttentionPrecision {
   DType scores = DType::f32;  // the raw product q.k
   ScalePlacement scale = ScalePlacement::fused;
@@ -74,7 +80,10 @@ struct TowerPrecision {
   DType mlp = DType::f32;              // silu(gate) and its product with up; the merger's GELU
   DType down_proj = DType::f32;        // what the down projection returns
   DType residual = DType::f32;         // the hidden state between blocks
-  bool bias_split = false;             // K is kept without its bias, which is added to the scores in fp32
+  // Of a layer's projections; quantized from values rounded to `weights`. head: of the output head (text's
+  // tower only).
+  Quantization quantization = Quantization::none, head = Quantization::none;
+  bool bias_split = false;  // K is kept without its bias, which is added to the scores in fp32
   AttentionPrecision attention;
 
   static TowerPrecision text(DType dtype, AttentionKind kind);

@@ -22,7 +22,7 @@ struct Layer {
 Layer load_layer(const WeightStore& store, int64_t index, const TowerPrecision& precision) {
   const std::string name = fmt::format("model.language_model.layers.{}.", index);
   const auto linear = [&](const char* part, DType input, DType output) {
-    return Linear(store, name + part, {precision.weights, input, output});
+    return Linear(store, name + part, {precision.weights, input, output, precision.quantization});
   };
   Layer layer;
   layer.precision = precision;
@@ -106,7 +106,7 @@ Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType l
   const DType weights = text.tower.weights;
   s.embedding = Linear::of_weight(store, embedding, {weights, weights, weights});
   s.head = Linear::of_weight(store, s.config.tie_word_embeddings ? embedding : "lm_head.weight",
-                             {weights, text.tower.norm, logits});
+                             {weights, text.tower.norm, logits, text.tower.head});
   s.final_norm = store.vector("model.language_model.norm.weight", text.tower.norm);
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
     s.layers.push_back(load_layer(store, i, text.layers[static_cast<size_t>(i)]));

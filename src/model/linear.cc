@@ -15,10 +15,70 @@ constexpr int64_t kRowsPerTask = 512;
 constexpr int64_t kColsPerTask = 96;
 // A single token only streams weights: long runs, few tasks.
 constexpr int64_t kColsPerTaskStreaming = 256;
+// Quantized weights that stay in a core's own cache, in whole vectors of columns.
+constexpr int64_t kColsPerTaskQuantized = 64;
+// Rows that one task converts.
+constexpr int64_t kRowsConverted = 16;
 
 void round_serial(float* x, int64_t count, DType type) {
   if (type == DType::bf16) kernels().round_bf16(x, count);
   if (type == DType::f16) kernels().round_f16(x, count);
+}
+
+// Rows of x in the form that the product wants; kept from call to call by the thread that calls, because a
+// decoding step makes hundreds of calls.
+struct Operand {
+  const uint16_t* bf16 = nullptr;
+  QuantizedRows quantized{};
+
+  QuantizedRows quantized_from(int64_t row) const {
+    const QuantizedRows& q = quantized;
+    return {q.values + row * q.depth, q.scales + row, q.sums + row * (q.depth / kQuantGroup), q.depth};
+  }
+};
+
+Operand bf16_rows(const float* x, int64_t rows, int64_t depth) {
+  static thread_local Buffer<uint16_t> kept;
+  kept.reserve(rows * depth);
+  uint16_t* to = kept.data();
+  parallel_for((rows + kRowsConverted - 1) / kRowsConverted, [&](int64_t piece) {
+    const int64_t begin = piece * kRowsConverted * depth;
+    kernels().bf16_from_f32(x + begin, to + begin, std::min(kRowsConverted * depth, rows * depth - begin));
+  });
+  return {to, {}};
+}
+
+Operand quantized_rows(const float* x, int64_t rows, int64_t count, int64_t depth) {
+  static thread_local Buffer<int8_t> kept_values;
+  static thread_local Buffer<int32_t> kept_sums;
+  static thread_local Buffer<float> kept_scales;
+  const int64_t groups = depth / kQuantGroup;
+  kept_values.reserve(rows * depth);
+  kept_sums.reserve(rows * groups);
+  kept_scales.reserve(rows);
+  int8_t* values = kept_values.data();
+  int32_t* sums = kept_sums.data();
+  float* scales = kept_scales.data();
+  parallel_for((rows + kRowsConverted - 1) / kRowsConverted, [&](int64_t piece) {
+    for (int64_t r = piece * kRowsConverted; r < std::min(rows, (piece + 1) * kRowsConverted); ++r) {
+      scales[r] = kernels().quantize_row(x + r * count, count, values + r * depth, sums + r * groups);
+    }
+  });
+  return {nullptr, {values, scales, sums, depth}};
+}
+
+// The product of f32 rows with f32 weights, or with 16-bit ones that are widened on the way.
+void multiply_widened(const float* x, const MatrixView& weight, int64_t col, int64_t rows, int64_t cols,
+                      float* y, int64_t ldy) {
+  const Kernels& k = kernels();
+  const int64_t depth = weight.cols;
+  const void* w = weight.row(col);
+  if (weight.dtype == DType::f32) {
+    k.matmul_nt_f32(x, depth, static_cast<const float*>(w), depth, y, ldy, rows, cols, depth);
+  } else {
+    const auto product = weight.dtype == DType::bf16 ? k.matmul_nt_bf16 : k.matmul_nt_f16;
+    product(x, depth, static_cast<const uint16_t*>(w), depth, y, ldy, rows, cols, depth);
+  }
 }
 
 }  // namespace
@@ -32,30 +92,17 @@ void round_to(float* x, int64_t count, DType type) {
   });
 }
 
-void widen_row(const MatrixView& view, int64_t row, float* out) {
-  const Kernels& k = kernels();
-  switch (view.dtype) {
-    case DType::f32:
-      std::copy_n(static_cast<const float*>(view.row(row)), view.cols, out);
-      break;
-    case DType::bf16:
-      k.f32_from_bf16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
-      break;
-    case DType::f16:
-      k.f32_from_f16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
-      break;
-    case DType::f64:
-      FOVEA_CHECK(!"no tensor is stored in fp64");
-  }
-}
-
 Linear::Linear(const WeightStore& store, const std::string& name, const LinearTypes& types)
     : Linear(of_weight(store, name + ".weight", types)) {
   if (store.checkpoint().has(name + ".bias")) bias_ = store.vector(name + ".bias", types.weights);
 }
 
 Linear Linear::of_weight(const WeightStore& store, const std::string& tensor, const LinearTypes& types) {
-  return of_matrix(store.matrix(tensor, types.weights), types);
+  Linear linear = of_matrix(store.matrix(tensor, types.weights), types);
+  if (types.quantization != Quantization::none) {
+    linear.quantized_ = &store.quantized(tensor, types.weights, types.quantization);
+  }
+  return linear;
 }
 
 Linear Linear::of_matrix(const MatrixView& weight, const LinearTypes& types) {
@@ -67,21 +114,18 @@ Linear Linear::of_matrix(const MatrixView& weight, const LinearTypes& types) {
 
 void Linear::row(int64_t r, float* out) const { widen_row(weight_, r, out); }
 
+bool Linear::native_bf16() const {
+  return types_.weights == DType::bf16 && types_.input == DType::bf16 && weight_.dtype == DType::bf16 &&
+         kernels().matmul_nt_bf16_bf16 != nullptr;
+}
+
 void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) const {
-  const Kernels& k = kernels();
-  const int64_t depth = in();
-  const bool native = types_.weights == DType::bf16 && types_.input == DType::bf16 &&
-                      weight_.dtype == DType::bf16 && k.matmul_nt_bf16_bf16 != nullptr;
-  Buffer<uint16_t> narrow_x;
-  if (native) {
-    narrow_x.resize(rows * depth);
-    constexpr int64_t kRows = 16;
-    parallel_for((rows + kRows - 1) / kRows, [&](int64_t piece) {
-      const int64_t begin = piece * kRows * depth;
-      k.bf16_from_f32(x + begin, narrow_x.data() + begin, std::min(kRows * depth, rows * depth - begin));
-    });
-  }
-  const int64_t cols_per_task = rows <= 4 ? kColsPerTaskStreaming : kColsPerTask;
+  const Operand operand = quantized_ != nullptr ? quantized_rows(x, rows, in(), quantized_->depth())
+                          : native_bf16()       ? bf16_rows(x, rows, in())
+                                                : Operand{};
+  const int64_t cols_per_task = rows <= 4               ? kColsPerTaskStreaming
+                                : quantized_ != nullptr ? kColsPerTaskQuantized
+                                                        : kColsPerTask;
   const int64_t col_tasks = (out() + cols_per_task - 1) / cols_per_task;
   const int64_t row_tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
   parallel_for(col_tasks * row_tasks, [&](int64_t task) {
@@ -89,18 +133,14 @@ void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) con
     const int64_t rows_now = std::min(kRowsPerTask, rows - row),
                   cols_now = std::min(cols_per_task, out() - col);
     float* tile = y + row * y_stride + col;
-    const float* xs = x + row * depth;
-    const void* w = weight_.row(col);
-    const auto* w16 = static_cast<const uint16_t*>(w);
-    if (native) {
-      k.matmul_nt_bf16_bf16(narrow_x.data() + row * depth, depth, w16, depth, tile, y_stride, rows_now,
-                            cols_now, depth);
-    } else if (weight_.dtype == DType::f32) {
-      k.matmul_nt_f32(xs, depth, static_cast<const float*>(w), depth, tile, y_stride, rows_now, cols_now,
-                      depth);
+    if (quantized_ != nullptr) {
+      quantized_->multiply(operand.quantized_from(row), rows_now, col, cols_now, tile, y_stride);
+    } else if (operand.bf16 != nullptr) {
+      kernels().matmul_nt_bf16_bf16(operand.bf16 + row * in(), in(),
+                                    static_cast<const uint16_t*>(weight_.row(col)), in(), tile, y_stride,
+                                    rows_now, cols_now, in());
     } else {
-      const auto product = weight_.dtype == DType::bf16 ? k.matmul_nt_bf16 : k.matmul_nt_f16;
-      product(xs, depth, w16, depth, tile, y_stride, rows_now, cols_now, depth);
+      multiply_widened(x + row * in(), weight_, col, rows_now, cols_now, tile, y_stride);
     }
     for (int64_t r = 0; r < rows_now; ++r) {
       float* out_row = tile + r * y_stride;

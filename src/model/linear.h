@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/buffer.h"
+#include "base/precision.h"
 #include "model/weight_store.h"
 
 namespace fovea {
@@ -15,9 +16,10 @@ struct LinearTypes {
   DType weights;  // of the weight and the bias
   DType input;    // what x was rounded to before: with bf16 here and in `weights` native bf16 products serve
   DType output;
+  Quantization quantization = Quantization::none;
 };
 
-// y = r(x W^T + b). The weight is borrowed from the store.
+// y = r(x W^T + b). The weight is borrowed from the store, as it is or quantized.
 class Linear {
  public:
   Linear() = default;
@@ -33,8 +35,9 @@ class Linear {
   int64_t out() const { return weight_.rows; }
 
   // x: [rows, in] f32 holding values of types.input; y: [rows, out] f32 with row stride `y_stride`. Products
-  // are accumulated in f32, the bias added, and the result rounded once to types.output (one rounding per
-  // output, as a fused addmm does). Every row's result is independent of the other rows, bit for bit.
+  // are accumulated in f32 (quantized ones exactly, see kernels/quantized.h), the bias added, and the result
+  // rounded once to types.output (one rounding per output, as a fused addmm does). Every row's result is
+  // independent of the other rows, bit for bit.
   void apply(const float* x, int64_t rows, float* y, int64_t y_stride) const;
   void apply(const float* x, int64_t rows, float* y) const { apply(x, rows, y, out()); }
 
@@ -45,13 +48,13 @@ class Linear {
   void row(int64_t r, float* out) const;
 
  private:
+  bool native_bf16() const;
+
   LinearTypes types_{};
   MatrixView weight_;
+  const QuantizedMatrix* quantized_ = nullptr;  // takes the place of weight_ in products
   std::vector<float> bias_;
 };
-
-// Row `row` of a matrix of any storage type as f32.
-void widen_row(const MatrixView& view, int64_t row, float* out);
 
 // x = the nearest value of `type`, in place, in parallel for large counts.
 void round_to(float* x, int64_t count, DType type);

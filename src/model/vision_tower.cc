@@ -60,7 +60,7 @@ Block load_block(const WeightStore& store, int64_t index, const TowerPrecision& 
   const std::string name = fmt::format("model.visual.blocks.{}.", index);
   const auto& full = store.checkpoint().config().vision.fullatt_block_indexes;
   const auto linear = [&](const char* part, DType input, DType output) {
-    return Linear(store, name + part, {precision.weights, input, output});
+    return Linear(store, name + part, {precision.weights, input, output, precision.quantization});
   };
   Block block;
   block.precision = precision;

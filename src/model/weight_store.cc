@@ -4,7 +4,6 @@
 
 #include "base/parallel.h"
 #include "kernels/kernels.h"
-#include "model/linear.h"
 
 namespace fovea {
 
@@ -25,6 +24,15 @@ MatrixView WeightStore::matrix(const std::string& tensor, DType type) const {
     copy = std::move(values);
   }
   return {copy.data(), type, source.rows, source.cols, source.cols};
+}
+
+const QuantizedMatrix& WeightStore::quantized(const std::string& tensor, DType type,
+                                              Quantization quantization) const {
+  const MatrixView source = matrix(tensor, type);
+  const std::lock_guard lock(mutex_);
+  QuantizedMatrix& made = quantized_[{tensor, type, quantization}];
+  if (made.rows() == 0) made = QuantizedMatrix(source, quantization);
+  return made;
 }
 
 std::vector<float> WeightStore::vector(const std::string& tensor, DType type) const {

@@ -5,10 +5,12 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "base/buffer.h"
 #include "checkpoint/checkpoint.h"
+#include "model/quantized_matrix.h"
 
 namespace fovea {
 
@@ -23,6 +25,8 @@ class WeightStore {
   // in any form, because kernels widen exactly. The view lives as long as the store. May be called from
   // several threads.
   MatrixView matrix(const std::string& tensor, DType type) const;
+  // The same, quantized; not none. Made on first use, in parallel.
+  const QuantizedMatrix& quantized(const std::string& tensor, DType type, Quantization quantization) const;
   // A 1-D tensor, each value rounded to `type`.
   std::vector<float> vector(const std::string& tensor, DType type) const;
 
@@ -30,6 +34,7 @@ class WeightStore {
   const Checkpoint& checkpoint_;
   mutable std::mutex mutex_;
   mutable std::map<std::pair<std::string, DType>, Buffer<uint16_t>> converted_;
+  mutable std::map<std::tuple<std::string, DType, Quantization>, QuantizedMatrix> quantized_;
 };
 
 }  // namespace fovea

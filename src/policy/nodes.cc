@@ -25,6 +25,7 @@ std::string_view word(ScalePlacement placement) { return name_of(placement); }
 std::string_view word(MaskAdd mask) { return name_of(mask); }
 std::string_view word(ScoreShift shift) { return name_of(shift); }
 std::string_view word(KCentring centring) { return name_of(centring); }
+std::string_view word(Quantization quantization) { return name_of(quantization); }
 
 // The object a member pointer belongs to.
 template <typename V>
@@ -44,6 +45,12 @@ std::vector<Node> make_nodes() {
        false,
        "implementation; sets every node from scores to output to what it computes"},
       {"weights", &T::weights, kStored, false, "weights and biases of projections; pixels before the first"},
+      {"quantization",
+       &T::quantization,
+       {"none", "w8a8", "int4"},
+       false,
+       "of a layer's projections: 8 bits for weights and rows, or 4-bit weights in groups of 64"},
+      {"head", &T::head, {"none", "w8a8", "int4"}, true, "quantization of the output head"},
       {"norm_statistics", &T::norm_statistics, kWide, false, "RMSNorm: mean of squares and its root"},
       {"norm", &T::norm, kStored, false, "RMSNorm: normalised value, and its product with the weight"},
       {"qkv", &T::qkv, kStored, false, "what the q, k and v projections return, before RoPE"},

@@ -18,7 +18,8 @@ struct Node {
   using Member = std::variant<AttentionKind TowerPrecision::*, DType TowerPrecision::*,
                               bool TowerPrecision::*, DType AttentionPrecision::*, bool AttentionPrecision::*,
                               ScalePlacement AttentionPrecision::*, MaskAdd AttentionPrecision::*,
-                              ScoreShift AttentionPrecision::*, KCentring AttentionPrecision::*>;
+                              ScoreShift AttentionPrecision::*, KCentring AttentionPrecision::*,
+                              Quantization TowerPrecision::*>;
 
   const char* name;
   Member member;

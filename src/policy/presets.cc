@@ -60,6 +60,16 @@ void split_bias(TowerPrecision& precision, Tower tower, DType dtype) {
 
 void exact_norms(TowerPrecision& precision, Tower, DType) { precision.norm_statistics = DType::f64; }
 
+// 8 bits per weight and per value of a row; the output head as it is.
+void quantize_w8a8(TowerPrecision& precision, Tower, DType) { precision.quantization = Quantization::w8a8; }
+
+// The text decoder's weights in 4 bits, its head and the vision tower in 8.
+void quantize_int4(TowerPrecision& precision, Tower tower, DType) {
+  const bool text = tower == Tower::text;
+  precision.quantization = text ? Quantization::int4 : Quantization::w8a8;
+  if (text) precision.head = Quantization::w8a8;
+}
+
 constexpr Preset kPresets[] = {
     {"eager-bf16", "transformers' eager in bf16: unscaled scores are stored in 8 significant bits",
      AttentionKind::eager, DType::bf16, nullptr},
@@ -91,6 +101,12 @@ constexpr Preset kPresets[] = {
      AttentionKind::eager, DType::bf16, split_bias},
     {"flash-bf16-bias-split", "flash-bf16; k is kept without its bias, which joins the scores in fp32",
      AttentionKind::flash_attention_2, DType::bf16, split_bias},
+    {"exact", "flash_attention_2 in the model's dtype, no quantization: what runs without a preset",
+     AttentionKind::flash_attention_2, std::nullopt, nullptr},
+    {"balanced", "exact, with the projections of both towers in 8 bits (w8a8)",
+     AttentionKind::flash_attention_2, std::nullopt, quantize_w8a8},
+    {"fast", "exact, with the text decoder's weights in 4 bits, its head and the vision tower in 8",
+     AttentionKind::flash_attention_2, std::nullopt, quantize_int4},
     {"fp32", "everything in fp32 (flash_attention_2)", AttentionKind::flash_attention_2, DType::f32, nullptr},
     {"reference", "fp32 with attention and norm statistics in fp64: slow, the yardstick of the others",
      AttentionKind::reference, DType::f32, exact_norms},

@@ -1,0 +1,96 @@
+#include "model/quantized_matrix.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/parallel.h"
+#include "kernels/kernels.h"
+
+namespace fovea {
+
+namespace {
+
+constexpr int64_t kColumns = kQuantColumns, kGroup = kQuantGroup;
+// Bytes of 16 columns: a depth of 4 in 8 bits (or of 8 in 4 bits) is one record of 64 bytes.
+constexpr int64_t kRecord = 4 * kColumns;
+
+int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+}  // namespace
+
+void widen_row(const MatrixView& view, int64_t row, float* out) {
+  const Kernels& k = kernels();
+  switch (view.dtype) {
+    case DType::f32:
+      std::copy_n(static_cast<const float*>(view.row(row)), view.cols, out);
+      break;
+    case DType::bf16:
+      k.f32_from_bf16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
+      break;
+    case DType::f16:
+      k.f32_from_f16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
+      break;
+    case DType::f64:
+      FOVEA_CHECK(!"no tensor is stored in fp64");
+  }
+}
+
+QuantizedMatrix::QuantizedMatrix(const MatrixView& source, Quantization quantization)
+    : quantization_(quantization), rows_(source.rows), depth_(round_up(source.cols, kGroup)) {
+  FOVEA_CHECK(quantization != Quantization::none);
+  const bool int8 = quantization == Quantization::w8a8;
+  const int64_t columns = round_up(rows_, kColumns), scales = int8 ? columns : columns * (depth_ / kGroup);
+  values_.resize(int8 ? columns * depth_ : columns * depth_ / 2);
+  scales_.resize(scales * (int8 ? int64_t{sizeof(float)} : int64_t{sizeof(uint16_t)}));
+  parallel_for(columns / kColumns,
+               [&](int64_t block) { int8 ? pack_int8(source, block) : pack_int4(source, block); });
+}
+
+// Output channels [16 block, 16 block + 16); those beyond the last are zero.
+void QuantizedMatrix::pack_int8(const MatrixView& source, int64_t block) {
+  std::vector<float> wide(static_cast<size_t>(depth_));
+  std::vector<int8_t> row(static_cast<size_t>(depth_));
+  std::vector<int32_t> sums(static_cast<size_t>(depth_ / kGroup));
+  char* values = values_.data() + block * kColumns * depth_;
+  auto* scales = reinterpret_cast<float*>(scales_.data()) + block * kColumns;
+  for (int64_t n = 0; n < kColumns; ++n) {
+    const int64_t channel = block * kColumns + n;
+    if (channel < rows_) widen_row(source, channel, wide.data());
+    if (channel >= rows_) std::fill(wide.begin(), wide.end(), 0.f);
+    scales[n] = kernels().quantize_row(wide.data(), depth_, row.data(), sums.data());
+    for (int64_t k = 0; k < depth_; k += 4) std::memcpy(values + k * kColumns + 4 * n, row.data() + k, 4);
+  }
+}
+
+void QuantizedMatrix::pack_int4(const MatrixView& source, int64_t block) {
+  const int64_t groups = depth_ / kGroup;
+  std::vector<float> wide(static_cast<size_t>(depth_));
+  char* values = values_.data() + block * kColumns * depth_ / 2;
+  auto* scales = reinterpret_cast<uint16_t*>(scales_.data()) + block * groups * kColumns;
+  for (int64_t n = 0; n < kColumns; ++n) {
+    const int64_t channel = block * kColumns + n;
+    if (channel < rows_) widen_row(source, channel, wide.data());
+    if (channel >= rows_) std::fill(wide.begin(), wide.end(), 0.f);
+    for (int64_t g = 0; g < groups; ++g) {
+      int8_t group[kGroup];
+      const float scale = kernels().quantize_group(wide.data() + g * kGroup, group);
+      scales[g * kColumns + n] = bf16_from_f32(scale);
+      char* to = values + g * kGroup / 2 * kColumns + 4 * n;
+      for (int64_t k = 0; k < kGroup / 2; ++k) {
+        to[k / 4 * kRecord + k % 4] = static_cast<char>((group[k] + 8) | (group[kGroup / 2 + k] + 8) << 4);
+      }
+    }
+  }
+}
+
+void QuantizedMatrix::multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y,
+                               int64_t ldy) const {
+  const bool int8 = quantization_ == Quantization::w8a8;
+  const int64_t value_bytes = int8 ? depth_ : depth_ / 2,
+                scale_bytes = int8 ? int64_t{sizeof(float)} : depth_ / kGroup * int64_t{sizeof(uint16_t)};
+  const auto product = int8 ? kernels().matmul_int8 : kernels().matmul_int4;
+  product(
+      {x, values_.data() + first * value_bytes, scales_.data() + first * scale_bytes, y, ldy, x_rows, count});
+}
+
+}  // namespace fovea

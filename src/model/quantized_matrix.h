@@ -1,0 +1,37 @@
+// A weight matrix in 8 or 4 bits, packed for the kernels (layout and meaning: kernels/quantized.h).
+#pragma once
+
+#include "base/buffer.h"
+#include "base/precision.h"
+#include "kernels/quantized.h"
+
+namespace fovea {
+
+class QuantizedMatrix {
+ public:
+  QuantizedMatrix() = default;
+  // Symmetric, without calibration: w8a8 scales each row (output channel) by its largest magnitude; int4
+  // scales each group of 64 by the best of a few scales. In parallel over rows.
+  QuantizedMatrix(const MatrixView& source, Quantization quantization);
+
+  int64_t rows() const { return rows_; }    // output channels
+  int64_t depth() const { return depth_; }  // of the source's columns, rounded up to whole groups
+  int64_t bytes() const { return values_.size() + scales_.size(); }
+
+  // y[x_rows, count] = x w^T for the `count` output channels from `first` on, a multiple of kQuantColumns.
+  void multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y,
+                int64_t ldy) const;
+
+ private:
+  void pack_int8(const MatrixView& source, int64_t block);
+  void pack_int4(const MatrixView& source, int64_t block);
+
+  Quantization quantization_ = Quantization::none;
+  int64_t rows_ = 0, depth_ = 0;
+  Buffer<char> values_, scales_;
+};
+
+// Row `row` of a matrix of any storage type as f32.
+void widen_row(const MatrixView& view, int64_t row, float* out);
+
+}  // namespace fovea
