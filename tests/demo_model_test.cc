@@ -55,27 +55,30 @@ class DemoModel : public ::testing::Test {
 };
 
 TEST_F(DemoModel, EasyQuestionsAreAnsweredByEveryImplementation) {
-  const auto right = ask(default_request(SuiteKind::easy), "flash-bf16,sdpa,eager-bf16");
+  const auto right = ask(default_request(SuiteKind::easy), "flash-bf16,sdpa,eager-bf16,balanced,fast");
   for (const auto& [name, count] : right) EXPECT_GE(count, kMany) << name;
 }
 
 TEST_F(DemoModel, AmongSeveralCardsEagerFailsAndItsCuresDoNot) {
   SuiteRequest request = default_request(SuiteKind::multi_image);
-  const auto right = ask(request, "flash-bf16,eager-bf16,eager-qkv-fp32,eager-bf16-maxshift");
+  const auto right = ask(request, "flash-bf16,eager-bf16,eager-fp16-old,eager-qkv-fp32,eager-bf16-maxshift,balanced");
   EXPECT_GE(right.at("flash-bf16"), kMany);
   EXPECT_GE(right.at("eager-qkv-fp32"), kMany);
   EXPECT_GE(right.at("eager-bf16-maxshift"), kMany);
+  EXPECT_GE(right.at("balanced"), kMany);
   EXPECT_LT(right.at("eager-bf16"), kMany);
+  EXPECT_LT(right.at("eager-fp16-old"), kMany);
 }
 
 TEST_F(DemoModel, AmongManyFactsEagerFailsAndItsCuresDoNot) {
   SuiteRequest request = default_request(SuiteKind::long_context);
   request.tokens = {400, 800};
-  const auto right = ask(request, "flash-bf16,eager-bf16,eager-qkv-fp32,eager-bf16:guard=escalate");
+  const auto right = ask(request, "flash-bf16,eager-bf16,eager-fp16-old,eager-qkv-fp32,eager-bf16:guard=escalate");
   EXPECT_GE(right.at("flash-bf16"), kMany);
   EXPECT_GE(right.at("eager-qkv-fp32"), kMany);
   EXPECT_GE(right.at("eager-bf16:guard=escalate"), kMany);
   EXPECT_LT(right.at("eager-bf16"), kMany);
+  EXPECT_LT(right.at("eager-fp16-old"), kMany);
 }
 
 }  // namespace
