@@ -12,6 +12,10 @@
 
 namespace fovea {
 
+// At least so many bytes, to be freed with std::free; large ones on huge pages where the system gives them, because
+// weights and activations are streamed and every 4 KiB page would cost a look-up. Null when there is no memory.
+void* aligned_memory(size_t bytes);
+
 // An aligned array of trivially constructible T; contents are uninitialised until written.
 template <typename T>
 class Buffer {
@@ -26,8 +30,7 @@ class Buffer {
     size_ = 0;
     if (size == 0) return;
     if (size > std::numeric_limits<int64_t>::max() / int64_t{sizeof(T)} / 2) out_of_memory(size);
-    const size_t bytes = (static_cast<size_t>(size) * sizeof(T) + 63) / 64 * 64;
-    data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
+    data_.reset(static_cast<T*>(aligned_memory(static_cast<size_t>(size) * sizeof(T))));
     if (!data_) out_of_memory(size);
     size_ = size;
   }

@@ -19,6 +19,8 @@ double Limits::*limit_of(Bound bound) {
       return &Limits::read_gbps;
     case Bound::bf16:
       return &Limits::bf16_gflops;
+    case Bound::int8:
+      return &Limits::int8_gops;
     default:
       return &Limits::fp32_gflops;
   }
@@ -30,14 +32,14 @@ Meter::Meter() : memory_(kReadBytes / 8) {
   fill(memory_);
   constexpr int kProbes = 5;
   for (int i = 0; i < kProbes; ++i) {
-    for (const Bound bound : {Bound::read, Bound::fp32, Bound::bf16}) probe(bound);
-    limits_.int8_gops = std::max(limits_.int8_gops, int8_gops(Clock::wall, threads()));
+    for (const Bound bound : {Bound::read, Bound::fp32, Bound::bf16, Bound::int8}) probe(bound);
   }
 }
 
 double Meter::probe(Bound bound) {
   const double rate = bound == Bound::read   ? read_gbps(Clock::wall, memory_, threads())
                       : bound == Bound::bf16 ? bf16_gflops(Clock::wall, threads())
+                      : bound == Bound::int8 ? int8_gops(Clock::wall, threads())
                                              : fp32_gflops(Clock::wall, threads());
   double& limit = limits_.*limit_of(bound);
   limit = std::max(limit, rate);

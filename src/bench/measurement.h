@@ -11,7 +11,7 @@
 namespace fovea::bench {
 
 // What bounds a piece of work. Its `amount` is in operations, in bytes for `read`; `none` has no share.
-enum class Bound { bf16, fp32, read, none };
+enum class Bound { bf16, fp32, int8, read, none };
 
 struct Work {
   std::string name;

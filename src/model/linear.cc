@@ -112,6 +112,12 @@ Linear Linear::of_matrix(const MatrixView& weight, const LinearTypes& types) {
   return linear;
 }
 
+Linear Linear::of_quantized(const QuantizedMatrix& weight, int64_t in, const LinearTypes& types) {
+  Linear linear = of_matrix({nullptr, types.weights, weight.rows(), in, in}, types);
+  linear.quantized_ = &weight;
+  return linear;
+}
+
 void Linear::row(int64_t r, float* out) const { widen_row(weight_, r, out); }
 
 bool Linear::native_bf16() const {

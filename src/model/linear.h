@@ -31,6 +31,9 @@ class Linear {
   // A borrowed weight without bias.
   static Linear of_matrix(const MatrixView& weight, const LinearTypes& types);
 
+  // A borrowed quantized weight with `in` columns, without bias.
+  static Linear of_quantized(const QuantizedMatrix& weight, int64_t in, const LinearTypes& types);
+
   int64_t in() const { return weight_.cols; }
   int64_t out() const { return weight_.rows; }
 
