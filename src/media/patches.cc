@@ -48,13 +48,14 @@ struct PatchOrder {
         temporal(options.temporal_patch_size),
         grid(of) {}
   int64_t plane() const { return patch * patch; }
-  int64_t columns() const { return 3 * temporal * plane(); }
-  // Of the first value of a channel of a frame in the patch at (row, column).
-  int64_t offset(int64_t frame, int64_t row, int64_t column, int64_t channel) const {
+  int64_t channel_stride() const { return temporal * plane(); }
+  int64_t columns() const { return 3 * channel_stride(); }
+  // Of the first channel of a frame in the patch at (row, column); the others follow at channel_stride().
+  int64_t offset(int64_t frame, int64_t row, int64_t column) const {
     const int64_t block = (row / merge) * (grid.w / merge) + column / merge;
     const int64_t inside = (row % merge) * merge + column % merge;
     const int64_t index = frame / temporal * grid.h * grid.w + block * merge * merge + inside;
-    return index * columns() + (channel * temporal + frame % temporal) * plane();
+    return index * columns() + frame % temporal * plane();
   }
 };
 
@@ -73,10 +74,10 @@ void write_frames(const Image& image, int64_t first, int64_t count, const Grid& 
       pixel_kernels().look_up_planes(image.row(y), width, normaliser.tables(), planes.data());
       for (int64_t frame = first; frame < first + count; ++frame) {
         for (int64_t column = 0; column < grid.w; ++column) {
-          for (int64_t c = 0; c < 3; ++c) {
-            std::copy_n(planes.data() + c * width + column * patch, patch,
-                        patches.data() + order.offset(frame, y / patch, column, c) + y % patch * patch);
-          }
+          float* out = patches.data() + order.offset(frame, y / patch, column) + y % patch * patch;
+          const float* in = planes.data() + column * patch;
+          for (int64_t c = 0; c < 3; ++c)
+            std::copy_n(in + c * width, patch, out + c * order.channel_stride());
         }
       }
     }
