@@ -18,33 +18,39 @@ namespace {
 // 12 megapixels, the size of a telephone's photograph.
 constexpr int64_t kHeight = 3000, kWidth = 4000;
 
-// A JPEG in a folder of its own, both of which exist as long as this object.
+struct TemporaryFolder {
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "fovea-bench-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) {
+      throw Error(ErrorKind::io, fmt::format("{}: the folder cannot be made", name),
+                  "set TMPDIR to a folder that can be written to");
+    }
+    path = name;
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+  std::filesystem::path path;
+};
+
+// A JPEG file that exists as long as this object.
 class PhotoFile {
  public:
   PhotoFile() {
-    std::string folder = (std::filesystem::temp_directory_path() / "fovea-bench-XXXXXX").string();
-    if (::mkdtemp(folder.data()) == nullptr) {
-      throw Error(ErrorKind::io, fmt::format("{}: the folder cannot be made", folder),
-                  "set TMPDIR to a folder that can be written to");
-    }
-    folder_ = folder;
     const Buffer<uint8_t> bytes = jpeg_photo(kHeight, kWidth);
     OutputFile file(path(), bytes.size());
     file.append(bytes.data(), bytes.size());
     file.finish();
   }
-  PhotoFile(const PhotoFile&) = delete;
-  PhotoFile& operator=(const PhotoFile&) = delete;
-  ~PhotoFile() {
-    std::error_code ignored;
-    std::filesystem::remove_all(folder_, ignored);
-  }
-  std::string path() const { return (folder_ / "photo.jpg").string(); }
+  std::string path() const { return (folder_.path / "photo.jpg").string(); }
   Image decoded() const { return decode_image(read_source(path()).span(), MediaOptions{}); }
   Picture preprocessed() const { return load_image(path(), MediaOptions{}); }
 
  private:
-  std::filesystem::path folder_;
+  TemporaryFolder folder_;
 };
 
 // Antialiased bicubic weights of one output sample, straight from their definition.
