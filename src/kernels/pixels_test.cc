@@ -88,7 +88,9 @@ struct RandomTaps {
 
 void check_rows(const PixelKernels& kernels, int64_t width, int64_t outputs, int64_t longest, int64_t rows,
                 Random& random) {
-  const RandomTaps taps(width, outputs, longest, rows % 2 ? 22 : 15, random);
+  // The last output may end with the row or before it.
+  const int64_t used = rows % 3 == 0 ? std::max(longest, width - 9) : width;
+  const RandomTaps taps(used, outputs, longest, rows % 2 ? 22 : 15, random);
   const GuardedArray<uint8_t> in(rows * width * 3);
   fill(in, random);
   const GuardedArray<uint8_t> out(rows * outputs * 3 + 1, uint8_t{77});
