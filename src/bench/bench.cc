@@ -13,7 +13,7 @@ namespace {
 
 std::vector<Part> all_parts() {
   std::vector<Part> parts;
-  for (auto&& group : {linear_parts(), attention_parts(), elementwise_parts()}) {
+  for (auto&& group : {linear_parts(), attention_parts(), elementwise_parts(), media_parts()}) {
     parts.insert(parts.end(), group.begin(), group.end());
   }
   return parts;

@@ -31,8 +31,8 @@ TEST(Bench, NamesAreUnique) {
 }
 
 TEST(Bench, ASmallPartOfEveryKind) {
-  for (const char* name :
-       {"linear.bf16.attention_o", "attention.causal.256", "attention.decode.2048", "rms_norm"}) {
+  for (const char* name : {"linear.bf16.attention_o", "attention.causal.256", "attention.decode.2048",
+                           "rms_norm", "preprocess.12mp"}) {
     BenchOptions options;
     options.only = name;
     options.repetitions = 2;

@@ -26,6 +26,11 @@ double Limits::*limit_of(Bound bound) {
   }
 }
 
+double counted_seconds(const Work& work) {
+  const double seconds = seconds_of(Clock::wall, 1, work.call);
+  return work.excluded ? seconds - seconds_of(Clock::wall, 1, work.excluded) : seconds;
+}
+
 }  // namespace
 
 Meter::Meter() : memory_(kReadBytes / 8) {
@@ -55,7 +60,7 @@ Result Meter::measure(const Work& work, int repetitions) {
   std::vector<Sample> quiet, all;
   double before = probe(work.bound);
   for (int i = 0; i < 3 * repetitions && static_cast<int>(quiet.size()) < repetitions; ++i) {
-    const double seconds = seconds_of(Clock::wall, 1, work.call), after = probe(work.bound);
+    const double seconds = counted_seconds(work), after = probe(work.bound);
     const Sample sample{seconds, (before + after) / 2};
     all.push_back(sample);
     if (!disturbed(work.bound, sample.probe)) quiet.push_back(sample);

@@ -19,6 +19,8 @@ struct Work {
   double amount = 0;  // of one call
   std::string unit;   // of `rate`, with its prefix giga: "GFLOP/s", "GB/s"
   std::function<void()> call;
+  // A part of `call` that does not count, made on its own: its time is subtracted.
+  std::function<void()> excluded = {};
 };
 
 struct Result {

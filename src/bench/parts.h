@@ -1,4 +1,4 @@
-// The parts of the engine as pieces of work: projections, attention, what stands between them.
+// The parts of the engine as pieces of work: projections, attention, what stands between them, preprocessing.
 #pragma once
 
 #include <memory>
@@ -18,5 +18,6 @@ struct Part {
 std::vector<Part> linear_parts();
 std::vector<Part> attention_parts();
 std::vector<Part> elementwise_parts();
+std::vector<Part> media_parts();
 
 }  // namespace fovea::bench

@@ -99,9 +99,7 @@ class PictureBuilder {
   void add(const Image& image, int64_t frame) {
     const int64_t places = picture_.grid.t * options_.temporal_patch_size;
     const int64_t end = frame + 1 == picture_.frames ? places : frame + 1;
-    for (int64_t place = frame; place < end; ++place) {
-      write_frame(image, place, picture_.grid, options_, normaliser_, picture_.patches.span());
-    }
+    write_frames(image, frame, end - frame, picture_.grid, options_, normaliser_, picture_.patches.span());
   }
 
   Picture finish_image() { return std::move(picture_); }

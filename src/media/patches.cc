@@ -1,7 +1,9 @@
 #include "media/patches.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "kernels/pixels.h"
 #include "media/row_bands.h"
 
 namespace fovea {
@@ -22,7 +24,7 @@ Normaliser::Normaliser(const MediaOptions& options) {
                   "correct image_mean, image_std and rescale_factor in preprocessor_config.json");
     }
     for (int value = 0; value < 256; ++value) {
-      table_[c][static_cast<size_t>(value)] =
+      tables_[c * 256 + static_cast<size_t>(value)] =
           (static_cast<float>(value * options.rescale_factor) - mean) / deviation;
     }
   }
@@ -33,27 +35,49 @@ Grid grid_of(ImageSize size, int64_t frames, const MediaOptions& options) {
           size.height / options.patch_size, size.width / options.patch_size};
 }
 
-void write_frame(const Image& image, int64_t frame, const Grid& grid, const MediaOptions& options,
-                 const Normaliser& normaliser, std::span<float> patches) {
-  const int64_t patch = options.patch_size, merge = options.merge_size,
-                temporal = options.temporal_patch_size;
-  const int64_t plane = patch * patch, columns = 3 * temporal * plane, t = frame / temporal,
-                slot = frame % temporal;
-  FOVEA_CHECK(image.size.height == grid.h * patch && image.size.width == grid.w * patch && t < grid.t);
-  FOVEA_CHECK(static_cast<int64_t>(patches.size()) == grid.patches() * columns);
-  const int64_t blocks_across = grid.w / merge;
-  for_each_row(grid.h, grid.w * plane * 3, [&](int64_t patch_row) {
-    for (int64_t patch_column = 0; patch_column < grid.w; ++patch_column) {
-      const int64_t block = (patch_row / merge) * blocks_across + patch_column / merge;
-      const int64_t inside = (patch_row % merge) * merge + patch_column % merge;
-      float* out =
-          patches.data() + (t * grid.h * grid.w + block * merge * merge + inside) * columns + slot * plane;
-      for (int64_t y = 0; y < patch; ++y) {
-        const uint8_t* in = image.row(patch_row * patch + y) + patch_column * patch * 3;
-        for (int c = 0; c < 3; ++c) {
-          float* line = out + c * temporal * plane + y * patch;
-          const float* table = normaliser.channel(c);
-          for (int64_t x = 0; x < patch; ++x) line[x] = table[in[x * 3 + c]];
+namespace {
+
+// Where the patches of one picture go.
+struct PatchOrder {
+  int64_t patch, merge, temporal;
+  Grid grid;
+
+  PatchOrder(const Grid& of, const MediaOptions& options)
+      : patch(options.patch_size),
+        merge(options.merge_size),
+        temporal(options.temporal_patch_size),
+        grid(of) {}
+  int64_t plane() const { return patch * patch; }
+  int64_t channel_stride() const { return temporal * plane(); }
+  int64_t columns() const { return 3 * channel_stride(); }
+  // Of the first channel of a frame in the patch at (row, column); the others follow at channel_stride().
+  int64_t offset(int64_t frame, int64_t row, int64_t column) const {
+    const int64_t block = (row / merge) * (grid.w / merge) + column / merge;
+    const int64_t inside = (row % merge) * merge + column % merge;
+    const int64_t index = frame / temporal * grid.h * grid.w + block * merge * merge + inside;
+    return index * columns() + frame % temporal * plane();
+  }
+};
+
+}  // namespace
+
+void write_frames(const Image& image, int64_t first, int64_t count, const Grid& grid,
+                  const MediaOptions& options, const Normaliser& normaliser, std::span<float> patches) {
+  const PatchOrder order(grid, options);
+  const int64_t patch = order.patch, width = image.size.width;
+  FOVEA_CHECK(image.size.height == grid.h * patch && width == grid.w * patch);
+  FOVEA_CHECK(first >= 0 && first + count <= grid.t * order.temporal);
+  FOVEA_CHECK(static_cast<int64_t>(patches.size()) == grid.patches() * order.columns());
+  for_each_band(grid.h, width * patch * 3, 1, [&](int64_t first_row, int64_t rows) {
+    Buffer<float> planes(3 * width);  // of one row of pixels: in the nearest cache between two steps
+    for (int64_t y = first_row * patch; y < (first_row + rows) * patch; ++y) {
+      pixel_kernels().look_up_planes(image.row(y), width, normaliser.tables(), planes.data());
+      for (int64_t frame = first; frame < first + count; ++frame) {
+        for (int64_t column = 0; column < grid.w; ++column) {
+          float* out = patches.data() + order.offset(frame, y / patch, column) + y % patch * patch;
+          const float* in = planes.data() + column * patch;
+          for (int64_t c = 0; c < 3; ++c)
+            std::copy_n(in + c * width, patch, out + c * order.channel_stride());
         }
       }
     }

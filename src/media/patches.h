@@ -16,20 +16,20 @@ class Normaliser {
  public:
   // Throws Error(invalid_argument) unless there are three finite means and three non-zero deviations.
   explicit Normaliser(const MediaOptions& options);
-  float operator()(int channel, uint8_t value) const { return table_[channel][value]; }
-  const float* channel(int index) const { return table_[index].data(); }
+  // [channel, value]
+  const float* tables() const { return tables_.data(); }
 
  private:
-  std::array<std::array<float, 256>, 3> table_;
+  std::array<float, 3 * 256> tables_;
 };
 
 // The patch grid of `frames` frames of `size`, after padding to whole temporal patches.
 Grid grid_of(ImageSize size, int64_t frames, const MediaOptions& options);
 
-// Writes frame `frame` of a picture into its places in `patches` [grid.patches(), 3 * temporal * patch *
-// patch]. Rows: t, merged row, merged column, then row and column inside the merge block; columns: channel,
-// frame, y, x.
-void write_frame(const Image& image, int64_t frame, const Grid& grid, const MediaOptions& options,
-                 const Normaliser& normaliser, std::span<float> patches);
+// Writes a picture as the frames `first` to `first + count` - 1 into its places in `patches` [grid.patches(),
+// 3 * temporal * patch * patch]. Rows: t, merged row, merged column, then row and column inside the merge
+// block; columns: channel, frame, y, x.
+void write_frames(const Image& image, int64_t first, int64_t count, const Grid& grid,
+                  const MediaOptions& options, const Normaliser& normaliser, std::span<float> patches);
 
 }  // namespace fovea

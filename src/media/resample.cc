@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/pixels.h"
 #include "media/row_bands.h"
 
 namespace fovea {
@@ -22,22 +23,19 @@ Real cubic(Real x) {
 // Output sample i is the sum of weights[i * stride + k] * input[first[i] + k] for k < count[i].
 template <typename Weight>
 struct Taps {
-  int64_t outputs = 0, stride = 0;
+  int64_t outputs = 0, stride = 0;  // the stride is a multiple of FixedTaps::kStep
   std::vector<int64_t> first, count;
-  std::vector<Weight> weights;
+  std::vector<Weight> weights;  // zero from count[i] on
 };
-
-template <typename Weight>
-int64_t cost_of(const Taps<Weight>& taps) {
-  return taps.outputs * taps.stride;
-}
 
 // When shrinking, the kernel is stretched by the scale, which makes it the antialiasing filter.
 template <typename Real>
 Taps<Real> make_taps(int64_t size_in, int64_t size_out) {
   const Real scale = static_cast<Real>(size_in) / static_cast<Real>(size_out);
   const Real stretch = std::max(scale, Real{1}), support = 2 * stretch, inverse = 1 / stretch;
-  Taps<Real> taps{size_out, static_cast<int64_t>(std::ceil(support)) * 2 + 1, {}, {}, {}};
+  constexpr int64_t kStep = FixedTaps::kStep;
+  const int64_t longest = static_cast<int64_t>(std::ceil(support)) * 2 + 1;
+  Taps<Real> taps{size_out, (longest + kStep - 1) / kStep * kStep, {}, {}, {}};
   taps.weights.resize(static_cast<size_t>(taps.stride * size_out));
   for (int64_t i = 0; i < size_out; ++i) {
     const Real centre = (static_cast<Real>(i) + Real{0.5}) * scale;
@@ -77,83 +75,45 @@ Taps<int32_t> to_fixed_point(const Taps<double>& real, int bits) {
   return fixed;
 }
 
-struct StoreFixed {
-  int bits;
-  int32_t initial() const { return 1 << (bits - 1); }
-  void operator()(int32_t sum, uint8_t& out) const {
-    out = static_cast<uint8_t>(std::clamp(sum >> bits, 0, 255));
+// The taps of one pass in the form the kernels take.
+class FixedPass {
+ public:
+  FixedPass(int64_t size_in, int64_t size_out, bool pil) {
+    constexpr int kPilBits = 22;
+    const auto real = make_taps<double>(size_in, size_out);
+    bits_ = pil ? kPilBits : int16_bits(real);
+    taps_ = to_fixed_point(real, bits_);
   }
+  FixedTaps view() const {
+    return {taps_.weights.data(), taps_.first.data(), taps_.count.data(), taps_.outputs, taps_.stride, bits_};
+  }
+
+ private:
+  Taps<int32_t> taps_;
+  int bits_;
 };
 
-struct StoreFloat {
-  float initial() const { return 0; }
-  void operator()(float sum, float& out) const { out = sum; }
-  void operator()(float sum, uint8_t& out) const {
-    out = static_cast<uint8_t>(std::nearbyint(std::clamp(sum, 0.f, 255.f)));
-  }
-};
-
-template <typename In, typename Out, typename Weight, typename Store>
-void resample_row(const In* in, Out* out, const Taps<Weight>& taps, Store store) {
-  for (int64_t i = 0; i < taps.outputs; ++i) {
-    const In* pixel = in + taps.first[i] * 3;
-    const Weight* weights = taps.weights.data() + i * taps.stride;
-    Weight red = store.initial(), green = red, blue = red;
-    for (int64_t k = 0; k < taps.count[i]; ++k, pixel += 3) {
-      red += static_cast<Weight>(pixel[0]) * weights[k];
-      green += static_cast<Weight>(pixel[1]) * weights[k];
-      blue += static_cast<Weight>(pixel[2]) * weights[k];
-    }
-    store(red, out[i * 3]);
-    store(green, out[i * 3 + 1]);
-    store(blue, out[i * 3 + 2]);
-  }
-}
-
-// Output row i from the rows of `in`, a block of columns at a time so that the sums stay in the nearest
-// cache.
-template <typename In, typename Weight, typename Store>
-void resample_column(const In* in, int64_t row_size, uint8_t* out, int64_t i, const Taps<Weight>& taps,
-                     Store store) {
-  constexpr int64_t kBlock = 512;
-  Weight sums[kBlock];
-  const Weight* weights = taps.weights.data() + i * taps.stride;
-  for (int64_t start = 0; start < row_size; start += kBlock) {
-    const int64_t count = std::min(kBlock, row_size - start);
-    std::fill_n(sums, count, store.initial());
-    for (int64_t k = 0; k < taps.count[i]; ++k) {
-      const In* row = in + (taps.first[i] + k) * row_size + start;
-      for (int64_t x = 0; x < count; ++x) sums[x] += static_cast<Weight>(row[x]) * weights[k];
-    }
-    for (int64_t x = 0; x < count; ++x) store(sums[x], out[start + x]);
-  }
-}
-
-struct FixedTaps {
-  Taps<int32_t> taps;
-  StoreFixed store;
-};
-
-FixedTaps make_fixed_taps(int64_t size_in, int64_t size_out, bool pil) {
-  constexpr int kPilBits = 22;
-  const auto real = make_taps<double>(size_in, size_out);
-  const int bits = pil ? kPilBits : int16_bits(real);
-  return {to_fixed_point(real, bits), StoreFixed{bits}};
-}
+// The kernels make about so many multiplications in the time of one operation of for_each_row's costs.
+constexpr int64_t kProductsPerOperation = 8;
 
 Image resample_width(const Image& image, int64_t width, bool pil) {
-  const FixedTaps fixed = make_fixed_taps(image.size.width, width, pil);
+  const FixedPass pass(image.size.width, width, pil);
+  const FixedTaps taps = pass.view();
   Image result({image.size.height, width});
-  for_each_row(image.size.height, cost_of(fixed.taps) * 3,
-               [&](int64_t y) { resample_row(image.row(y), result.row(y), fixed.taps, fixed.store); });
+  const int64_t cost = taps.outputs * taps.stride * 3 / kProductsPerOperation;
+  for_each_band(image.size.height, cost, PixelKernels::kRowBlock, [&](int64_t first, int64_t count) {
+    pixel_kernels().resample_rows(image.row(first), image.size.width, result.row(first), count, taps);
+  });
   return result;
 }
 
 Image resample_height(const Image& image, int64_t height, bool pil) {
-  const FixedTaps fixed = make_fixed_taps(image.size.height, height, pil);
+  const FixedPass pass(image.size.height, height, pil);
+  const FixedTaps taps = pass.view();
+  const int64_t row_bytes = image.size.width * 3;
   Image result({height, image.size.width});
-  for_each_row(height, fixed.taps.stride * image.size.width * 3, [&](int64_t y) {
-    resample_column(image.rgb.data(), image.size.width * 3, result.row(y), y, fixed.taps, fixed.store);
+  for_each_row(height, row_bytes * taps.stride / kProductsPerOperation, [&](int64_t y) {
+    pixel_kernels().resample_column(image.rgb.data(), row_bytes, result.row(y), y, taps);
   });
   return result;
 }
@@ -169,17 +129,49 @@ Image resample_fixed(const Image& image, ImageSize size, Bicubic arithmetic) {
   return resample_height(resample_width(image, size.width, pil), size.height, pil);
 }
 
+void resample_row(const uint8_t* in, float* out, const Taps<float>& taps) {
+  for (int64_t i = 0; i < taps.outputs; ++i) {
+    const uint8_t* pixel = in + taps.first[i] * 3;
+    const float* weights = taps.weights.data() + i * taps.stride;
+    float red = 0, green = 0, blue = 0;
+    for (int64_t k = 0; k < taps.count[i]; ++k, pixel += 3) {
+      red += static_cast<float>(pixel[0]) * weights[k];
+      green += static_cast<float>(pixel[1]) * weights[k];
+      blue += static_cast<float>(pixel[2]) * weights[k];
+    }
+    out[i * 3] = red;
+    out[i * 3 + 1] = green;
+    out[i * 3 + 2] = blue;
+  }
+}
+
+// Output row i from the rows of `in`, a block of columns at a time so that the sums stay in the nearest
+// cache.
+void resample_column(const float* in, int64_t row_size, uint8_t* out, int64_t i, const Taps<float>& taps) {
+  constexpr int64_t kBlock = 512;
+  float sums[kBlock];
+  const float* weights = taps.weights.data() + i * taps.stride;
+  for (int64_t start = 0; start < row_size; start += kBlock) {
+    const int64_t count = std::min(kBlock, row_size - start);
+    std::fill_n(sums, count, 0.f);
+    for (int64_t k = 0; k < taps.count[i]; ++k) {
+      const float* row = in + (taps.first[i] + k) * row_size + start;
+      for (int64_t x = 0; x < count; ++x) sums[x] += row[x] * weights[k];
+    }
+    for (int64_t x = 0; x < count; ++x)
+      out[start + x] = static_cast<uint8_t>(std::nearbyint(std::clamp(sums[x], 0.f, 255.f)));
+  }
+}
+
 Image resample_float(const Image& image, ImageSize size) {
   const auto across = make_taps<float>(image.size.width, size.width);
   const auto down = make_taps<float>(image.size.height, size.height);
   Buffer<float> narrowed(image.size.height * size.width * 3);
   Image result(size);
-  for_each_row(image.size.height, cost_of(across) * 3, [&](int64_t y) {
-    resample_row(image.row(y), narrowed.data() + y * size.width * 3, across, StoreFloat{});
-  });
-  for_each_row(size.height, down.stride * size.width * 3, [&](int64_t y) {
-    resample_column(narrowed.data(), size.width * 3, result.row(y), y, down, StoreFloat{});
-  });
+  for_each_row(image.size.height, across.outputs * across.stride * 3,
+               [&](int64_t y) { resample_row(image.row(y), narrowed.data() + y * size.width * 3, across); });
+  for_each_row(size.height, down.stride * size.width * 3,
+               [&](int64_t y) { resample_column(narrowed.data(), size.width * 3, result.row(y), y, down); });
   return result;
 }
 
