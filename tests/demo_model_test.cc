@@ -61,7 +61,8 @@ TEST_F(DemoModel, EasyQuestionsAreAnsweredByEveryImplementation) {
 
 TEST_F(DemoModel, AmongSeveralCardsEagerFailsAndItsCuresDoNot) {
   SuiteRequest request = default_request(SuiteKind::multi_image);
-  const auto right = ask(request, "flash-bf16,eager-bf16,eager-fp16-old,eager-qkv-fp32,eager-bf16-maxshift,balanced");
+  const auto right =
+      ask(request, "flash-bf16,eager-bf16,eager-fp16-old,eager-qkv-fp32,eager-bf16-maxshift,balanced");
   EXPECT_GE(right.at("flash-bf16"), kMany);
   EXPECT_GE(right.at("eager-qkv-fp32"), kMany);
   EXPECT_GE(right.at("eager-bf16-maxshift"), kMany);
@@ -73,7 +74,8 @@ TEST_F(DemoModel, AmongSeveralCardsEagerFailsAndItsCuresDoNot) {
 TEST_F(DemoModel, AmongManyFactsEagerFailsAndItsCuresDoNot) {
   SuiteRequest request = default_request(SuiteKind::long_context);
   request.tokens = {400, 800};
-  const auto right = ask(request, "flash-bf16,eager-bf16,eager-fp16-old,eager-qkv-fp32,eager-bf16:guard=escalate");
+  const auto right =
+      ask(request, "flash-bf16,eager-bf16,eager-fp16-old,eager-qkv-fp32,eager-bf16:guard=escalate");
   EXPECT_GE(right.at("flash-bf16"), kMany);
   EXPECT_GE(right.at("eager-qkv-fp32"), kMany);
   EXPECT_GE(right.at("eager-bf16:guard=escalate"), kMany);

@@ -11,7 +11,8 @@ void* aligned_memory(size_t bytes) {
   const size_t unit = bytes >= kLarge ? kHugePage : kLine, whole = (bytes + unit - 1) / unit * unit;
   void* memory = std::aligned_alloc(unit, whole);
 #ifdef MADV_HUGEPAGE
-  if (memory != nullptr && unit == kHugePage) madvise(memory, whole, MADV_HUGEPAGE);  // a hint: may be refused
+  if (memory != nullptr && unit == kHugePage)
+    madvise(memory, whole, MADV_HUGEPAGE);  // a hint: may be refused
 #endif
   return memory;
 }

@@ -12,8 +12,9 @@
 
 namespace fovea {
 
-// At least so many bytes, to be freed with std::free; large ones on huge pages where the system gives them, because
-// weights and activations are streamed and every 4 KiB page would cost a look-up. Null when there is no memory.
+// At least so many bytes, to be freed with std::free; large ones on huge pages where the system gives them,
+// because weights and activations are streamed and every 4 KiB page would cost a look-up. Null when there is
+// no memory.
 void* aligned_memory(size_t bytes);
 
 // An aligned array of trivially constructible T; contents are uninitialised until written.

@@ -173,8 +173,8 @@ Rate int8_rate() { return fp32_rate(); }
 uint64_t sum_of_run(const uint64_t* p, int64_t count) { return portable_sum(p, count); }
 #endif
 
-// Eight places read in turn, a page at a time: one run alone does not keep the memory busy. `count` is a multiple of
-// 8 pages.
+// Eight places read in turn, a page at a time: one run alone does not keep the memory busy. `count` is a
+// multiple of 8 pages.
 uint64_t sum_of(const uint64_t* p, int64_t count) {
   constexpr int64_t kRuns = 8, kPage = 512;
   uint64_t total = 0;

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cmath>
+#include <deque>
 #include <span>
 
 #include "bench/parts.h"
@@ -28,11 +30,28 @@ constexpr Shape kDecode[] = {{"attention_o", 1, 2048, 2048, 32},
 float input_at(int64_t i) { return static_cast<float>(i * 7919 % 13 - 6) / 8; }
 float weight_at(int64_t i) { return static_cast<float>(i * 104729 % 17 - 8) / 8; }
 
+// How a product's weights are stored; w8a8 and int4 multiply 8-bit integers.
+struct Storage {
+  DType type;
+  Quantization quantization = Quantization::none;
+
+  double bytes_per_weight() const {
+    if (quantization == Quantization::w8a8) return 1;  // and one scale per output channel
+    if (quantization == Quantization::int4) return 0.5 + 2.0 / kQuantGroup;
+    return static_cast<double>(bytes_of(type));
+  }
+  Bound bound() const {
+    if (quantization != Quantization::none) return Bound::int8;
+    return type == DType::bf16 ? Bound::bf16 : Bound::fp32;
+  }
+};
+
 struct Data {
-  Data(const Shape& s, DType type) : x(s.rows * s.depth), y(s.rows * s.cols) {
+  Data(const Shape& s, const Storage& storage) : x(s.rows * s.depth), y(s.rows * s.cols) {
+    const DType type = storage.type;
     for (int64_t i = 0; i < x.size(); ++i) x[i] = input_at(i);
     const int64_t count = s.copies * s.cols * s.depth;
-    const LinearTypes types{type, type, DType::f32};
+    const LinearTypes types{type, type, DType::f32, storage.quantization};
     if (type == DType::bf16) {
       narrow.resize(count);
       for (int64_t i = 0; i < count; ++i) narrow[i] = bf16_from_f32(weight_at(i));
@@ -44,7 +63,13 @@ struct Data {
       const int64_t first = copy * s.cols * s.depth;
       const void* data =
           type == DType::bf16 ? static_cast<const void*>(narrow.data() + first) : wide.data() + first;
-      layers.push_back(Linear::of_matrix({data, type, s.cols, s.depth, s.depth}, types));
+      const MatrixView weight{data, type, s.cols, s.depth, s.depth};
+      if (storage.quantization == Quantization::none) {
+        layers.push_back(Linear::of_matrix(weight, types));
+      } else {
+        quantized.emplace_back(weight, storage.quantization);
+        layers.push_back(Linear::of_quantized(quantized.back(), s.depth, types));
+      }
     }
   }
   void multiply(int64_t rows) {
@@ -53,46 +78,61 @@ struct Data {
 
   Buffer<float> x, y, wide;
   Buffer<uint16_t> narrow;
+  std::deque<QuantizedMatrix> quantized;
   std::vector<Linear> layers;
 };
 
-// The first, a middle and the last result of the last product, exactly.
-void check(const std::string& name, const Shape& s, const Data& data) {
+// The most that one product of input and weight (at most 6/8 and 1) is moved by quantizing both: half a step
+// of 127 for 8 bits, one step of at least 6 for 4 bits, whose largest value may be clipped.
+double error_of_one(Quantization quantization) {
+  if (quantization == Quantization::none) return 0;
+  const double input = 0.75 / 127 / 2, weight = quantization == Quantization::w8a8 ? 1.0 / 127 / 2 : 1.0 / 6;
+  return 1.01 * (input + 0.75 * weight + input * weight);
+}
+
+// The first, a middle and the last result of the last product: exactly, or within the error of quantization.
+void check(const std::string& name, const Shape& s, const Data& data, Quantization quantization) {
+  const double allowed = error_of_one(quantization) * static_cast<double>(s.depth);
   const int64_t first = (s.copies - 1) * s.cols * s.depth;
   for (const int64_t at : {int64_t{0}, s.rows * s.cols / 2 + 1, s.rows * s.cols - 1}) {
     double sum = 0;
     for (int64_t i = 0; i < s.depth; ++i) {
       sum += double{data.x[at / s.cols * s.depth + i]} * double{weight_at(first + at % s.cols * s.depth + i)};
     }
-    if (data.y[at] == sum) continue;
+    if (std::fabs(double{data.y[at]} - sum) <= allowed) continue;
     throw Error(ErrorKind::numeric, fmt::format("{}: element {} is {}, not {}", name, at, data.y[at], sum),
                 "report this with the output of lscpu");
   }
 }
 
-Part part(const std::string& name, const Shape& s, DType type) {
-  return {name, [name, s, type] {
-            const auto data = std::make_shared<Data>(s, type);
+Part part(const std::string& name, const Shape& s, const Storage& storage) {
+  return {name, [name, s, storage] {
+            const auto data = std::make_shared<Data>(s, storage);
             const auto call = [data, s] { data->multiply(s.rows); };
             call();
-            check(name, s, *data);
+            check(name, s, *data, storage.quantization);
             const auto products = static_cast<double>(s.rows * s.cols * s.depth * s.copies);
-            Work work{.name = name, .amount = 2 * products, .unit = "GFLOP/s", .call = call};
-            work.bound = type == DType::bf16 ? Bound::bf16 : Bound::fp32;
+            const bool integers = storage.quantization != Quantization::none;
+            Work work{.name = name,
+                      .bound = storage.bound(),
+                      .amount = 2 * products,
+                      .unit = integers ? "Gop/s" : "GFLOP/s",
+                      .call = call};
             if (s.rows == 1) {
               work.bound = Bound::read;
               work.unit = "GB/s";
-              work.amount = products * static_cast<double>(bytes_of(type));
+              work.amount = products * storage.bytes_per_weight();
             }
             return work;
           }};
 }
 
-// The four products of a decoder layer, one after the other: `linear.bf16`, `linear.fp32`.
-Part layer_part(const std::string& name, DType type) {
-  return {name, [name, type] {
+// The four products of a decoder layer, one after the other: `linear.bf16`, `linear.int8`.
+Part layer_part(const std::string& name, const Storage& storage) {
+  return {name, [name, storage] {
             std::vector<Work> products;
-            for (const Shape& s : std::span(kShapes).first(4)) products.push_back(part(name, s, type).make());
+            for (const Shape& s : std::span(kShapes).first(4))
+              products.push_back(part(name, s, storage).make());
             Work work = products.front();
             work.amount = 0;
             for (const Work& product : products) work.amount += product.amount;
@@ -106,10 +146,21 @@ Part layer_part(const std::string& name, DType type) {
 }  // namespace
 
 std::vector<Part> linear_parts() {
-  std::vector<Part> parts{layer_part("linear.bf16", DType::bf16), layer_part("linear.fp32", DType::f32)};
-  for (const Shape& s : kShapes) parts.push_back(part(fmt::format("linear.bf16.{}", s.name), s, DType::bf16));
-  for (const Shape& s : kDecode)
-    parts.push_back(part(fmt::format("linear.decode.bf16.{}", s.name), s, DType::bf16));
+  constexpr std::pair<const char*, Storage> kStorages[] = {{"bf16", {DType::bf16}},
+                                                           {"fp32", {DType::f32}},
+                                                           {"int8", {DType::bf16, Quantization::w8a8}},
+                                                           {"int4", {DType::bf16, Quantization::int4}}};
+  std::vector<Part> parts;
+  for (const auto& [name, storage] : kStorages)
+    parts.push_back(layer_part(fmt::format("linear.{}", name), storage));
+  for (const auto& [name, storage] : kStorages) {
+    if (storage.type == DType::f32) continue;
+    for (const Shape& s : kShapes)
+      parts.push_back(part(fmt::format("linear.{}.{}", name, s.name), s, storage));
+    for (const Shape& s : kDecode) {
+      parts.push_back(part(fmt::format("linear.decode.{}.{}", name, s.name), s, storage));
+    }
+  }
   return parts;
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/splitmix64.h"
+#include "kernels/quantized.h"
 #include "runtime/engine.h"
 
 namespace fovea::bench {
@@ -32,13 +33,36 @@ double prefill_operations(const TextConfig& c, int64_t tokens) {
   return n * projection_operations(c) + 4 * scores + 2.0 * static_cast<double>(c.vocab_size * c.hidden_size);
 }
 
+double bytes_per_weight(Quantization quantization, DType dtype) {
+  switch (quantization) {
+    case Quantization::w8a8:
+      return 1;
+    case Quantization::int4:
+      return 0.5 + 2.0 / kQuantGroup;
+    case Quantization::none:
+      break;
+  }
+  return static_cast<double>(bytes_of(dtype));
+}
+
 // Bytes that one decoded token must read: every weight of the decoder, the output head, K and V.
-double decode_bytes(const TextConfig& c, DType dtype, int64_t depth) {
-  const double weights = projection_operations(c) / 2 + static_cast<double>(c.vocab_size * c.hidden_size);
+double decode_bytes(const TextConfig& c, const LayeredPrecision& text, int64_t depth) {
+  const TowerPrecision& layer = text.layers.front();
   const double cache =
       2.0 * static_cast<double>(depth * c.num_key_value_heads * c.head_dim * c.num_hidden_layers);
-  return (weights + cache) * static_cast<double>(bytes_of(dtype));
+  return projection_operations(c) / 2 * bytes_per_weight(layer.quantization, layer.weights) +
+         static_cast<double>(c.vocab_size * c.hidden_size) *
+             bytes_per_weight(text.tower.head, text.tower.weights) +
+         cache * static_cast<double>(bytes_of(layer.k_cache));
 }
+
+// One way to run the model: a preset, and what its runs are called: empty names are those of the model's
+// dtype.
+struct Way {
+  const char* preset;
+  std::string_view prefill, decode;
+};
+constexpr Way kWays[] = {{"exact", "", ""}, {"balanced", "w8a8", "int8"}, {"fast", "int4", "int4"}};
 
 // Patch embedding, blocks with their window or full attention, merger.
 double vision_operations(const VisionConfig& c, const Grid& grid) {
@@ -88,40 +112,64 @@ class Runs {
       : options_(options), meter_(meter), done_(done) {}
 
   void all() {
-    load();
-    for (const int64_t side : kSides) vision(side);
-    for (const int64_t tokens : kPrompts) text(tokens);
+    for (const Way& way : kWays) {
+      way_ = way;
+      engine_.reset();
+      if (!quantized()) load();
+      for (const int64_t side : kSides) {
+        if (way.prefill != "int4") vision(side);  // there the vision tower is that of w8a8
+      }
+      for (const int64_t tokens : kPrompts) text(tokens);
+    }
   }
 
  private:
   bool wanted(const std::string& name) const {
     return selects(options_.only, name) && !(options_.cancel != nullptr && *options_.cancel);
   }
-  Bound bound() const { return engine_->dtype() == DType::bf16 ? Bound::bf16 : Bound::fp32; }
-  std::string dtype() const { return name_of(engine_->dtype()); }
+  bool quantized() const { return !way_.prefill.empty(); }
+  Bound bound() {
+    if (quantized()) return Bound::int8;
+    return engine().dtype() == DType::bf16 ? Bound::bf16 : Bound::fp32;
+  }
+  const char* unit() const { return quantized() ? "Gop/s" : "GFLOP/s"; }
+  // Opens the model only where its dtype is the name: quantizing takes seconds.
+  std::string named(const char* what, int64_t size, std::string_view way) {
+    return fmt::format("{}.{}.{}", what, size,
+                       way.empty() ? std::string_view(name_of(engine().dtype())) : way);
+  }
+  const Engine& engine() {
+    if (!engine_) open();
+    return *engine_;
+  }
 
-  // The first opening serves the other runs; how fast it is depends on what the page cache holds.
+  // How fast it is depends on what the page cache holds.
   void load() {
-    const auto open = [&] { engine_.emplace(Engine::open(options_.model, {}, {})); };
-    if (!wanted("load")) return open();
-    Work work{.name = "load", .bound = Bound::none, .amount = 0, .unit = "", .call = open};
+    if (!wanted("load")) return;
+    Work work{.name = "load", .bound = Bound::none, .amount = 0, .unit = "", .call = [&] { open(); }};
     done_(meter_.measure(work, kRepetitions));
+  }
+  void open() {
+    EngineOptions options;
+    options.policy = PrecisionPolicy::of_preset(way_.preset);
+    engine_.emplace(Engine::open(options_.model, options, {}));
   }
 
   void vision(int64_t side) {
-    const std::string name = fmt::format("vision.{}.{}", side, dtype());
-    const VisionConfig& c = engine_->checkpoint().config().vision;
-    if (!wanted(name) || side % (c.patch_size * c.spatial_merge_size) != 0) return;
+    const std::string name = named("vision", side, way_.prefill);
+    if (!wanted(name)) return;
+    const VisionConfig& c = engine().checkpoint().config().vision;
+    if (side % (c.patch_size * c.spatial_merge_size) != 0) return;
     Prompt prompt;
     prompt.pictures.push_back(noise_picture(c, side));
     Work work{.name = name,
               .bound = bound(),
               .amount = vision_operations(c, prompt.pictures[0].grid),
-              .unit = "GFLOP/s",
+              .unit = unit(),
               .call = {}};
-    const Buffer<float> first = engine_->encode(prompt, {});
+    const Buffer<float> first = engine().encode(prompt, {});
     work.call = [&] {
-      const Buffer<float> again = engine_->encode(prompt, {});
+      const Buffer<float> again = engine().encode(prompt, {});
       check(std::equal(first.span().begin(), first.span().end(), again.span().begin()), name);
     };
     done_(meter_.measure(work, kRepetitions));
@@ -129,28 +177,29 @@ class Runs {
 
   // Prefill and decode of one prompt come from the same runs.
   void text(int64_t tokens) {
-    const TextConfig& c = engine_->checkpoint().config().text;
-    const std::string prefill = fmt::format("prefill.{}.{}", tokens, dtype()),
-                      decode = fmt::format("decode.{}.{}", tokens, dtype());
-    if ((!wanted(prefill) && !wanted(decode)) || tokens + kDecoded + 1 > c.max_position_embeddings) return;
+    const std::string prefill = named("prefill", tokens, way_.prefill),
+                      decode = named("decode", tokens, way_.decode);
+    if (!wanted(prefill) && !wanted(decode)) return;
+    const TextConfig& c = engine().checkpoint().config().text;
+    if (tokens + kDecoded + 1 > c.max_position_embeddings) return;
     const Prompt prompt = text_prompt(*engine_, tokens);
-    GenerationOptions generation = engine_->default_generation();
+    GenerationOptions generation = engine().default_generation();
     generation.max_new_tokens = kDecoded + 1;
     generation.ignore_eos = true;
     std::vector<Meter::Sample> prefills, decodes;
     std::vector<int32_t> answer;
     for (int i = 0; i < kRepetitions && (options_.cancel == nullptr || !*options_.cancel); ++i) {
       const double rate = meter_.probe(bound()), reading = meter_.probe(Bound::read);
-      const Answer run = engine_->generate(prompt, generation, {});
+      const Answer run = engine().generate(prompt, generation, {});
       if (answer.empty()) answer = run.token_ids;
       check(run.token_ids == answer && std::ssize(answer) == kDecoded + 1, prefill);
       prefills.push_back({run.timings.prefill_s, (rate + meter_.probe(bound())) / 2});
       decodes.push_back({run.timings.decode_s, (reading + meter_.probe(Bound::read)) / 2});
     }
     if (prefills.empty()) return;
-    const double bytes = kDecoded * decode_bytes(c, engine_->dtype(), tokens + kDecoded / 2);
+    const double bytes = kDecoded * decode_bytes(c, engine().precision().text, tokens + kDecoded / 2);
     if (selects(options_.only, prefill)) {
-      done_(meter_.summary({prefill, bound(), prefill_operations(c, tokens), "GFLOP/s", {}}, prefills));
+      done_(meter_.summary({prefill, bound(), prefill_operations(c, tokens), unit(), {}}, prefills));
     }
     if (selects(options_.only, decode))
       done_(meter_.summary({decode, Bound::read, bytes, "GB/s", {}}, decodes));
@@ -165,6 +214,7 @@ class Runs {
   const BenchOptions& options_;
   Meter& meter_;
   const std::function<void(Result)>& done_;
+  Way way_ = kWays[0];
   std::optional<Engine> engine_;
 };
 
@@ -172,10 +222,15 @@ class Runs {
 
 std::vector<std::string> run_names() {
   std::vector<std::string> names{"load"};
-  for (const int64_t side : kSides) names.push_back(fmt::format("vision.{}.bf16", side));
-  for (const int64_t tokens : kPrompts) {
-    names.push_back(fmt::format("prefill.{}.bf16", tokens));
-    names.push_back(fmt::format("decode.{}.bf16", tokens));
+  for (const auto& [vision, prefill, decode] :
+       {std::tuple{"bf16", "bf16", "bf16"}, {"w8a8", "w8a8", "int8"}, {nullptr, "int4", "int4"}}) {
+    for (const int64_t side : kSides) {
+      if (vision != nullptr) names.push_back(fmt::format("vision.{}.{}", side, vision));
+    }
+    for (const int64_t tokens : kPrompts) {
+      names.push_back(fmt::format("prefill.{}.{}", tokens, prefill));
+      names.push_back(fmt::format("decode.{}.{}", tokens, decode));
+    }
   }
   return names;
 }
