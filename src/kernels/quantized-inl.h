@@ -90,20 +90,47 @@ inline const char* packed_vector(const void* packed, int64_t vector, int64_t str
   return static_cast<const char*>(packed) + column / kQuantColumns * stride + column % kQuantColumns * 4;
 }
 
+inline int32_t row_sum(const QuantizedRows& x, int64_t row) {
+  const int64_t groups = x.depth / kQuantGroup;
+  int32_t sum = 0;
+  for (int64_t g = 0; g < groups; ++g) sum += x.sums[row * groups + g];
+  return sum;
+}
+
+// Writes a tile of results to the columns from `vector` on that y has. Loops over registers have no branch
+// inside: a compiler that does not unroll them keeps all sums in memory.
+template <int kRows, int kVectors>
+void store_tile(const QuantizedProduct& p, int64_t row, int64_t vector,
+                const Simd::F (&tile)[kRows][kVectors]) {
+  constexpr int64_t kColumns = kVectors * Simd::kWidth;
+  const int64_t column = vector * Simd::kWidth, left = p.cols - column;
+  float *y = p.y + row * p.ldy + column, *to = y, beyond[kRows * kColumns];
+  const int64_t stride = left >= kColumns ? p.ldy : kColumns;
+  if (left < kColumns) to = beyond;
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) Simd::store(to + r * stride + v * Simd::kWidth, tile[r][v]);
+  }
+  for (int64_t r = 0; left < kColumns && r < kRows; ++r) {
+    for (int64_t c = 0; c < left; ++c) y[r * p.ldy + c] = beyond[r * kColumns + c];
+  }
+}
+
 struct Int8Weights {
   static constexpr int kRows = Simd::kInt8Rows, kVectors = Simd::kInt8Vectors;
 
   template <int kRowsNow, int kVectorsNow>
   static void tile(const QuantizedProduct& p, int64_t row, int64_t vector) {
-    const int64_t depth = p.x.depth, groups = depth / kQuantGroup;
+    const int64_t depth = p.x.depth;
     const int8_t* x = p.x.values + row * depth;
+    int32_t starts[kRowsNow];
+    for (int r = 0; r < kRowsNow; ++r) starts[r] = -Simd::kByteOffset * row_sum(p.x, row + r);
     Simd::I acc[kRowsNow][kVectorsNow];
 #pragma GCC unroll 8
     for (int r = 0; r < kRowsNow; ++r) {
-      int32_t sum = 0;
-      for (int64_t g = 0; Simd::kByteOffset != 0 && g < groups; ++g) sum += p.x.sums[(row + r) * groups + g];
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectorsNow; ++v) acc[r][v] = Simd::splat_int(-Simd::kByteOffset * sum);
+      for (int v = 0; v < kVectorsNow; ++v) acc[r][v] = Simd::splat_int(starts[r]);
     }
     const char* w[kVectorsNow];
 #pragma GCC unroll 8
@@ -121,25 +148,17 @@ struct Int8Weights {
         for (int v = 0; v < kVectorsNow; ++v) acc[r][v] = Simd::dot_bytes(acc[r][v], weights[v], four);
       }
     }
+    Simd::F results[kRowsNow][kVectorsNow];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectorsNow; ++v) {
-      const int64_t column = (vector + v) * Simd::kWidth;
-      const Simd::F scale = Simd::load(static_cast<const float*>(p.scales) + column);
+      const Simd::F scale = Simd::load(static_cast<const float*>(p.scales) + (vector + v) * Simd::kWidth);
 #pragma GCC unroll 8
       for (int r = 0; r < kRowsNow; ++r) {
         const Simd::F scaled = Simd::mul(Simd::from_int(acc[r][v]), Simd::splat(p.x.scales[row + r]));
-        store_columns(p, row + r, column, Simd::mul(scaled, scale));
+        results[r][v] = Simd::mul(scaled, scale);
       }
     }
-  }
-
-  static void store_columns(const QuantizedProduct& p, int64_t row, int64_t column, Simd::F values) {
-    float* y = p.y + row * p.ldy + column;
-    if (p.cols - column >= Simd::kWidth) {
-      Simd::store(y, values);
-    } else if (p.cols > column) {
-      Simd::store(y, values, static_cast<int>(p.cols - column));
-    }
+    store_tile(p, row, vector, results);
   }
 };
 
@@ -172,13 +191,13 @@ struct Int4Weights {
       }
     }
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectorsNow; ++v) {
+    for (int r = 0; r < kRowsNow; ++r) {
 #pragma GCC unroll 8
-      for (int r = 0; r < kRowsNow; ++r) {
-        const Simd::F scaled = Simd::mul(total[r][v], Simd::splat(p.x.scales[row + r]));
-        Int8Weights::store_columns(p, row + r, (vector + v) * Simd::kWidth, scaled);
+      for (int v = 0; v < kVectorsNow; ++v) {
+        total[r][v] = Simd::mul(total[r][v], Simd::splat(p.x.scales[row + r]));
       }
     }
+    store_tile(p, row, vector, total);
   }
 
   // acc = sum over group g of x * (nibble - 8).

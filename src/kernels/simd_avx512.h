@@ -16,7 +16,12 @@ struct Simd {
   static constexpr int kInt8Rows = 6, kInt8Vectors = 4;  // 24 accumulators + 4 + 1
   static constexpr int kInt4Rows = 6, kInt4Vectors = 2;  // 12 of integers, 12 of f32, 4 + 2
   using F = __m512;
+#ifdef __AVX512F__
+  // Lanes of int: gcc 12 copies sums of type __m512i, whose lanes are long, in every step.
+  using I = int __attribute__((vector_size(64)));
+#else
   using I = __m512i;
+#endif
 
   static F splat(float x) { return _mm512_set1_ps(x); }
   static __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
@@ -94,31 +99,37 @@ struct Simd {
     return _mm_cvtss_f32(_mm_max_ss(best, _mm_shuffle_ps(best, best, 1)));
   }
 
-  static I splat_int(int32_t x) { return _mm512_set1_epi32(x); }
-  static I load_int(const void* p) { return _mm512_loadu_epi16(p); }
-  static F from_int(I a) { return _mm512_cvtepi32_ps(a); }
+  static I splat_int(int32_t x) { return (I)_mm512_set1_epi32(x); }
+  static I load_int(const void* p) { return (I)_mm512_loadu_epi16(p); }
+  static F from_int(I a) { return _mm512_cvtepi32_ps((__m512i)a); }
   static void store_int8(int8_t* p, F a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
   }
-  static I low_nibbles(I a) { return _mm512_and_si512(a, _mm512_set1_epi32(0x0f0f0f0f)); }
-  static I high_nibbles(I a) { return low_nibbles(_mm512_srli_epi32(a, 4)); }
+  static I low_nibbles(I a) { return (I)_mm512_and_si512((__m512i)a, _mm512_set1_epi32(0x0f0f0f0f)); }
+  static I high_nibbles(I a) { return low_nibbles((I)_mm512_srli_epi32((__m512i)a, 4)); }
 #ifdef FOVEA_VNNI
   // The instruction wants one side unsigned: w + 128.
   static constexpr int kByteOffset = 128;
-  static I bytes_for_dot(I w) { return _mm512_xor_si512(w, _mm512_set1_epi32(static_cast<int>(0x80808080))); }
-  static I dot_bytes(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
-  static I dot_nibbles(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
+  static I bytes_for_dot(I w) {
+    return (I)_mm512_xor_si512((__m512i)w, _mm512_set1_epi32(static_cast<int>(0x80808080)));
+  }
+  static I dot_bytes(I acc, I w, I x) { return (I)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)x); }
+  static I dot_nibbles(I acc, I w, I x) {
+    return (I)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)x);
+  }
 #else
   // Products of |x| and w with the sign of x: pairs reach 2 * 127 * 127, within 16 bits.
   static constexpr int kByteOffset = 0;
   static I bytes_for_dot(I w) { return w; }
   static I dot_bytes(I acc, I w, I x) {
-    const I signed_w = _mm512_mask_sub_epi8(w, _mm512_movepi8_mask(x), _mm512_set1_epi32(0), w);
-    return dot_nibbles(acc, _mm512_abs_epi8(x), signed_w);
+    const __m512i from = (__m512i)w, sign = (__m512i)x;
+    const __m512i signed_w =
+        _mm512_mask_sub_epi8(from, _mm512_movepi8_mask(sign), _mm512_set1_epi32(0), from);
+    return dot_nibbles(acc, (I)_mm512_abs_epi8(sign), (I)signed_w);
   }
   static I dot_nibbles(I acc, I w, I x) {
-    const I pairs = _mm512_maddubs_epi16(w, x);
-    return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00010001)));
+    const __m512i pairs = _mm512_maddubs_epi16((__m512i)w, (__m512i)x);
+    return (I)_mm512_add_epi32((__m512i)acc, _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00010001)));
   }
 #endif
 
