@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "runtime/runner.h"
+#include "runtime/next_logits.h"
 #include "runtime/stop_strings.h"
 
 namespace fovea {
@@ -55,6 +55,31 @@ void check_options(const GenerationOptions& options) {
   }
 }
 
+// What keeps a request from speculation: tokens that are then rejected would be recomputed or counted.
+const char* obstacle(const GenerationOptions& options, const Observer& observer, const GuardOptions& guard) {
+  if (!options.use_kv_cache) return "a request without KV cache";
+  if (guard.mode != GuardMode::off) return "an engine with a guard";
+  if (observer.layers != nullptr) return "a layer observer";
+  return nullptr;
+}
+
+// The most tokens to propose at once, nothing for as many as pay.
+std::optional<int64_t> speculation(const GenerationOptions& options, const Observer& observer,
+                                   const GuardOptions& guard) {
+  const std::optional<int64_t> asked = options.prompt_lookup_num_tokens;
+  FOVEA_CHECK(!options.propose || asked);
+  if (asked && *asked < 0) {
+    throw Error(ErrorKind::invalid_argument, fmt::format("prompt_lookup_num_tokens {} is negative", *asked),
+                "give --prompt-lookup-num-tokens 0 (off) or more");
+  }
+  const char* what = obstacle(options, observer, guard);
+  if (what == nullptr) return asked;
+  if (asked.value_or(0) == 0) return 0;
+  throw Error(ErrorKind::invalid_argument,
+              fmt::format("prompt_lookup_num_tokens {} and {} exclude each other", *asked, what),
+              "leave one of them out");
+}
+
 }  // namespace
 
 Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
@@ -70,6 +95,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   answer.timings.preprocess_s = prompt.preprocess_seconds;
   answer.guard = guard_report(s);
   GuardReport* guard = watching(answer.guard);
+  const std::optional<int64_t> proposals = speculation(options, observer, s.options.guard);
   Sequence sequence(prompt);
   const int64_t capacity = sequence.size() + std::min(options.max_new_tokens,
                                                       config.text.max_position_embeddings - sequence.size());
@@ -81,11 +107,10 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
     watch = Stopwatch();
     KvCache cache(config.text, capacity, s.precision.text.layers);
     Runner runner(s, vision, options.prefill_chunk, observer, guard);
-    Buffer<float> logits(config.text.vocab_size);
+    NextLogits next(runner, cache, config, proposals, options.propose, answer.speculation);
     while (sequence.size() < capacity) {
       if (!options.use_kv_cache) cache.truncate(0);
-      runner.next_logits(sequence, cache, logits.data());
-      const int32_t id = sampler.next(logits.span(), sequence.ids());
+      const int32_t id = sampler.next(next.behind(sequence), sequence.ids());
       if (answer.token_ids.empty()) {
         answer.timings.prefill_s = watch.seconds();
         watch = Stopwatch();

@@ -87,6 +87,14 @@ void Runner::next_logits(const Sequence& sequence, KvCache& cache, float* logits
   });
 }
 
+void Runner::all_logits(const Sequence& sequence, KvCache& cache, float* logits) {
+  const int64_t first = cache.tokens(), count = sequence.size() - first;
+  FOVEA_CHECK(first >= sequence.prompt_size());
+  hidden_.reserve(count * state_.decoder.config().hidden_size);
+  feed(sequence, first, count, 0, cache);
+  state_.decoder.logits(hidden_.data(), count, logits);
+}
+
 bool Runner::is_pad(const Sequence& sequence, int64_t at) const {
   if (at >= sequence.prompt_size()) return false;
   const ModelConfig& config = state_.parts->checkpoint.config();

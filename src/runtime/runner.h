@@ -66,6 +66,9 @@ class Runner {
 
   // Feeds what is new and writes the logits of the last token, [vocab].
   void next_logits(const Sequence& sequence, KvCache& cache, float* logits);
+  // Feeds what is new, none of it of the prompt, in one call and writes the logits of every new token, [new,
+  // vocab]. Says nothing of progress.
+  void all_logits(const Sequence& sequence, KvCache& cache, float* logits);
 
  private:
   bool is_pad(const Sequence& sequence, int64_t at) const;
