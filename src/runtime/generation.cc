@@ -110,7 +110,8 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
     NextLogits next(runner, cache, config, proposals, options.propose, answer.speculation);
     while (sequence.size() < capacity) {
       if (!options.use_kv_cache) cache.truncate(0);
-      const int32_t id = sampler.next(next.behind(sequence), sequence.ids());
+      const std::span<float> logits = next.behind(sequence);  // first: it may move the ids
+      const int32_t id = sampler.next(logits, sequence.ids());
       if (answer.token_ids.empty()) {
         answer.timings.prefill_s = watch.seconds();
         watch = Stopwatch();
