@@ -77,7 +77,7 @@ std::optional<int64_t> speculation(const GenerationOptions& options, const Obser
   if (asked.value_or(0) == 0) return 0;
   throw Error(ErrorKind::invalid_argument,
               fmt::format("prompt_lookup_num_tokens {} and {} exclude each other", *asked, what),
-              "leave one of them out");
+              "leave --prompt-lookup-num-tokens out, or the other");
 }
 
 }  // namespace
