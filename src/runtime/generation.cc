@@ -99,6 +99,8 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   Sequence sequence(prompt);
   const int64_t capacity = sequence.size() + std::min(options.max_new_tokens,
                                                       config.text.max_position_embeddings - sequence.size());
+  sequence.reserve(capacity);
+  answer.token_ids.reserve(static_cast<size_t>(capacity - sequence.size()));
   try {
     check_cancelled(observer);
     Stopwatch watch;
@@ -156,7 +158,7 @@ Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const O
   KvCache cache(config.text, sequence.size(), s.precision.text.layers);
   Runner runner(s, result.vision_embeddings, prefill_chunk, observer, guard);
   runner.run(sequence, cache, [&](int64_t first, int64_t count, const float* hidden) {
-    s.decoder.logits(hidden, count, result.logits.data() + first * config.text.vocab_size);
+    runner.logits_of(hidden, count, result.logits.data() + first * config.text.vocab_size);
   });
   return result;
 }
