@@ -100,7 +100,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   const int64_t capacity = sequence.size() + std::min(options.max_new_tokens,
                                                       config.text.max_position_embeddings - sequence.size());
   sequence.reserve(capacity);
-  answer.token_ids.reserve(static_cast<size_t>(capacity - sequence.size()));
+  answer.token_ids.reserve(static_cast<size_t>(std::max<int64_t>(capacity - sequence.size(), 0)));
   try {
     check_cancelled(observer);
     Stopwatch watch;
