@@ -363,6 +363,24 @@ TEST_F(CommandLine, TheGuardReportsWhatItSaw) {
   EXPECT_NE(run(ask(kModel, "hello --guard loudly")).exit_code, 0);
 }
 
+TEST_F(CommandLine, SpeculationIsToldAndRefusedWhereItCannotBe) {
+  const auto answer_of = [&](const std::string& flags) {
+    return nlohmann::json::parse(
+        run(fmt::format("run -m {} --greedy --ignore-eos --max-new-tokens 60 --json hello {}",
+                        kModel.string(), flags))
+            .out);
+  };
+  const std::string flag = "--prompt-lookup-num-tokens ";
+  const auto plain = answer_of(flag + "0"), looked_up = answer_of(flag + "4"), automatic = answer_of("");
+  EXPECT_EQ(plain["speculation"].dump(), R"({"accepted":0,"proposed":0,"steps":0})");
+  EXPECT_GT(looked_up["speculation"]["accepted"], 0);
+  EXPECT_EQ(plain["token_ids"], looked_up["token_ids"]);
+  EXPECT_EQ(plain["token_ids"], automatic["token_ids"]);
+  expect_error(ask(kModel, "hello --guard warn " + flag + "4"), {"guard", flag});
+  expect_error(ask(kModel, "hello --no-kv-cache " + flag + "4"), {"KV cache", flag});
+  expect_error(ask(kModel, "hello " + flag + "-1"), {"-1 is negative"});
+}
+
 TEST_F(CommandLine, HelpTeachesEveryCommand) {
   for (const char* command : {"", "run", "inspect", "synth", "logits", "presets"}) {
     const Outcome outcome = run(std::string(command) + " --help");

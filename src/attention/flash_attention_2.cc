@@ -100,7 +100,10 @@ template <typename Worker>
 class FlashCall {
  public:
   FlashCall(const AttentionProblem& problem, const FlashPlan& plan)
-      : problem_(problem), plan_(plan), scratch_(plan.floats()), head_dim_(problem.q.head_dim) {}
+      : problem_(problem),
+        plan_(plan),
+        scratch_(scratch_of(problem, plan.floats(), own_)),
+        head_dim_(problem.q.head_dim) {}
 
   void run() {
     switch (plan_.way()) {
@@ -177,17 +180,18 @@ class FlashCall {
   }
 
   Worker worker_of_thread() {
-    return Worker(problem_, plan_.sizes(), scratch_.data() + thread_index() * plan_.worker_floats());
+    return Worker(problem_, plan_.sizes(), scratch_ + thread_index() * plan_.worker_floats());
   }
 
   RunningSoftmax state(int64_t slot) {
-    float* begin = scratch_.data() + threads() * plan_.worker_floats() + slot * plan_.sizes().state_floats();
+    float* begin = scratch_ + threads() * plan_.worker_floats() + slot * plan_.sizes().state_floats();
     return {begin, begin + plan_.sizes().rows, begin + 2 * plan_.sizes().rows};
   }
 
   const AttentionProblem& problem_;
   const FlashPlan& plan_;
-  Buffer<float> scratch_;
+  Buffer<float> own_;
+  float* scratch_;
   int64_t head_dim_;
 };
 

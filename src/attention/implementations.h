@@ -9,6 +9,13 @@ int64_t eager_scratch_bytes(const AttentionProblem& problem);
 int64_t sdpa_scratch_bytes(const AttentionProblem& problem);
 int64_t flash_scratch_bytes(const AttentionProblem& problem);
 
+// `floats` of working memory: the problem's own if it brings some, else `own`.
+inline float* scratch_of(const AttentionProblem& problem, int64_t floats, Buffer<float>& own) {
+  Buffer<float>& scratch = problem.scratch != nullptr ? *problem.scratch : own;
+  scratch.reserve(floats);
+  return scratch.data();
+}
+
 // Aborts unless shapes, segments and pointers of the problem fit together.
 void check_problem(const AttentionProblem& problem);
 

@@ -50,6 +50,8 @@ struct AttentionProblem {
   AttentionPrecision precision;
   KeyBias key_bias;
   const AttentionGuard* guard = nullptr;  // null: nothing is counted
+  // Working memory that grows as needed and serves one call after the other; null: allocated for this call.
+  Buffer<float>* scratch = nullptr;
 };
 
 // Writes problem.out. Parallel inside. The result for a query does not depend on the number of threads nor on

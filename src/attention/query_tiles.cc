@@ -23,12 +23,12 @@ QueryTiles::QueryTiles(const AttentionProblem& problem, int64_t rows_max)
                          problem.cu_seqlens.empty() ? problem.k.tokens : segment_end(s) - segment_begin(s));
   }
   queries_per_tile_ = std::clamp<int64_t>(rows_max / group_, 1, queries_max);
-  tiles_before_.reserve(static_cast<size_t>(segments) + 1);
-  tiles_before_.push_back(0);
+  if (segments > 1) tiles_before_.reserve(static_cast<size_t>(segments) + 1);
   for (int64_t s = 0; s < segments; ++s) {
-    tiles_before_.push_back(tiles_before_.back() +
-                            divide_up(segment_end(s) - segment_begin(s), queries_per_tile_));
+    if (segments > 1) tiles_before_.push_back(tiles_);
+    tiles_ += divide_up(segment_end(s) - segment_begin(s), queries_per_tile_);
   }
+  if (segments > 1) tiles_before_.push_back(tiles_);
 }
 
 int64_t QueryTiles::segment_begin(int64_t segment) const {
@@ -42,9 +42,14 @@ int64_t QueryTiles::segment_end(int64_t segment) const {
 
 QueryTile QueryTiles::operator[](int64_t index) const {
   const int64_t heads = problem_.k.heads;
-  const auto after = std::upper_bound(tiles_before_.begin(), tiles_before_.end(), index / heads);
-  const int64_t segment = after - tiles_before_.begin() - 1, before = *(after - 1);
-  const int64_t tiles = *after - before, within = index - before * heads;
+  int64_t segment = 0, before = 0, tiles = tiles_;
+  if (!tiles_before_.empty()) {
+    const auto after = std::upper_bound(tiles_before_.begin(), tiles_before_.end(), index / heads);
+    segment = after - tiles_before_.begin() - 1;
+    before = *(after - 1);
+    tiles = *after - before;
+  }
+  const int64_t within = index - before * heads;
   QueryTile tile{};
   tile.kv_head = within / tiles;
   tile.first_query = segment_begin(segment) + (tiles - 1 - within % tiles) * queries_per_tile_;

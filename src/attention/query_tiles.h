@@ -28,7 +28,7 @@ class QueryTiles {
   // A tile has at most `rows_max` rows, but always at least one query.
   QueryTiles(const AttentionProblem& problem, int64_t rows_max);
 
-  int64_t count() const { return tiles_before_.back() * problem_.k.heads; }
+  int64_t count() const { return tiles_ * problem_.k.heads; }
   // In order of segment, then kv head (its K and V stay in cache), then descending query (the last causal
   // tiles are the lightest, so that no worker is left alone with a heavy one).
   QueryTile operator[](int64_t index) const;
@@ -43,7 +43,8 @@ class QueryTiles {
 
   const AttentionProblem& problem_;
   int64_t group_, queries_per_tile_, keys_max_ = 0;
-  std::vector<int64_t> tiles_before_;  // one per segment, and the total
+  std::vector<int64_t> tiles_before_;  // of several segments: one for each, and the total
+  int64_t tiles_ = 0;                  // per kv head
 };
 
 // Independent (query range, key range) pairs: one, or those of cu_seqlens.

@@ -193,11 +193,12 @@ void sdpa_attention(const AttentionProblem& problem) {
   check_problem(problem);
   if (problem.q.tokens == 0) return;
   const SdpaPlan plan(problem);
-  Buffer<float> scratch(plan.floats);
+  Buffer<float> own;
+  float* scratch = scratch_of(problem, plan.floats, own);
   if (plan.split_parallel) {
-    run_splits_in_parallel(problem, plan, scratch.data());
+    run_splits_in_parallel(problem, plan, scratch);
   } else {
-    run_tiles_in_parallel(problem, plan, scratch.data());
+    run_tiles_in_parallel(problem, plan, scratch);
   }
 }
 

@@ -186,6 +186,7 @@ class Runs {
     GenerationOptions generation = engine().default_generation();
     generation.max_new_tokens = kDecoded + 1;
     generation.ignore_eos = true;
+    generation.prompt_lookup_num_tokens = 0;  // every token reads every weight
     std::vector<Meter::Sample> prefills, decodes;
     std::vector<int32_t> answer;
     for (int i = 0; i < kRepetitions && (options_.cancel == nullptr || !*options_.cancel); ++i) {

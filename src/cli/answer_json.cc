@@ -52,6 +52,7 @@ ordered_json answer_json(const Engine& engine, const Prompt& prompt, const Answe
                                 {"decode_s", t.decode_s},
                                 {"prefill_tokens_per_s", rate(t.prompt_tokens, t.prefill_s)},
                                 {"decode_tokens_per_s", rate(decoded, t.decode_s)}};
+  const Speculation& speculation = answer.speculation;
   return {{"text", answer.text},
           {"token_ids", answer.token_ids},
           {"finish_reason", answer.finish_reason},
@@ -59,6 +60,10 @@ ordered_json answer_json(const Engine& engine, const Prompt& prompt, const Answe
           {"generated_tokens", t.generated_tokens},
           {"images", pictures_json(prompt, engine.checkpoint().config().vision.spatial_merge_size)},
           {"timings", timings},
+          {"speculation",
+           {{"proposed", speculation.proposed},
+            {"accepted", speculation.accepted},
+            {"steps", speculation.steps}}},
           {"peak_memory_bytes", peak_memory_bytes()},
           {"attn", name_of(engine.options().attention)},
           {"vision_attn", name_of(engine.options().vision_attention)},

@@ -14,7 +14,7 @@ namespace {
 
 struct RunFlags {
   EngineFlags engine;
-  std::optional<int64_t> max_new_tokens, top_k;
+  std::optional<int64_t> max_new_tokens, top_k, prompt_lookup_num_tokens;
   std::optional<double> temperature, top_p, repetition_penalty;
   std::vector<std::string> stop;
   uint64_t seed = 0;
@@ -35,6 +35,7 @@ GenerationOptions generation_options(const RunFlags& flags, const Engine& engine
   options.stop = flags.stop;
   options.ignore_eos = flags.ignore_eos;
   options.use_kv_cache = !flags.no_kv_cache;
+  options.prompt_lookup_num_tokens = flags.prompt_lookup_num_tokens;
   options.prefill_chunk = flags.engine.prefill_chunk;
   return options;
 }
@@ -54,6 +55,10 @@ void print_summary(const Engine& engine, const Prompt& prompt, const Answer& ans
              rate(t.prompt_tokens, t.prefill_s), t.generated_tokens, t.decode_s,
              rate(std::max<int64_t>(t.generated_tokens - 1, 0), t.decode_s),
              static_cast<double>(peak_memory_bytes()) / 1e9, answer.finish_reason);
+  if (const Speculation& s = answer.speculation; s.steps > 0) {
+    fmt::print(stderr, "speculation: {} of {} proposed tokens accepted in {} steps\n", s.accepted, s.proposed,
+               s.steps);
+  }
 }
 
 // An answer that nobody can read is not worth the rest of the computation.
@@ -127,6 +132,11 @@ void add_run_command(CLI::App& app) {
   command->add_flag("--ignore-eos", flags->ignore_eos, "go on to --max-new-tokens whatever the model says");
   command->add_flag("--no-kv-cache", flags->no_kv_cache,
                     "recompute the whole sequence for every token (comparison)");
+  command
+      ->add_option("--prompt-lookup-num-tokens", flags->prompt_lookup_num_tokens,
+                   "tokens to propose where prompt or answer repeats itself, verified in one step; no token "
+                   "changes (default: as many as pay, 0: off; not with --guard, --no-kv-cache)")
+      ->type_name("N");
   command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
   command->footer(
       "Sampling follows the checkpoint's generation_config.json unless a flag says otherwise.\n\n"

@@ -46,24 +46,13 @@ struct RopeVariant {
   std::vector<double> inverse_frequency;
 };
 
-// Activations of one forward call, sized once and reused by every layer.
-struct Scratch {
-  Scratch(const TextConfig& c, int64_t rows)
-      : normed(rows * c.hidden_size),
-        qkv(rows * (c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim),
-        attended(rows * c.num_attention_heads * c.head_dim),
-        gate(rows * c.intermediate_size),
-        up(rows * c.intermediate_size) {}
-  Buffer<float> normed, qkv, attended, gate, up, key_norms;
-};
-
 // What a forward call shares among its layers.
 struct Call {
   int64_t count;
   KvCache& cache;
   GuardReport* guard;
   LayerObserver* observer;
-  Scratch scratch;
+  DecoderScratch& scratch;
 };
 
 }  // namespace
@@ -75,17 +64,19 @@ struct Decoder::State {
   std::vector<float> final_norm;
   std::vector<Layer> layers;
   std::vector<RopeVariant> rope_variants;
-  std::vector<DType> split_angles;   // rope_angles of the layers with bias_split, each once
-  std::vector<size_t> axis_of_pair;  // which of t, h, w leads rotary pair i (mrope_section)
+  std::vector<RopeVariant> split_variants;  // of the layers with bias_split, each type of angles once
+  std::vector<size_t> axis_of_pair;         // which of t, h, w leads rotary pair i (mrope_section)
 
   size_t rope_variant_of(DType angles, DType tables);
-  RopeTable rope_table(const RopeVariant& variant, const std::array<std::span<const int64_t>, 3>& positions,
-                       int64_t count) const;
+  void add_split_variant(DType angles);
+  void size(DecoderScratch& scratch, int64_t rows) const;
+  void set_rope_table(const RopeVariant& variant, const std::array<std::span<const int64_t>, 3>& positions,
+                      int64_t count, std::vector<double>& angles, RopeTable& table) const;
   void store_rotations(const std::array<std::span<const int64_t>, 3>& positions, const Call& call) const;
   void project(const Layer& layer, const RopeTable& rope, const float* hidden, Call& call) const;
   void attend_layer(int64_t index, const RopeTable& rope, float* hidden, Call& call) const;
   AttentionGuard guard_of(int64_t index, const HeadsView& k, Call& call) const;
-  void mlp_layer(int64_t index, float* hidden, int64_t count, Scratch& scratch) const;
+  void mlp_layer(int64_t index, float* hidden, int64_t count, DecoderScratch& scratch) const;
 };
 
 size_t Decoder::State::rope_variant_of(DType angles, DType tables) {
@@ -94,6 +85,14 @@ size_t Decoder::State::rope_variant_of(DType angles, DType tables) {
   }
   rope_variants.push_back({angles, tables, inverse_frequencies(config.rope_theta, config.head_dim, angles)});
   return rope_variants.size() - 1;
+}
+
+// Rotations are kept in f32 whatever the type of the tables: the bias is never rounded.
+void Decoder::State::add_split_variant(DType angles) {
+  const auto same = [&](const RopeVariant& variant) { return variant.angles == angles; };
+  if (std::any_of(split_variants.begin(), split_variants.end(), same)) return;
+  split_variants.push_back(
+      {angles, DType::f32, inverse_frequencies(config.rope_theta, config.head_dim, angles)});
 }
 
 Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits)
@@ -112,10 +111,7 @@ Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType l
     s.layers.push_back(load_layer(store, i, text.layers[static_cast<size_t>(i)]));
     const TowerPrecision& nodes = s.layers.back().precision;
     s.layers.back().rope_variant = s.rope_variant_of(nodes.rope_angles, nodes.rope_tables);
-    const auto& known = s.split_angles;
-    if (nodes.bias_split && std::find(known.begin(), known.end(), nodes.rope_angles) == known.end()) {
-      s.split_angles.push_back(nodes.rope_angles);
-    }
+    if (nodes.bias_split) s.add_split_variant(nodes.rope_angles);
   }
   for (size_t axis = 0; axis < s.config.mrope_section.size(); ++axis) {
     s.axis_of_pair.insert(s.axis_of_pair.end(), static_cast<size_t>(s.config.mrope_section[axis]), axis);
@@ -143,30 +139,27 @@ void Decoder::embed(std::span<const int32_t> ids, float* out) const {
   round_to(out, static_cast<int64_t>(ids.size()) * width, state_->precision.residual);
 }
 
-RopeTable Decoder::State::rope_table(const RopeVariant& variant,
-                                     const std::array<std::span<const int64_t>, 3>& positions,
-                                     int64_t count) const {
+void Decoder::State::set_rope_table(const RopeVariant& variant,
+                                    const std::array<std::span<const int64_t>, 3>& positions, int64_t count,
+                                    std::vector<double>& angles, RopeTable& table) const {
   const std::vector<double>& inverse = variant.inverse_frequency;
-  const auto pairs = static_cast<int64_t>(inverse.size());
-  const auto size = static_cast<size_t>(count * pairs);
-  RopeTable table{std::vector<float>(size), std::vector<float>(size), pairs};
-  std::vector<double> angles(inverse.size());
+  table.pairs = static_cast<int64_t>(inverse.size());
+  table.cos.resize(static_cast<size_t>(count * table.pairs));
+  table.sin.resize(table.cos.size());
+  angles.resize(inverse.size());
   for (int64_t r = 0; r < count; ++r) {
-    for (size_t i = 0; i < angles.size(); ++i) {
+    for (size_t i = 0; i < inverse.size(); ++i) {
       angles[i] = rope_angle(positions[axis_of_pair[i]][static_cast<size_t>(r)], inverse[i], variant.angles);
     }
     set_rope_row(table, r, angles, variant.tables);
   }
-  return table;
 }
 
-// Rotations are kept in f32 whatever the type of the tables: the bias is never rounded.
 void Decoder::State::store_rotations(const std::array<std::span<const int64_t>, 3>& positions,
                                      const Call& call) const {
-  for (const DType angles : split_angles) {
-    const RopeVariant exact{angles, DType::f32,
-                            inverse_frequencies(config.rope_theta, config.head_dim, angles)};
-    call.cache.store_rotation(angles, rope_table(exact, positions, call.count), call.count);
+  for (const RopeVariant& variant : split_variants) {
+    set_rope_table(variant, positions, call.count, call.scratch.angles, call.scratch.split_rope);
+    call.cache.store_rotation(variant.angles, call.scratch.split_rope, call.count);
   }
 }
 
@@ -217,7 +210,7 @@ AttentionGuard Decoder::State::guard_of(int64_t index, const HeadsView& k, Call&
 void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* hidden, Call& call) const {
   const Layer& layer = layers[static_cast<size_t>(index)];
   const TowerPrecision& nodes = layer.precision;
-  Scratch& scratch = call.scratch;
+  DecoderScratch& scratch = call.scratch;
   const int64_t head_dim = config.head_dim, heads_q = config.num_attention_heads,
                 heads_kv = config.num_key_value_heads, count = call.count;
   const int64_t q_width = heads_q * head_dim, kv_width = heads_kv * head_dim, stride = q_width + 2 * kv_width;
@@ -233,6 +226,7 @@ void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* h
   problem.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
   problem.causal = true;
   problem.precision = nodes.attention;
+  problem.scratch = &scratch.attention;
   if (nodes.bias_split) problem.key_bias = call.cache.key_bias(nodes.rope_angles, layer.k_bias.data());
   AttentionGuard guard;
   if (call.guard != nullptr) {
@@ -250,7 +244,7 @@ void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* h
   }
 }
 
-void Decoder::State::mlp_layer(int64_t index, float* hidden, int64_t count, Scratch& scratch) const {
+void Decoder::State::mlp_layer(int64_t index, float* hidden, int64_t count, DecoderScratch& scratch) const {
   const Layer& layer = layers[static_cast<size_t>(index)];
   const TowerPrecision& nodes = layer.precision;
   const int64_t size = count * config.hidden_size, inner = count * config.intermediate_size;
@@ -268,16 +262,28 @@ void Decoder::State::mlp_layer(int64_t index, float* hidden, int64_t count, Scra
   }
 }
 
+void Decoder::State::size(DecoderScratch& scratch, int64_t rows) const {
+  const TextConfig& c = config;
+  scratch.normed.reserve(rows * c.hidden_size);
+  scratch.qkv.reserve(rows * (c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim);
+  scratch.attended.reserve(rows * c.num_attention_heads * c.head_dim);
+  scratch.gate.reserve(rows * c.intermediate_size);
+  scratch.up.reserve(rows * c.intermediate_size);
+  scratch.ropes.resize(rope_variants.size());
+}
+
 void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
-                      KvCache& cache, const ForwardHooks& hooks) const {
+                      KvCache& cache, DecoderScratch& scratch, const ForwardHooks& hooks) const {
   const State& s = *state_;
-  std::vector<RopeTable> ropes;
-  for (const RopeVariant& variant : s.rope_variants) ropes.push_back(s.rope_table(variant, positions, count));
-  Call call{count, cache, hooks.guard, hooks.layers, Scratch(s.config, count)};
+  s.size(scratch, count);
+  for (size_t i = 0; i < s.rope_variants.size(); ++i) {
+    s.set_rope_table(s.rope_variants[i], positions, count, scratch.angles, scratch.ropes[i]);
+  }
+  Call call{count, cache, hooks.guard, hooks.layers, scratch};
   s.store_rotations(positions, call);
   require_finite(hidden, count * s.config.hidden_size, "the embeddings");
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
-    s.attend_layer(i, ropes[s.layers[static_cast<size_t>(i)].rope_variant], hidden, call);
+    s.attend_layer(i, scratch.ropes[s.layers[static_cast<size_t>(i)].rope_variant], hidden, call);
     s.mlp_layer(i, hidden, count, call.scratch);
     if (hooks.layers) hooks.layers->finished(ModelPart::text, i, hidden, count, s.config.hidden_size);
     if (hooks.after_layer) hooks.after_layer();
@@ -285,12 +291,12 @@ void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<c
   cache.commit(count);
 }
 
-void Decoder::logits(const float* hidden, int64_t rows, float* out) const {
+void Decoder::logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch) const {
   const State& s = *state_;
-  Buffer<float> normed(rows * s.config.hidden_size);
-  rms_norm(hidden, s.final_norm, static_cast<float>(s.config.rms_norm_eps), s.precision.norm, normed.data(),
-           rows, s.precision.norm_statistics);
-  s.head.apply(normed.data(), rows, out);
+  scratch.normed.reserve(rows * s.config.hidden_size);
+  rms_norm(hidden, s.final_norm, static_cast<float>(s.config.rms_norm_eps), s.precision.norm,
+           scratch.normed.data(), rows, s.precision.norm_statistics);
+  s.head.apply(scratch.normed.data(), rows, out);
   require_finite(out, rows * s.config.vocab_size, "the output head, logits");
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "attention/problem.h"
 #include "model/kv_cache.h"
@@ -12,6 +13,15 @@
 #include "model/weight_store.h"
 
 namespace fovea {
+
+// Working memory of a decoder's calls, sized by them. Who calls keeps it, so that a step no larger than those
+// before allocates nothing.
+struct DecoderScratch {
+  Buffer<float> normed, qkv, attended, gate, up, key_norms, attention;
+  std::vector<RopeTable> ropes;
+  RopeTable split_rope;
+  std::vector<double> angles;
+};
 
 class Decoder {
  public:
@@ -29,10 +39,10 @@ class Decoder {
   // depend on how the sequence is cut into calls. Throws Error(numeric) naming the layer and the
   // node of a non-finite value. When hooks.after_layer throws, nothing is appended.
   void forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
-               KvCache& cache, const ForwardHooks& hooks = {}) const;
+               KvCache& cache, DecoderScratch& scratch, const ForwardHooks& hooks = {}) const;
 
   // hidden: [rows, hidden_size] as forward left it; out: [rows, vocab_size] f32 (final norm and output head).
-  void logits(const float* hidden, int64_t rows, float* out) const;
+  void logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch) const;
 
   const TextConfig& config() const;
 

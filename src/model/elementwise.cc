@@ -126,27 +126,40 @@ void set_rope_row(RopeTable& table, int64_t row, const std::vector<double>& angl
   }
 }
 
+namespace {
+
+constexpr int64_t kRopePairs = 64;  // at a time, on the stack
+
+void rotate(float* first, float* second, const float* cos, const float* sin, int64_t pairs, DType steps) {
+  float products[4 * kRopePairs];
+  float *first_cos = products, *second_cos = first_cos + pairs, *second_sin = second_cos + pairs,
+        *first_sin = second_sin + pairs;
+  for (int64_t i = 0; i < pairs; ++i) {
+    first_cos[i] = first[i] * cos[i];
+    second_cos[i] = second[i] * cos[i];
+    second_sin[i] = -second[i] * sin[i];
+    first_sin[i] = first[i] * sin[i];
+  }
+  round_row(products, 4 * pairs, steps);
+  for (int64_t i = 0; i < pairs; ++i) {
+    first[i] = first_cos[i] + second_sin[i];
+    second[i] = second_cos[i] + first_sin[i];
+  }
+}
+
+}  // namespace
+
 void apply_rope(float* x, int64_t rows, int64_t heads, int64_t stride, const RopeTable& table, DType steps,
                 DType result) {
   const int64_t pairs = table.pairs;
   parallel_for(rows, [&](int64_t r) {
     const float* cos = table.cos.data() + r * pairs;
     const float* sin = table.sin.data() + r * pairs;
-    std::vector<float> scratch(static_cast<size_t>(4 * pairs));
-    float *first_cos = scratch.data(), *second_cos = first_cos + pairs, *second_sin = second_cos + pairs,
-          *first_sin = second_sin + pairs;
     for (int64_t h = 0; h < heads; ++h) {
       float *first = x + r * stride + h * 2 * pairs, *second = first + pairs;
-      for (int64_t i = 0; i < pairs; ++i) {
-        first_cos[i] = first[i] * cos[i];
-        second_cos[i] = second[i] * cos[i];
-        second_sin[i] = -second[i] * sin[i];
-        first_sin[i] = first[i] * sin[i];
-      }
-      round_row(scratch.data(), 4 * pairs, steps);
-      for (int64_t i = 0; i < pairs; ++i) {
-        first[i] = first_cos[i] + second_sin[i];
-        second[i] = second_cos[i] + first_sin[i];
+      for (int64_t begin = 0; begin < pairs; begin += kRopePairs) {
+        rotate(first + begin, second + begin, cos + begin, sin + begin, std::min(kRopePairs, pairs - begin),
+               steps);
       }
       round_row(first, 2 * pairs, result);
     }
@@ -169,7 +182,7 @@ bool all_finite(const float* x, int64_t count) {
   return found == 0;
 }
 
-void require_finite(const float* x, int64_t count, const std::string& stage) {
+void require_finite(const float* x, int64_t count, const char* stage) {
   if (all_finite(x, count)) return;
   refuse_non_finite(stage,
                     "use --dtype bf16 or fp32 (fp16 overflows beyond 65504); if it remains, the weights "

@@ -49,7 +49,7 @@ void round_columns(float* x, int64_t rows, int64_t width, int64_t stride, DType 
 
 bool all_finite(const float* x, int64_t count);
 // Throws Error(numeric) naming `stage` if any value is NaN or infinite.
-void require_finite(const float* x, int64_t count, const std::string& stage);
+void require_finite(const float* x, int64_t count, const char* stage);
 [[noreturn]] void refuse_non_finite(const std::string& stage, const std::string& remedy);
 
 }  // namespace fovea

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,9 @@ struct MediaLimits {
   MediaOptions::Resize resize = MediaOptions::Resize::pil;
 };
 
+// Tokens that may come next: at most `most`, given every id so far, prompt included.
+using ProposeFn = std::function<std::vector<int32_t>(std::span<const int32_t> ids, int64_t most)>;
+
 struct GenerationOptions {
   SamplingOptions sampling;
   int64_t max_new_tokens = 512;
@@ -50,6 +54,11 @@ struct GenerationOptions {
   bool ignore_eos = false;
   bool use_kv_cache = true;     // false: every token recomputes the whole sequence
   int64_t prefill_chunk = 512;  // tokens per forward call; 0: the whole prompt at once
+  // Speculation: tokens that followed the same words before are verified in one forward call. It never
+  // changes a token. Nothing: as many as pay, measured in this request, and none where use_kv_cache, a guard
+  // or a layer observer leaves no room for it; 0: none; else up to so many after every match.
+  std::optional<int64_t> prompt_lookup_num_tokens;
+  ProposeFn propose;  // takes the place of prompt lookup; wants prompt_lookup_num_tokens
 };
 
 // A conversation made ready for the model.
@@ -66,12 +75,20 @@ struct Timings {
   int64_t prompt_tokens = 0, generated_tokens = 0;
 };
 
+// What speculation did to an answer. generated_tokens - accepted forward calls made it.
+struct Speculation {
+  int64_t proposed = 0;  // tokens that were verified
+  int64_t accepted = 0;  // of these, those that saved a forward call
+  int64_t steps = 0;     // forward calls that verified
+};
+
 struct Answer {
   std::string text;
   std::vector<int32_t> token_ids;  // generated, a final EOS included
   std::string finish_reason;       // "stop", "length" or "cancelled"
   Timings timings;
   GuardReport guard;
+  Speculation speculation;
 };
 
 // How a caller follows a running request; every member may be empty.

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "runtime/runner.h"
+#include "runtime/next_logits.h"
 #include "runtime/stop_strings.h"
 
 namespace fovea {
@@ -55,6 +55,31 @@ void check_options(const GenerationOptions& options) {
   }
 }
 
+// What keeps a request from speculation: tokens that are then rejected would be recomputed or counted.
+const char* obstacle(const GenerationOptions& options, const Observer& observer, const GuardOptions& guard) {
+  if (!options.use_kv_cache) return "a request without KV cache";
+  if (guard.mode != GuardMode::off) return "an engine with a guard";
+  if (observer.layers != nullptr) return "a layer observer";
+  return nullptr;
+}
+
+// The most tokens to propose at once, nothing for as many as pay.
+std::optional<int64_t> speculation(const GenerationOptions& options, const Observer& observer,
+                                   const GuardOptions& guard) {
+  const std::optional<int64_t> asked = options.prompt_lookup_num_tokens;
+  FOVEA_CHECK(!options.propose || asked);
+  if (asked && *asked < 0) {
+    throw Error(ErrorKind::invalid_argument, fmt::format("prompt_lookup_num_tokens {} is negative", *asked),
+                "give --prompt-lookup-num-tokens 0 (off) or more");
+  }
+  const char* what = obstacle(options, observer, guard);
+  if (what == nullptr) return asked;
+  if (asked.value_or(0) == 0) return 0;
+  throw Error(ErrorKind::invalid_argument,
+              fmt::format("prompt_lookup_num_tokens {} and {} exclude each other", *asked, what),
+              "leave --prompt-lookup-num-tokens out, or the other");
+}
+
 }  // namespace
 
 Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
@@ -70,9 +95,12 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   answer.timings.preprocess_s = prompt.preprocess_seconds;
   answer.guard = guard_report(s);
   GuardReport* guard = watching(answer.guard);
+  const std::optional<int64_t> proposals = speculation(options, observer, s.options.guard);
   Sequence sequence(prompt);
   const int64_t capacity = sequence.size() + std::min(options.max_new_tokens,
                                                       config.text.max_position_embeddings - sequence.size());
+  sequence.reserve(capacity);
+  answer.token_ids.reserve(static_cast<size_t>(std::max<int64_t>(capacity - sequence.size(), 0)));
   try {
     check_cancelled(observer);
     Stopwatch watch;
@@ -81,11 +109,11 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
     watch = Stopwatch();
     KvCache cache(config.text, capacity, s.precision.text.layers);
     Runner runner(s, vision, options.prefill_chunk, observer, guard);
-    Buffer<float> logits(config.text.vocab_size);
+    NextLogits next(runner, cache, config, proposals, options.propose, answer.speculation);
     while (sequence.size() < capacity) {
       if (!options.use_kv_cache) cache.truncate(0);
-      runner.next_logits(sequence, cache, logits.data());
-      const int32_t id = sampler.next(logits.span(), sequence.ids());
+      const std::span<float> logits = next.behind(sequence);  // first: it may move the ids
+      const int32_t id = sampler.next(logits, sequence.ids());
       if (answer.token_ids.empty()) {
         answer.timings.prefill_s = watch.seconds();
         watch = Stopwatch();
@@ -130,7 +158,7 @@ Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const O
   KvCache cache(config.text, sequence.size(), s.precision.text.layers);
   Runner runner(s, result.vision_embeddings, prefill_chunk, observer, guard);
   runner.run(sequence, cache, [&](int64_t first, int64_t count, const float* hidden) {
-    s.decoder.logits(hidden, count, result.logits.data() + first * config.text.vocab_size);
+    runner.logits_of(hidden, count, result.logits.data() + first * config.text.vocab_size);
   });
   return result;
 }

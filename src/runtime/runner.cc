@@ -4,6 +4,11 @@
 
 namespace fovea {
 
+void Sequence::reserve(int64_t size) {
+  ids_.reserve(static_cast<size_t>(size));
+  for (auto& axis : positions_.axis) axis.reserve(static_cast<size_t>(size));
+}
+
 void Sequence::append(int32_t id) {
   ids_.push_back(id);
   for (auto& axis : positions_.axis) axis.push_back(positions_.next);
@@ -76,15 +81,23 @@ int64_t Runner::feed(const Sequence& sequence, int64_t first, int64_t count, int
   hooks.guard = guard_;
   // One layer of a long chunk takes a second on a slow machine.
   if (count > 1) hooks.after_layer = [&] { check_cancelled(observer_); };
-  state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, hooks);
+  state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, scratch_, hooks);
   return vision_row;
 }
 
 void Runner::next_logits(const Sequence& sequence, KvCache& cache, float* logits) {
   run(sequence, cache, [&](int64_t first, int64_t count, const float* hidden) {
     if (first + count < sequence.size()) return;
-    state_.decoder.logits(hidden + (count - 1) * state_.decoder.config().hidden_size, 1, logits);
+    logits_of(hidden + (count - 1) * state_.decoder.config().hidden_size, 1, logits);
   });
+}
+
+void Runner::all_logits(const Sequence& sequence, KvCache& cache, float* logits) {
+  const int64_t first = cache.tokens(), count = sequence.size() - first;
+  FOVEA_CHECK(first >= sequence.prompt_size());
+  hidden_.reserve(count * state_.decoder.config().hidden_size);
+  feed(sequence, first, count, 0, cache);
+  logits_of(hidden_.data(), count, logits);
 }
 
 bool Runner::is_pad(const Sequence& sequence, int64_t at) const {

@@ -16,6 +16,8 @@ class Sequence {
   explicit Sequence(const Prompt& prompt)
       : ids_(prompt.ids), positions_(prompt.positions), prompt_size_(size()) {}
 
+  // Room for `size` tokens without another allocation.
+  void reserve(int64_t size);
   void append(int32_t id);
   // Forgets the last tokens, none of which may be of the prompt.
   void truncate(int64_t size);
@@ -64,8 +66,15 @@ class Runner {
     }
   }
 
+  // hidden: [rows, hidden_size] as run() hands it out; out: [rows, vocab].
+  void logits_of(const float* hidden, int64_t rows, float* out) {
+    state_.decoder.logits(hidden, rows, out, scratch_);
+  }
   // Feeds what is new and writes the logits of the last token, [vocab].
   void next_logits(const Sequence& sequence, KvCache& cache, float* logits);
+  // Feeds what is new, none of it of the prompt, in one call and writes the logits of every new token, [new,
+  // vocab]. Says nothing of progress.
+  void all_logits(const Sequence& sequence, KvCache& cache, float* logits);
 
  private:
   bool is_pad(const Sequence& sequence, int64_t at) const;
@@ -79,6 +88,7 @@ class Runner {
   const Observer& observer_;
   GuardReport* guard_;
   Buffer<float> hidden_;
+  DecoderScratch scratch_;
 };
 
 }  // namespace fovea

@@ -70,7 +70,7 @@ Buffer<float> Session::forced_logits(std::span<const int32_t> tokens) {
   s.rewind_to(tokens.first(tokens.size() - 1), 0);
   s.cache.truncate(s.prompt_size);
   s.runner.run(s.sequence, s.cache, [&](int64_t first, int64_t count, const float* hidden) {
-    s.engine.decoder.logits(hidden, count, logits.data() + (first - s.prompt_size + 1) * s.vocab);
+    s.runner.logits_of(hidden, count, logits.data() + (first - s.prompt_size + 1) * s.vocab);
   });
   return logits;
 }
