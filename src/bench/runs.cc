@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kPrompts[] = {512, 2048, 8192, 32768};
 constexpr int64_t kDecoded = 16;  // tokens behind the first
-constexpr int kRepetitions = 3;
+constexpr int kMostRepetitions = 3;
 constexpr int64_t kSides[] = {448, 1344};  // pixels of square pictures
 
 // Multiplications and additions of the projections, per token.
@@ -97,6 +97,7 @@ class Runs {
   bool wanted(const std::string& name) const {
     return selects(options_.only, name) && !(options_.cancel != nullptr && *options_.cancel);
   }
+  int repetitions() const { return std::min(options_.repetitions, kMostRepetitions); }
   Bound bound() const { return engine_->dtype() == DType::bf16 ? Bound::bf16 : Bound::fp32; }
   std::string dtype() const { return name_of(engine_->dtype()); }
 
@@ -105,7 +106,7 @@ class Runs {
     const auto open = [&] { engine_.emplace(Engine::open(options_.model, {}, {})); };
     if (!wanted("load")) return open();
     Work work{.name = "load", .bound = Bound::none, .amount = 0, .unit = "", .call = open};
-    done_(meter_.measure(work, kRepetitions));
+    done_(meter_.measure(work, repetitions()));
   }
 
   void vision(int64_t side) {
@@ -124,7 +125,7 @@ class Runs {
       const Buffer<float> again = engine_->encode(prompt, {});
       check(std::equal(first.span().begin(), first.span().end(), again.span().begin()), name);
     };
-    done_(meter_.measure(work, kRepetitions));
+    done_(meter_.measure(work, repetitions()));
   }
 
   // Prefill and decode of one prompt come from the same runs.
@@ -139,7 +140,7 @@ class Runs {
     generation.ignore_eos = true;
     std::vector<Meter::Sample> prefills, decodes;
     std::vector<int32_t> answer;
-    for (int i = 0; i < kRepetitions && (options_.cancel == nullptr || !*options_.cancel); ++i) {
+    for (int i = 0; i < repetitions() && (options_.cancel == nullptr || !*options_.cancel); ++i) {
       const double rate = meter_.probe(bound()), reading = meter_.probe(Bound::read);
       const Answer run = engine_->generate(prompt, generation, {});
       if (answer.empty()) answer = run.token_ids;
