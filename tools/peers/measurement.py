@@ -6,6 +6,7 @@ import resource
 import statistics
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Callable
 
 QUIET = 0.9           # a probe under this share of the best one seen: something else used the machine
@@ -38,7 +39,7 @@ class Host:
 
 def processor_use():
     """(seconds that all processors were busy or stolen, seconds of them spent in ended children of this process)."""
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, open("/proc/stat").readline().split()[1:9])
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return busy, children.ru_utime + children.ru_stime
