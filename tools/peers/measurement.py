@@ -129,8 +129,8 @@ def median(samples, work):
 
 def with_derived_attention(samples):
     """Adds attention as the part of prefill that grows with the square of the length, from two lengths n and k n:
-    t(n) = b n + a n^2, so a (k n)^2 = (t(k n) - k t(n)) k / (k - 1). The same for ours and for the peer; round by round.
-    Left out for who has a round where noise exceeds it."""
+    t(n) = b n + a n^2, so a (k n)^2 = (t(k n) - k t(n)) k / (k - 1). The same for ours and for the peer, round by
+    round; left out for who has a round where noise exceeds it."""
     lengths = sorted(int(work.split(".")[1]) for work in samples if work.startswith("prefill."))
     for short, long in zip(lengths, lengths[1:]):
         name, k = f"attention_in_prefill.{long}", long / short
