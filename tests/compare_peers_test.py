@@ -170,6 +170,21 @@ class MtmdOutput(unittest.TestCase):
         with self.assertRaises(CommandError):
             llama.parse_mtmd([(20.0, self.ONE.format(30000))], 2)
 
+    def test_images_stand_before_the_question(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "llama-mtmd-cli"
+            program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{folder}/arguments\n'
+                               f"printf '{self.ONE.format(3000) * 2}'\n")
+            program.chmod(0o755)
+            settings = {}
+            seconds = llama.Mtmd(program, "w.gguf", "v.gguf", 2).vision(["a.png", "b.png"], "Why?", settings)
+            arguments = (Path(folder) / "arguments").read_text().splitlines()
+        self.assertEqual(seconds["vision"], 6.0)
+        self.assertEqual(settings["image_tokens"], 3456)
+        self.assertEqual(arguments[arguments.index("-p") + 1], "<__media__><__media__>Why?")
+        self.assertEqual([arguments[i + 1] for i, word in enumerate(arguments) if word == "--image"],
+                         ["a.png", "b.png"])
+
     def test_lines_come_as_they_are_printed(self):
         events = llama.timed_lines(["sh", "-c", "echo first; sleep 0.3; echo second"])
         text = "".join(piece for _, piece in events)

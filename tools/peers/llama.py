@@ -11,6 +11,7 @@ import time
 from .fovea import CommandError, run
 
 DECODED = 16   # tokens, as many as fovea bench decodes
+MARKER = "<__media__>"
 
 
 class LlamaBench:
@@ -71,6 +72,7 @@ class Mtmd:
 
     def vision(self, images, question, settings):
         flags = [word for image in images for word in ("--image", image)]
+        question = MARKER * len(images) + question   # without it the images would come last, as in no other engine
         events = timed_lines([self.program, "-m", self.gguf, "--mmproj", self.mmproj, "-t", self.threads, "-c", 8192,
                               "-n", 1, "--temp", 0, "--no-warmup", *flags, "-p", question, *self.extra])
         seconds, settings["image_tokens"] = parse_mtmd(events, len(images))
