@@ -6,6 +6,7 @@ import pty
 import re
 import statistics
 import subprocess
+import tempfile
 import time
 
 from .fovea import CommandError, run
@@ -68,7 +69,8 @@ def settings_of(entries):
 
 class Mtmd:
     def __init__(self, program, gguf, mmproj, threads, extra=()):
-        self.program, self.gguf, self.mmproj, self.threads, self.extra = program, gguf, mmproj, threads, extra
+        self.program, self.gguf, self.mmproj = map(os.path.abspath, (program, gguf, mmproj))
+        self.threads, self.extra = threads, extra
 
     def vision(self, images, question, settings):
         flags = [word for image in images for word in ("--image", image)]
@@ -83,24 +85,27 @@ class Mtmd:
 def timed_lines(command):
     """[(seconds, text)] as a program prints it on a terminal, where it does not hold its lines back; last its end."""
     terminal, end = pty.openpty()
-    process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=end, stderr=end)
-    os.close(end)
     events = []
-    while True:
-        try:
-            text = os.read(terminal, 65536)
-        except OSError:   # the other end is closed
-            break
-        if not text:
-            break
-        events.append((time.monotonic(), text.decode(errors="replace").replace("\r\n", "\n")))
-    os.close(terminal)
-    status = process.wait()
+    with tempfile.TemporaryDirectory() as folder:   # ik_llama.cpp leaves a llama.log where it runs
+        process = subprocess.Popen([str(word) for word in command], cwd=folder, stdin=subprocess.DEVNULL, stdout=end,
+                                   stderr=end)
+        os.close(end)
+        while text := read_or_end(terminal):
+            events.append((time.monotonic(), text.decode(errors="replace").replace("\r\n", "\n")))
+        os.close(terminal)
+        status = process.wait()
     events.append((time.monotonic(), ""))
     if status != 0:
         said = "".join(text for _, text in events).strip().splitlines()[-8:]
         raise CommandError(f"{' '.join(map(str, command))}\nended with status {status}:\n" + "\n".join(said))
     return events
+
+
+def read_or_end(terminal):
+    try:
+        return os.read(terminal, 65536)
+    except OSError:   # the other end is closed
+        return b""
 
 
 def parse_mtmd(events, images):
