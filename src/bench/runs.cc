@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kPrompts[] = {512, 2048, 8192, 32768};
 constexpr int64_t kDecoded = 16;  // tokens behind the first
-constexpr int kRepetitions = 3;
+constexpr int kMostRepetitions = 3;
 constexpr int64_t kSides[] = {448, 1344};  // pixels of square pictures
 
 // Multiplications and additions of the projections, per token.
@@ -127,6 +127,7 @@ class Runs {
   bool wanted(const std::string& name) const {
     return selects(options_.only, name) && !(options_.cancel != nullptr && *options_.cancel);
   }
+  int repetitions() const { return std::min(options_.repetitions, kMostRepetitions); }
   bool quantized() const { return !way_.prefill.empty(); }
   Bound bound() {
     if (quantized()) return Bound::int8;
@@ -147,7 +148,7 @@ class Runs {
   void load() {
     if (!wanted("load")) return;
     Work work{.name = "load", .bound = Bound::none, .amount = 0, .unit = "", .call = [&] { open(); }};
-    done_(meter_.measure(work, kRepetitions));
+    done_(meter_.measure(work, repetitions()));
   }
   void open() {
     EngineOptions options;
@@ -172,7 +173,7 @@ class Runs {
       const Buffer<float> again = engine().encode(prompt, {});
       check(std::equal(first.span().begin(), first.span().end(), again.span().begin()), name);
     };
-    done_(meter_.measure(work, kRepetitions));
+    done_(meter_.measure(work, repetitions()));
   }
 
   // Prefill and decode of one prompt come from the same runs.
@@ -189,7 +190,7 @@ class Runs {
     generation.prompt_lookup_num_tokens = 0;  // every token reads every weight
     std::vector<Meter::Sample> prefills, decodes;
     std::vector<int32_t> answer;
-    for (int i = 0; i < kRepetitions && (options_.cancel == nullptr || !*options_.cancel); ++i) {
+    for (int i = 0; i < repetitions() && (options_.cancel == nullptr || !*options_.cancel); ++i) {
       const double rate = meter_.probe(bound()), reading = meter_.probe(Bound::read);
       const Answer run = engine().generate(prompt, generation, {});
       if (answer.empty()) answer = run.token_ids;

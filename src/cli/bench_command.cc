@@ -97,7 +97,7 @@ void add_bench_command(CLI::App& app) {
   command->add_option("--json", flags->json, "write the figures")->type_name("FILE");
   command
       ->add_option("--repetitions", flags->options.repetitions,
-                   "of each part; whole runs are made three times")
+                   "of each part; whole runs are made at most three times")
       ->type_name("N")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
