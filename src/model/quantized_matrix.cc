@@ -16,6 +16,13 @@ constexpr int64_t kRecord = 4 * kColumns;
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
+// Four values from -8 to 7 as nibbles of v + 8, one to a byte.
+uint32_t nibbles_of(const int8_t* values) {
+  uint32_t four;
+  std::memcpy(&four, values, sizeof four);
+  return (four ^ 0x08080808u) & 0x0f0f0f0fu;
+}
+
 }  // namespace
 
 void widen_row(const MatrixView& view, int64_t row, float* out) {
@@ -76,8 +83,9 @@ void QuantizedMatrix::pack_int4(const MatrixView& source, int64_t block) {
       const float scale = kernels().quantize_group(wide.data() + g * kGroup, group);
       scales[g * kColumns + n] = bf16_from_f32(scale);
       char* to = values + g * kGroup / 2 * kColumns + 4 * n;
-      for (int64_t k = 0; k < kGroup / 2; ++k) {
-        to[k / 4 * kRecord + k % 4] = static_cast<char>((group[k] + 8) | (group[kGroup / 2 + k] + 8) << 4);
+      for (int64_t k = 0; k < kGroup / 2; k += 4) {
+        const uint32_t both = nibbles_of(group + k) | nibbles_of(group + kGroup / 2 + k) << 4;
+        std::memcpy(to + k / 4 * kRecord, &both, sizeof both);
       }
     }
   }

@@ -60,8 +60,11 @@ void split_bias(TowerPrecision& precision, Tower tower, DType dtype) {
 
 void exact_norms(TowerPrecision& precision, Tower, DType) { precision.norm_statistics = DType::f64; }
 
-// 8 bits per weight and per value of a row; the output head as it is.
-void quantize_w8a8(TowerPrecision& precision, Tower, DType) { precision.quantization = Quantization::w8a8; }
+// 8 bits per weight and per value of a row.
+void quantize_w8a8(TowerPrecision& precision, Tower tower, DType) {
+  precision.quantization = Quantization::w8a8;
+  if (tower == Tower::text) precision.head = Quantization::w8a8;
+}
 
 // The text decoder's weights in 4 bits, its head and the vision tower in 8.
 void quantize_int4(TowerPrecision& precision, Tower tower, DType) {
@@ -103,7 +106,7 @@ constexpr Preset kPresets[] = {
      AttentionKind::flash_attention_2, DType::bf16, split_bias},
     {"exact", "flash_attention_2 in the model's dtype, no quantization: what runs without a preset",
      AttentionKind::flash_attention_2, std::nullopt, nullptr},
-    {"balanced", "exact, with the projections of both towers in 8 bits (w8a8)",
+    {"balanced", "exact, with the projections of both towers and the head in 8 bits (w8a8)",
      AttentionKind::flash_attention_2, std::nullopt, quantize_w8a8},
     {"fast", "exact, with the text decoder's weights in 4 bits, its head and the vision tower in 8",
      AttentionKind::flash_attention_2, std::nullopt, quantize_int4},
