@@ -1,6 +1,6 @@
 // Goal: once a request decodes, a step allocates nothing, neither a plain one nor one that verifies
 // proposals. Method: operator new and aligned_alloc count; the count at one token of an answer equals that
-// ten tokens later. In fp32, which every machine computes alike.
+// ten tokens later.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -40,10 +40,11 @@ namespace {
 namespace fs = std::filesystem;
 
 // The count of allocations when each piece of the answer is shown.
-std::vector<int64_t> counts(AttentionKind attention, int64_t proposals) {
+std::vector<int64_t> counts(const char* policy, int64_t proposals) {
+  EngineOptions opened;
+  opened.policy = PrecisionPolicy::parse_text(policy);
   const Engine engine =
-      Engine::open(fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden" / "one_image",
-                   {.attention = attention, .vision_attention = attention, .dtype = DType::f32}, {});
+      Engine::open(fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden" / "one_image", opened, {});
   const Prompt prompt = engine.prepare(messages_from_prompt("one two, one two", {}, {}, {}), {}, false);
   GenerationOptions options = engine.default_generation();
   options.sampling = {.greedy = true};
@@ -60,12 +61,14 @@ std::vector<int64_t> counts(AttentionKind attention, int64_t proposals) {
 }
 
 TEST(Allocation, ADecodeStepMakesNone) {
-  for (const AttentionKind attention : {AttentionKind::flash_attention_2, AttentionKind::sdpa}) {
+  for (const char* policy :
+       {"preset=fp32", "preset=sdpa,dtype=fp32", "preset=flash-bf16", "preset=sdpa,dtype=bf16",
+        "preset=balanced,dtype=bf16", "preset=fast,dtype=bf16"}) {
     for (const int64_t proposals : {0, 3}) {
-      const std::vector<int64_t> seen = counts(attention, proposals);
+      const std::vector<int64_t> seen = counts(policy, proposals);
       ASSERT_GE(seen.size(), 40u);
       EXPECT_GT(seen.front(), 100) << "positive control";
-      EXPECT_EQ(seen[30], seen[20]) << name_of(attention) << ", proposals " << proposals;
+      EXPECT_EQ(seen[30], seen[20]) << policy << ", proposals " << proposals;
     }
   }
 }

@@ -226,9 +226,9 @@ TEST_F(CommandLine, NonFiniteWeightsNameTheStage) {
 
 TEST_F(CommandLine, PresetsAreListedShownAndObeyed) {
   const auto all = nlohmann::json::parse(run("presets --json").out);
-  ASSERT_EQ(all.size(), 17u);
+  ASSERT_EQ(all.size(), 20u);
   const std::string list = run("presets").out;
-  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 17);
+  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 20);
   for (const auto& preset : all) {
     const std::string name = preset["name"];
     EXPECT_NE(list.find(name), std::string::npos);
