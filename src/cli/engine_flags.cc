@@ -74,6 +74,17 @@ void EngineFlags::add_engine_to(CLI::App& command) {
                   "shrink larger images and video frames (default for frames: 128 to 768 tokens each)")
       ->type_name("N");
   command
+      .add_option("--max-image-tokens", max_image_tokens,
+                  "shrink larger images, and groups of two video frames, to this many tokens each")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--max-total-image-tokens", max_total_image_tokens,
+                  "tokens of all images and video frames of a request together: the largest shrink to one "
+                  "common size, smaller ones stay as they are")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command
       .add_option("--resize", resize,
                   "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)")
       ->check(CLI::IsMember({"pil", "pil_12", "torchvision"}))
@@ -113,7 +124,9 @@ std::optional<PrecisionPolicy> EngineFlags::policy() const {
   return policy;
 }
 
-MediaLimits EngineFlags::media_limits() const { return {min_pixels, max_pixels, fps, parse_resize(resize)}; }
+MediaLimits EngineFlags::media_limits() const {
+  return {min_pixels, max_pixels, max_image_tokens, max_total_image_tokens, fps, parse_resize(resize)};
+}
 
 Prompt EngineFlags::prepare(const Engine& engine) const {
   if (!messages.empty() && (!prompt.empty() || !images.empty() || !videos.empty() || system)) {

@@ -15,7 +15,7 @@ struct EngineFlags {
                                                                             guard = "off";
   std::vector<std::string> images, videos;
   std::optional<std::string> system;
-  std::optional<int64_t> min_pixels, max_pixels;
+  std::optional<int64_t> min_pixels, max_pixels, max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;
   int64_t prefill_chunk = 512;
   int threads = 0;

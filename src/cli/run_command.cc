@@ -41,9 +41,10 @@ GenerationOptions generation_options(const RunFlags& flags, const Engine& engine
 
 void print_summary(const Engine& engine, const Prompt& prompt, const Answer& answer) {
   for (const Picture& p : prompt.pictures) {
-    fmt::print(stderr, "{}: {} x {} -> {} x {}, {} tokens\n", p.source, p.original_width, p.original_height,
-               p.resized_width, p.resized_height,
-               p.tokens(engine.checkpoint().config().vision.spatial_merge_size));
+    const int64_t tokens = p.tokens(engine.checkpoint().config().vision.spatial_merge_size);
+    fmt::print(stderr, "{}: {} x {} -> {} x {}, {} tokens{}\n", p.source, p.original_width, p.original_height,
+               p.resized_width, p.resized_height, tokens,
+               tokens < p.tokens_wanted ? fmt::format(" of {} wanted", p.tokens_wanted) : "");
   }
   const Timings& t = answer.timings;
   const auto rate = [](int64_t n, double s) { return s > 0 ? static_cast<double>(n) / s : 0.0; };
@@ -71,6 +72,10 @@ void run(const RunFlags& flags) {
   observer.cancel = &interrupted();
   const Engine engine = flags.engine.open(observer);
   const Prompt prompt = flags.engine.prepare(engine);
+  for (const std::string& warning : prompt.warnings) {
+    bar.clear();
+    fmt::print(stderr, "fovea: warning: {}\n", warning);
+  }
   if (!flags.json) {
     observer.on_text = [&](std::string_view piece) {
       bar.clear();

@@ -38,6 +38,8 @@ struct EngineOptions {
 
 struct MediaLimits {
   std::optional<int64_t> min_pixels, max_pixels;
+  // Of each image or group of video frames, and of all of them together (media/token_budget.h has the rule).
+  std::optional<int64_t> max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;
   MediaOptions::Resize resize = MediaOptions::Resize::pil;
 };
@@ -58,6 +60,7 @@ struct Prompt {
   std::vector<int32_t> ids;       // pads expanded to each item's token count
   std::vector<Picture> pictures;  // in order of appearance
   Positions positions;
+  std::vector<std::string> warnings;  // pictures that the request's limits made too small to be read well
   double preprocess_seconds = 0;
 };
 

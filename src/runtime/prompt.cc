@@ -1,5 +1,6 @@
 // From a conversation to token ids, patches and positions.
 #include "base/error.h"
+#include "media/token_budget.h"
 #include "runtime/state.h"
 
 namespace fovea {
@@ -25,9 +26,50 @@ MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& 
   return options;
 }
 
+// An image or video of the conversation and how it is to be read.
+struct Item {
+  const ContentPart& part;
+  MediaOptions options;
+  std::optional<int64_t> max_tokens;
+};
+
+std::vector<Item> items_of(const std::vector<Message>& messages, const PreprocessorConfig& config,
+                           const MediaLimits& limits) {
+  std::vector<Item> items;
+  for (const Message& message : messages) {
+    for (const ContentPart& part : message.content) {
+      if (part.type == ContentPart::Type::text) continue;
+      items.push_back({part, media_options(config, limits, part),
+                       part.max_image_tokens ? part.max_image_tokens : limits.max_image_tokens});
+    }
+  }
+  return items;
+}
+
 Picture load(const ContentPart& part, const MediaOptions& options) {
   if (part.type == ContentPart::Type::image) return load_image(part.source, options);
   return part.frames.empty() ? load_video(part.source, options) : load_frames(part.frames, options);
+}
+
+Picture measure(const ContentPart& part, const MediaOptions& options) {
+  if (part.type == ContentPart::Type::image) return measure_image(part.source, options);
+  return part.frames.empty() ? measure_video(part.source, options) : measure_frames(part.frames, options);
+}
+
+// Lowers the options of items to what the limits in tokens allow. Nothing is read unless there are any.
+void apply_token_limits(std::vector<Item>& items, const std::optional<int64_t>& total) {
+  const auto limited = [](const Item& item) { return item.max_tokens.has_value(); };
+  if (!total && std::none_of(items.begin(), items.end(), limited)) return;
+  std::vector<Picture> measured;
+  std::vector<MediaOptions> options;
+  for (Item& item : items) {
+    measured.push_back(measure(item.part, item.options));
+    if (item.max_tokens) limit_tokens(measured.back(), item.options, *item.max_tokens);
+    options.push_back(item.options);
+  }
+  if (!total) return;
+  share_tokens(measured, options, *total);
+  for (size_t i = 0; i < items.size(); ++i) items[i].options = options[i];
 }
 
 // Repeats each pad token to the token count of its picture.
@@ -54,30 +96,32 @@ Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& 
   const Stopwatch watch;
   const EngineState& s = *state_;
   const ModelConfig& config = s.parts->checkpoint.config();
+  const PreprocessorConfig& preprocessor = s.parts->checkpoint.preprocessor();
   Prompt prompt;
-  std::vector<VisualItem> items;
+  std::vector<Item> items = items_of(messages, preprocessor, limits);
+  apply_token_limits(items, limits.max_total_image_tokens);
+  std::vector<VisualItem> visual;
   int64_t room = config.text.max_position_embeddings;
-  for (const Message& message : messages) {
-    for (const ContentPart& part : message.content) {
-      if (part.type == ContentPart::Type::text) continue;
-      MediaOptions options = media_options(s.parts->checkpoint.preprocessor(), limits, part);
-      options.tokens_max = room;
-      Picture picture = load(part, options);
-      room -= picture.tokens(config.vision.spatial_merge_size);
-      items.push_back({picture.grid, picture.is_video, picture.second_per_grid});
-      prompt.pictures.push_back(std::move(picture));
-    }
+  for (Item& item : items) {
+    item.options.tokens_max = room;
+    Picture picture = load(item.part, item.options);
+    picture.tokens_wanted = tokens_under(picture, media_options(preprocessor, {}, {}));
+    room -= picture.tokens(config.vision.spatial_merge_size);
+    visual.push_back({picture.grid, picture.is_video, picture.second_per_grid});
+    if (std::string warning = reduction_warning(picture, config.vision.spatial_merge_size); !warning.empty())
+      prompt.warnings.push_back(std::move(warning));
+    prompt.pictures.push_back(std::move(picture));
   }
   prompt.text = s.parts->chat_template.render(
       messages, {.add_generation_prompt = true, .add_vision_id = add_vision_id});
   prompt.ids = expand_pads(s.parts->tokenizer.encode(prompt.text), prompt.pictures, config);
-  prompt.positions = mrope_positions(prompt.ids, items, config);
+  prompt.positions = mrope_positions(prompt.ids, visual, config);
   const auto tokens = static_cast<int64_t>(prompt.ids.size());
   if (tokens >= config.text.max_position_embeddings) {
     throw Error(ErrorKind::exhausted,
                 fmt::format("the prompt has {} tokens, the model's context is {}", tokens,
                             config.text.max_position_embeddings),
-                "shorten the text, use fewer images, or lower --max-pixels (one token is 28 x 28 pixels)");
+                "shorten the text, use fewer images, or give --max-total-image-tokens");
   }
   prompt.preprocess_seconds = watch.seconds();
   return prompt;

@@ -1,0 +1,57 @@
+#include "media/geometry.h"
+
+#include <algorithm>
+
+#include "media/frame_sampling.h"
+#include "media/patches.h"
+
+namespace fovea {
+
+namespace {
+
+ImageSize factor_resize(ImageSize size, PixelLimits limits, const MediaOptions& options) {
+  return smart_resize(size, options.patch_size * options.merge_size, limits);
+}
+
+PixelLimits image_limits(const MediaOptions& options) {
+  PixelLimits limits{static_cast<double>(options.min_pixels), static_cast<double>(options.max_pixels)};
+  if (options.token_level) {
+    limits.max = std::max(std::min(limits.max, static_cast<double>(level_pixels(options))), limits.min);
+  }
+  return limits;
+}
+
+ImageSize resized_size(const Picture& picture, const MediaOptions& options) {
+  const ImageSize original{picture.original_height, picture.original_width};
+  if (!picture.is_video) return factor_resize(original, image_limits(options), options);
+  if (!picture.listed) return factor_resize(original, frame_limits(picture.frames, options), options);
+  // The reference counts listed frames after padding them to an even number.
+  const PixelLimits limits = frame_limits(picture.frames + picture.frames % 2, options);
+  return factor_resize(listed_frame_size(original, options), limits, options);
+}
+
+}  // namespace
+
+ImageSize listed_frame_size(ImageSize original, const MediaOptions& options) {
+  constexpr double kTokensMin = 4, kTokensMax = 16384;
+  const double factor = static_cast<double>(options.patch_size * options.merge_size), token = factor * factor;
+  const PixelLimits limits{
+      options.video_min_pixels ? static_cast<double>(*options.video_min_pixels) : kTokensMin * token,
+      options.video_max_pixels ? static_cast<double>(*options.video_max_pixels) : kTokensMax * token};
+  return factor_resize(original, limits, options);
+}
+
+void set_geometry(Picture& picture, const MediaOptions& options) {
+  MediaOptions unlevelled = options;
+  unlevelled.token_level.reset();
+  ImageSize size = resized_size(picture, unlevelled);
+  // What is below the level anyway stays to the pixel what it would be without one.
+  if (options.token_level && size.height * size.width > level_pixels(options)) {
+    size = resized_size(picture, options);
+  }
+  picture.resized_height = size.height;
+  picture.resized_width = size.width;
+  picture.grid = grid_of(size, picture.frames, options);
+}
+
+}  // namespace fovea
