@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "cli/byte_size.h"
 #include "cli/text_file.h"
 
 namespace fovea {
@@ -89,6 +90,11 @@ void EngineFlags::add_engine_to(CLI::App& command) {
                   "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)")
       ->check(CLI::IsMember({"pil", "pil_12", "torchvision"}))
       ->capture_default_str();
+  command
+      .add_option("--vision-budget", vision_budget,
+                  "memory in which the vision tower takes several groups of video frames at once (default "
+                  "256Mi); it changes no result")
+      ->type_name("SIZE");
   command.add_option("--prefill-chunk", prefill_chunk, "prompt tokens per step, 0 for all at once")
       ->type_name("N")
       ->capture_default_str();
@@ -103,6 +109,7 @@ Engine EngineFlags::open(const Observer& observer) const {
   if (!dtype.empty()) options.dtype = parse_dtype(dtype);
   options.policy = policy();
   options.guard.mode = parse_guard(guard);
+  if (vision_budget) options.vision_budget_bytes = parse_bytes(*vision_budget, "--vision-budget");
   return Engine::open(model, options, observer);
 }
 

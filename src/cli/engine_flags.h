@@ -14,7 +14,7 @@ struct EngineFlags {
   std::string model, attention, vision_attention, dtype, preset, precision, resize = "pil", messages, prompt,
                                                                             guard = "off";
   std::vector<std::string> images, videos;
-  std::optional<std::string> system;
+  std::optional<std::string> system, vision_budget;
   std::optional<int64_t> min_pixels, max_pixels, max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;
   int64_t prefill_chunk = 512;

@@ -21,9 +21,10 @@ int64_t highest_level(int64_t highest, int64_t most, TokensAt tokens_at) {
 }
 
 [[noreturn]] void refuse(const std::string& what, int64_t least, int64_t most, const char* flag) {
-  throw Error(ErrorKind::invalid_argument,
-              fmt::format("{} cannot have fewer than {} tokens, {} allows {}", what, least, flag, most),
-              fmt::format("raise {}, lower --min-pixels, or give fewer pictures (videos: a lower --fps)", flag));
+  throw Error(
+      ErrorKind::invalid_argument,
+      fmt::format("{} cannot have fewer than {} tokens, {} allows {}", what, least, flag, most),
+      fmt::format("raise {}, lower --min-pixels, or give fewer pictures (videos: a lower --fps)", flag));
 }
 
 }  // namespace

@@ -7,8 +7,9 @@
 // one common size, pictures below it keep every token, and what they leave goes to the large ones.
 //
 // A level of L tokens acts as a max_pixels of L tokens' area given for that item, so the result is what the
-// reference makes of that max_pixels. min_pixels stands above the level: a picture that a minimum keeps larger
-// counts with what it really gets. Only the default minimum of video frames (128 tokens) yields to the level.
+// reference makes of that max_pixels. min_pixels stands above the level: a picture that a minimum keeps
+// larger counts with what it really gets. Only the default minimum of video frames (128 tokens) yields to the
+// level.
 #pragma once
 
 #include <span>

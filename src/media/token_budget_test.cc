@@ -86,7 +86,8 @@ TEST(TokenBudget, TheLevelIsTheHighestThatFits) {
 }
 
 TEST(TokenBudget, OnePictureKeepsToItsOwnLimit) {
-  for (const auto& [width, height] : {std::pair<int64_t, int64_t>{3000, 2000}, {5600, 28}, {28, 5000}, {40, 40}}) {
+  for (const auto& [width, height] :
+       {std::pair<int64_t, int64_t>{3000, 2000}, {5600, 28}, {28, 5000}, {40, 40}}) {
     for (const int64_t most : {14, 100, 256, 1000}) {
       MediaOptions options;
       options.min_pixels = 28 * 28;

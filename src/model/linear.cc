@@ -21,6 +21,12 @@ void round_serial(float* x, int64_t count, DType type) {
   if (type == DType::f16) kernels().round_f16(x, count);
 }
 
+// A matrix whose weights are wanted in bf16 is one of bf16 (WeightStore).
+bool native_products(const LinearTypes& types) {
+  return types.weights == DType::bf16 && types.input == DType::bf16 &&
+         kernels().matmul_nt_bf16_bf16 != nullptr;
+}
+
 }  // namespace
 
 void round_to(float* x, int64_t count, DType type) {
@@ -67,11 +73,14 @@ Linear Linear::of_matrix(const MatrixView& weight, const LinearTypes& types) {
 
 void Linear::row(int64_t r, float* out) const { widen_row(weight_, r, out); }
 
+int64_t Linear::scratch_bytes(const LinearTypes& types, int64_t rows, int64_t depth) {
+  return native_products(types) ? rows * depth * int64_t{sizeof(uint16_t)} : 0;
+}
+
 void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) const {
   const Kernels& k = kernels();
   const int64_t depth = in();
-  const bool native = types_.weights == DType::bf16 && types_.input == DType::bf16 &&
-                      weight_.dtype == DType::bf16 && k.matmul_nt_bf16_bf16 != nullptr;
+  const bool native = native_products(types_) && weight_.dtype == DType::bf16;
   Buffer<uint16_t> narrow_x;
   if (native) {
     narrow_x.resize(rows * depth);

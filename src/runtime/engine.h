@@ -25,6 +25,8 @@
 
 namespace fovea {
 
+inline constexpr int64_t kVisionBudgetBytes = int64_t{256} << 20;
+
 struct EngineOptions {
   AttentionKind attention = AttentionKind::flash_attention_2;         // text decoder
   AttentionKind vision_attention = AttentionKind::flash_attention_2;  // vision tower
@@ -34,6 +36,9 @@ struct EngineOptions {
   std::optional<PrecisionPolicy> policy = std::nullopt;
   // Watches for attention scores that their dtype cannot resolve; Answer and Evaluation hold what it saw.
   GuardOptions guard = {};
+  // The vision tower works image by image, and takes as many groups of a video's frames at once as fit into
+  // this, but at least one. No result depends on it.
+  int64_t vision_budget_bytes = kVisionBudgetBytes;
 };
 
 struct MediaLimits {

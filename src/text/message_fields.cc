@@ -13,7 +13,8 @@ using nlohmann::json;
 const char* remedy_for(const std::string& name) {
   if (name == "resized_height" || name == "resized_width") return "give min_pixels and max_pixels instead";
   if (name == "nframes" || name == "max_frames" || name == "min_frames") return "give fps instead";
-  if (name == "total_pixels") return "give max_pixels, which holds for each frame, or --max-total-image-tokens";
+  if (name == "total_pixels")
+    return "give max_pixels, which holds for each frame, or --max-total-image-tokens";
   if (name == "video_start" || name == "video_end")
     return "cut the video, or give its frames as a list of images";
   return "remove the field";
