@@ -103,6 +103,10 @@ void EngineFlags::add_engine_to(CLI::App& command) {
 
 Engine EngineFlags::open(const Observer& observer) const {
   if (threads != 0) set_threads(threads);
+  return Engine::open(model, engine_options(), observer);
+}
+
+EngineOptions EngineFlags::engine_options() const {
   EngineOptions options;
   if (!attention.empty()) options.attention = parse_attention(attention);
   options.vision_attention = vision_attention.empty() ? options.attention : parse_attention(vision_attention);
@@ -110,7 +114,7 @@ Engine EngineFlags::open(const Observer& observer) const {
   options.policy = policy();
   options.guard.mode = parse_guard(guard);
   if (vision_budget) options.vision_budget_bytes = parse_bytes(*vision_budget, "--vision-budget");
-  return Engine::open(model, options, observer);
+  return options;
 }
 
 std::optional<PrecisionPolicy> EngineFlags::policy() const {
@@ -135,7 +139,7 @@ MediaLimits EngineFlags::media_limits() const {
   return {min_pixels, max_pixels, max_image_tokens, max_total_image_tokens, fps, parse_resize(resize)};
 }
 
-Prompt EngineFlags::prepare(const Engine& engine) const {
+Prompt EngineFlags::prepare(const Engine& engine, const PromptCheck& check) const {
   if (!messages.empty() && (!prompt.empty() || !images.empty() || !videos.empty() || system)) {
     throw Error(ErrorKind::invalid_argument, "--messages already holds the whole conversation",
                 "put prompt, system text, images and videos into the message list, or leave --messages out");
@@ -146,7 +150,7 @@ Prompt EngineFlags::prepare(const Engine& engine) const {
   }
   const auto conversation = messages.empty() ? messages_from_prompt(prompt, images, videos, system)
                                              : parse_messages(read_text_file(messages));
-  return engine.prepare(conversation, media_limits(), add_vision_id);
+  return engine.prepare(conversation, media_limits(), add_vision_id, check);
 }
 
 }  // namespace fovea

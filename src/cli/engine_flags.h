@@ -27,9 +27,10 @@ struct EngineFlags {
   MediaLimits media_limits() const;
   // What --preset and --precision say; throws Error(invalid_argument) where they contradict other flags.
   std::optional<PrecisionPolicy> policy() const;
+  EngineOptions engine_options() const;
   // Applies --threads and opens the engine.
   Engine open(const Observer& observer) const;
-  Prompt prepare(const Engine& engine) const;
+  Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const;
 };
 
 }  // namespace fovea

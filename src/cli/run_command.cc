@@ -6,6 +6,7 @@
 #include "cli/engine_flags.h"
 #include "cli/guard_text.h"
 #include "cli/interrupt.h"
+#include "cli/memory_check.h"
 #include "cli/progress_bar.h"
 
 namespace fovea {
@@ -17,6 +18,7 @@ struct RunFlags {
   std::optional<int64_t> max_new_tokens, top_k;
   std::optional<double> temperature, top_p, repetition_penalty;
   std::vector<std::string> stop;
+  std::optional<std::string> ram;
   uint64_t seed = 0;
   bool greedy = false, json = false, no_kv_cache = false, ignore_eos = false;
 };
@@ -70,8 +72,10 @@ void run(const RunFlags& flags) {
   Observer observer;
   observer.progress = bar.callback();
   observer.cancel = &interrupted();
+  MemoryCheck memory(flags.engine, flags.ram);
   const Engine engine = flags.engine.open(observer);
-  const Prompt prompt = flags.engine.prepare(engine);
+  const GenerationOptions options = generation_options(flags, engine);
+  const Prompt prompt = flags.engine.prepare(engine, memory.of(engine, options.max_new_tokens));
   for (const std::string& warning : prompt.warnings) {
     bar.clear();
     fmt::print(stderr, "fovea: warning: {}\n", warning);
@@ -83,7 +87,7 @@ void run(const RunFlags& flags) {
       flush_answer();
     };
   }
-  const Answer answer = engine.generate(prompt, generation_options(flags, engine), observer);
+  const Answer answer = engine.generate(prompt, options, observer);
   bar.clear();
   if (flags.json) {
     fmt::print(
@@ -132,6 +136,12 @@ void add_run_command(CLI::App& app) {
   command->add_flag("--ignore-eos", flags->ignore_eos, "go on to --max-new-tokens whatever the model says");
   command->add_flag("--no-kv-cache", flags->no_kv_cache,
                     "recompute the whole sequence for every token (comparison)");
+  command
+      ->add_option(
+          "--ram", flags->ram,
+          "refuse what needs more than this resident memory, mapped weights included (default: refuse "
+          "what needs more than is available, apart from them)")
+      ->type_name("SIZE");
   command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
   command->footer(
       "Sampling follows the checkpoint's generation_config.json unless a flag says otherwise.\n\n"

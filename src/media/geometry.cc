@@ -41,6 +41,28 @@ ImageSize listed_frame_size(ImageSize original, const MediaOptions& options) {
   return factor_resize(original, limits, options);
 }
 
+Picture geometry_of(const Picture& picture) {
+  Picture copy;
+  copy.source = picture.source;
+  copy.is_video = picture.is_video;
+  copy.listed = picture.listed;
+  copy.original_height = picture.original_height;
+  copy.original_width = picture.original_width;
+  copy.resized_height = picture.resized_height;
+  copy.resized_width = picture.resized_width;
+  copy.grid = picture.grid;
+  copy.frames = picture.frames;
+  copy.second_per_grid = picture.second_per_grid;
+  copy.tokens_wanted = picture.tokens_wanted;
+  return copy;
+}
+
+Picture with_geometry(const Picture& picture, const MediaOptions& options) {
+  Picture copy = geometry_of(picture);
+  set_geometry(copy, options);
+  return copy;
+}
+
 void set_geometry(Picture& picture, const MediaOptions& options) {
   MediaOptions unlevelled = options;
   unlevelled.token_level.reset();

@@ -19,4 +19,8 @@ inline int64_t level_pixels(const MediaOptions& options) {
 // Error(invalid_argument) as smart_resize and frame_limits do.
 void set_geometry(Picture& picture, const MediaOptions& options);
 
+// A copy without patches, as it is and with the geometry that these options give.
+Picture geometry_of(const Picture& picture);
+Picture with_geometry(const Picture& picture, const MediaOptions& options);
+
 }  // namespace fovea

@@ -35,14 +35,7 @@ MediaOptions at_level(MediaOptions options, int64_t level) {
 }
 
 int64_t tokens_under(const Picture& measured, const MediaOptions& options) {
-  Picture picture;
-  picture.is_video = measured.is_video;
-  picture.listed = measured.listed;
-  picture.frames = measured.frames;
-  picture.original_height = measured.original_height;
-  picture.original_width = measured.original_width;
-  set_geometry(picture, options);
-  return picture.tokens(options.merge_size);
+  return with_geometry(measured, options).tokens(options.merge_size);
 }
 
 void limit_tokens(const Picture& measured, MediaOptions& options, int64_t most) {

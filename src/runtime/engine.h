@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,16 @@ struct Evaluation {
   GuardReport guard;
 };
 
+// Called with a request's tokens and its pictures, measured but not loaded, and how they will be loaded; may
+// throw, which refuses the request before anything large is made.
+using PromptCheck =
+    std::function<void(int64_t tokens, std::span<const Picture>, std::span<const MediaOptions>)>;
+
+// How a picture is read under the checkpoint's rules, the request's limits, and those of its own part of the
+// conversation; without limits in tokens.
+MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& limits,
+                           const ContentPart& part);
+
 struct EngineState;
 
 class Engine {
@@ -125,8 +136,10 @@ class Engine {
   GenerationOptions default_generation() const;
 
   // Renders the template, decodes the media, expands the pads. Throws Error(exhausted) when the prompt
-  // exceeds the model's context.
-  Prompt prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id) const;
+  // exceeds the model's context. With limits in tokens or a check, pictures are first measured: still ones
+  // are then decoded twice.
+  Prompt prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id,
+                 const PromptCheck& check = {}) const;
 
   Answer generate(const Prompt& prompt, const GenerationOptions& options, const Observer& observer) const;
 
