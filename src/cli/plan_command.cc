@@ -3,6 +3,7 @@
 #include <regex>
 
 #include "base/error.h"
+#include "base/freed_memory.h"
 #include "cli/byte_size.h"
 #include "cli/commands.h"
 #include "cli/memory_check.h"
@@ -128,6 +129,7 @@ void plan_memory(const PlanFlags& flags) {
   // What an engine holds beside the weights is there while the plan is made, and measured.
   [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(flags.engine.model);
   [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(flags.engine.model);
+  return_freed_memory();
   PlanSetup setup = setup_of(flags, checkpoint);
   std::optional<int64_t> ram;
   if (flags.ram) ram = parse_bytes(*flags.ram, "--ram");

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/freed_memory.h"
 #include "media/decode.h"
 #include "media/frame_sampling.h"
 #include "media/geometry.h"
@@ -123,9 +124,17 @@ class PictureBuilder {
   Picture picture_;
 };
 
+constexpr int64_t kLargeFile = 1 << 20;
+
 Image load_upright(const std::string& source, const MediaOptions& options) {
-  const Buffer<uint8_t> bytes = read_source(source);
-  return decode_image(bytes.span(), options);
+  Image image;
+  {
+    const Buffer<uint8_t> bytes = read_source(source);
+    image = decode_image(bytes.span(), options);
+    if (bytes.size() < kLargeFile) return image;
+  }
+  return_freed_memory();
+  return image;
 }
 
 Picture read_image(const std::string& source, const MediaOptions& options, Extent extent) {

@@ -1,5 +1,6 @@
 // From a conversation to token ids, patches and positions.
 #include "base/error.h"
+#include "base/freed_memory.h"
 #include "media/geometry.h"
 #include "media/token_budget.h"
 #include "runtime/state.h"
@@ -135,6 +136,7 @@ Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& 
   prompt.positions = mrope_positions(prompt.ids, visual, config);
   const auto tokens = static_cast<int64_t>(prompt.ids.size());
   if (tokens >= context) refuse_length(tokens, context);
+  return_freed_memory();
   prompt.preprocess_seconds = watch.seconds();
   return prompt;
 }

@@ -1,6 +1,7 @@
 #include "runtime/runner.h"
 
 #include "base/error.h"
+#include "base/freed_memory.h"
 
 namespace fovea {
 
@@ -55,6 +56,7 @@ Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, co
       to = std::copy_n(encoded.data(), encoded.size(), to);
     }
   }
+  return_freed_memory();
   return embeddings;
 }
 
@@ -88,6 +90,7 @@ int64_t Runner::feed(const Sequence& sequence, int64_t first, int64_t count, int
   // One layer of a long chunk takes a second on a slow machine.
   if (count > 1) hooks.after_layer = [&] { check_cancelled(observer_); };
   state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, hooks);
+  if (count > 1) return_freed_memory();  // the next chunk asks for other sizes
   return vision_row;
 }
 
