@@ -37,7 +37,8 @@ int64_t converted_bytes(const Checkpoint& checkpoint, const Precision& precision
 }
 
 // A still picture's file, at most as large as its pixels, and the pixels exist together before its patches
-// do; then the pixels beside the patches while they are resampled in two passes. Of a video a few frames exist.
+// do; then the pixels beside the patches while they are resampled in two passes. Of a video a few frames
+// exist.
 int64_t decoding_bytes(const Picture& picture, int64_t patches) {
   const int64_t original = picture.original_height * picture.original_width * 3;
   const int64_t between = picture.original_height * picture.resized_width * 3;
@@ -60,7 +61,7 @@ void plan_pictures(const VisionConfig& config, const LayeredPrecision& vision, c
     if (call.peak() <= largest) continue;
     largest = call.peak();
     const bool merging = call.merging == largest;
-    plan.vision_attention = merging || call.products > call.attention ? 0 : call.attention;
+    plan.vision_attention = merging ? 0 : call.attention;
     plan.vision_activations = largest - plan.vision_attention;
   }
   plan.embeddings = plan.image_tokens * config.out_hidden_size * kFloat;
@@ -82,7 +83,7 @@ void plan_text(const TextConfig& config, const LayeredPrecision& text, const Pla
   const bool at_end = whole_cache + decode.peak() > prompt_cache + prefill.peak();
   const CallMemory& larger = at_end ? decode : prefill;
   plan.kv_cache = at_end ? whole_cache : prompt_cache;
-  plan.attention = larger.attention >= larger.products ? larger.attention : 0;
+  plan.attention = larger.attention;  // the scratch of projections, where it is larger, counts as activations
   plan.activations = larger.peak() - plan.attention;
   plan.logits = config.vocab_size * kFloat;
 }
