@@ -394,6 +394,28 @@ TEST_F(CommandLine, ImagesShareABudgetOfTokens) {
   expect_error(ask(kModel, "hello" + images), {"tokens", "--max-total-image-tokens"});
 }
 
+TEST_F(CommandLine, WhatCannotFitIsRefusedWithThePlannersWords) {
+  const std::string flags =
+      "hello --image " + image_ + " --min-pixels 1000000 --max-pixels 1100000 --attn eager";
+  EXPECT_EQ(run(ask(kModel, flags)).exit_code, 0);
+  expect_error(
+      ask(kModel, flags + " --ram 120M"),
+      {"needs", "at its peak, while", "vision attention scratch", "--ram allows a resident set of 120.0 MB",
+       "any one of these is enough", "--attn flash_attention_2 (", "accuracy: none"});
+  expect_error(ask(kModel, flags + " --ram 5M"), {"needs", "program and tokenizer", "no single change"});
+  expect_error(ask(kModel, "hello --ram many"), {"--ram many", "8G"});
+  const std::string plan = "plan -m " + kModel.string() + " --context 2000 --images 1@1000x1000";
+  const auto json = nlohmann::json::parse(run(plan + " --json --ram 1G").out);
+  EXPECT_EQ(json["image_tokens"], 1296);
+  EXPECT_EQ(json["context"], 2000);
+  EXPECT_TRUE(json["fits"]);
+  EXPECT_EQ(json["limit_bytes"], 1000000000);
+  EXPECT_NE(run(plan + " --ram 5M").out.find("it does not fit"), std::string::npos);
+  expect_error(plan + " --images 5", {"--images 5", "20@1280x960"});
+  expect_error("plan -m " + kModel.string() + " --context 100 --images 1@1000x1000",
+               {"no room for 1296 image tokens"});
+}
+
 TEST_F(CommandLine, TheGuardReportsWhatItSaw) {
   const auto guard_of = [&](const std::string& flags) {
     return nlohmann::json::parse(run(ask(kModel, "--json hello " + flags)).out)["guard"];

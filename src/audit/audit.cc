@@ -77,7 +77,8 @@ class Audit {
         options_(options),
         follower_(follower),
         store_(fingerprint_of(engine, suite, options)),
-        evaluator_(engine, options.media, options.evaluation, store_, options.state_file, follower) {
+        evaluator_(engine, options.media, options.evaluation, options.check, store_, options.state_file,
+                   follower) {
     const int64_t count = options.limit > 0 ? options.limit : std::ssize(suite.items);
     for (const SuiteItem& item : suite.items) {
       if (std::ssize(items_) < count) items_.push_back(&item);

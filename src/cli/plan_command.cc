@@ -63,7 +63,7 @@ void apply_token_limits(const EngineFlags& flags, PlanRequest& request) {
 }
 
 PlanSetup setup_of(const PlanFlags& flags, const Checkpoint& checkpoint) {
-  PlanSetup setup = plan_setup(flags.engine, checkpoint);
+  PlanSetup setup = plan_setup(flags.engine.engine_options(), flags.engine.prefill_chunk, checkpoint);
   PlanRequest& request = setup.request;
   for (const std::string& text : flags.pictures) add_pictures(text, flags.engine, checkpoint, request);
   apply_token_limits(flags.engine, request);

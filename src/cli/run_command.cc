@@ -72,10 +72,13 @@ void run(const RunFlags& flags) {
   Observer observer;
   observer.progress = bar.callback();
   observer.cancel = &interrupted();
-  MemoryCheck memory(flags.engine, flags.ram);
+  const MemoryCheck memory(flags.engine, flags.ram);
   const Engine engine = flags.engine.open(observer);
   const GenerationOptions options = generation_options(flags, engine);
-  const Prompt prompt = flags.engine.prepare(engine, memory.of(engine, options.max_new_tokens));
+  const Prompt prompt = flags.engine.prepare(
+      engine, [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
+        memory.require(engine, options.max_new_tokens, tokens, measured, media);
+      });
   for (const std::string& warning : prompt.warnings) {
     bar.clear();
     fmt::print(stderr, "fovea: warning: {}\n", warning);
