@@ -349,6 +349,73 @@ TEST_F(CommandLine, LimitsAreCheckedBeforePicturesGrow) {
                {"tokens", "context has room for 4096", "--max-pixels"});
 }
 
+TEST_F(CommandLine, ImagesShareABudgetOfTokens) {
+  // Ten pages of 20 x 20 tokens and ten thumbnails of 2 x 2, as 24-bit bitmaps.
+  const auto bitmap = [](uint32_t side) {
+    std::string bytes = "BM";
+    const auto word = [&](uint32_t value) { bytes.append(reinterpret_cast<const char*>(&value), 4); };
+    for (const uint32_t value : {54 + side * side * 3, 0u, 54u, 40u, side, side, 24u << 16 | 1u}) word(value);
+    for (int i = 0; i < 6; ++i) word(0);
+    for (uint32_t i = 0; i < side * side * 3; ++i) bytes.push_back(static_cast<char>(i * 37 % 251));
+    return bytes;
+  };
+  write(folder_ / "page.bmp", bitmap(560));
+  write(folder_ / "thumb.bmp", bitmap(56));
+  std::string images;
+  for (int i = 0; i < 20; ++i) {
+    images += " --image " + (folder_ / (i % 2 == 0 ? "page.bmp" : "thumb.bmp")).string();
+  }
+  const auto tokens_of = [&](const std::string& flags) {
+    const Outcome outcome = run(ask(kModel, "--json hello" + images + flags));
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    std::vector<int64_t> tokens;
+    const auto answer = nlohmann::json::parse(outcome.out);
+    for (const auto& image : answer["images"]) {
+      EXPECT_EQ(image["tokens_wanted"], tokens.size() % 2 == 0 ? 400 : 4);
+      tokens.push_back(image["tokens"]);
+    }
+    EXPECT_EQ(answer["warnings"].size(), outcome.err.find("reduced") == std::string::npos ? 0 : 10);
+    return tokens;
+  };
+  const auto pages = [](int64_t each) {
+    std::vector<int64_t> tokens;
+    for (int i = 0; i < 10; ++i) tokens.insert(tokens.end(), {each, 4});
+    return tokens;
+  };
+  // 3040 = 10 * 300 + 10 * 4; the largest square of at most 300 tokens is 17 x 17.
+  EXPECT_EQ(tokens_of(" --max-total-image-tokens 3040"), pages(289));
+  EXPECT_EQ(tokens_of(" --max-total-image-tokens 1040"), pages(100));
+  EXPECT_EQ(tokens_of(" --max-image-tokens 150"), pages(144));
+  const Outcome text = run(ask(kModel, "hello" + images + " --max-total-image-tokens 1040"));
+  EXPECT_NE(text.err.find("560 x 560 -> 280 x 280, 100 tokens of 400 wanted"), std::string::npos) << text.err;
+  EXPECT_NE(text.err.find("page.bmp was reduced to 100 of 400 tokens"), std::string::npos) << text.err;
+  expect_error(ask(kModel, "hello" + images + " --max-total-image-tokens 50"),
+               {"the 20 images and videos together cannot have fewer than 80 tokens", "allows 50"});
+  expect_error(ask(kModel, "hello" + images), {"tokens", "--max-total-image-tokens"});
+}
+
+TEST_F(CommandLine, WhatCannotFitIsRefusedWithThePlannersWords) {
+  const std::string flags =
+      "hello --image " + image_ + " --min-pixels 1000000 --max-pixels 1100000 --attn eager";
+  EXPECT_EQ(run(ask(kModel, flags)).exit_code, 0);
+  expect_error(
+      ask(kModel, flags + " --ram 120M"),
+      {"needs", "at its peak, while", "vision attention scratch", "--ram allows a resident set of 120.0 MB",
+       "any one of these is enough", "--attn flash_attention_2 (", "accuracy: none"});
+  expect_error(ask(kModel, flags + " --ram 5M"), {"needs", "program and tokenizer", "no single change"});
+  expect_error(ask(kModel, "hello --ram many"), {"--ram many", "8G"});
+  const std::string plan = "plan -m " + kModel.string() + " --context 2000 --images 1@1000x1000";
+  const auto json = nlohmann::json::parse(run(plan + " --json --ram 1G").out);
+  EXPECT_EQ(json["image_tokens"], 1296);
+  EXPECT_EQ(json["context"], 2000);
+  EXPECT_TRUE(json["fits"]);
+  EXPECT_EQ(json["limit_bytes"], 1000000000);
+  EXPECT_NE(run(plan + " --ram 5M").out.find("it does not fit"), std::string::npos);
+  expect_error(plan + " --images 5", {"--images 5", "20@1280x960"});
+  expect_error("plan -m " + kModel.string() + " --context 100 --images 1@1000x1000",
+               {"no room for 1296 image tokens"});
+}
+
 TEST_F(CommandLine, TheGuardReportsWhatItSaw) {
   const auto guard_of = [&](const std::string& flags) {
     return nlohmann::json::parse(run(ask(kModel, "--json hello " + flags)).out)["guard"];

@@ -31,14 +31,18 @@ json fingerprint_of(const Engine& engine, const Suite& suite, const AuditOptions
   for (const TensorInfo& tensor : engine.checkpoint().tensors()) parameters += tensor.bytes();
   std::error_code ignored;
   const MediaLimits& media = options.media;
-  return {{"model", std::filesystem::weakly_canonical(engine.checkpoint().dir(), ignored).string()},
-          {"model_bytes", parameters},
-          {"questions", std::hash<std::string>()(questions)},
-          {"reference", options.reference ? json(options.reference->key()) : json(nullptr)},
-          {"drift", options.evaluation.drift},
-          {"max_new_tokens", options.evaluation.max_new_tokens},
-          {"min_pixels", media.min_pixels ? json(*media.min_pixels) : json(nullptr)},
-          {"max_pixels", media.max_pixels ? json(*media.max_pixels) : json(nullptr)}};
+  json identity = {{"model", std::filesystem::weakly_canonical(engine.checkpoint().dir(), ignored).string()},
+                   {"model_bytes", parameters},
+                   {"questions", std::hash<std::string>()(questions)},
+                   {"reference", options.reference ? json(options.reference->key()) : json(nullptr)},
+                   {"drift", options.evaluation.drift},
+                   {"max_new_tokens", options.evaluation.max_new_tokens},
+                   {"min_pixels", media.min_pixels ? json(*media.min_pixels) : json(nullptr)},
+                   {"max_pixels", media.max_pixels ? json(*media.max_pixels) : json(nullptr)}};
+  // Only where given: state files from before there were such limits stay good.
+  if (media.max_image_tokens) identity["max_image_tokens"] = *media.max_image_tokens;
+  if (media.max_total_image_tokens) identity["max_total_image_tokens"] = *media.max_total_image_tokens;
+  return identity;
 }
 
 ordered_json model_json(const Engine& engine) {
@@ -73,7 +77,8 @@ class Audit {
         options_(options),
         follower_(follower),
         store_(fingerprint_of(engine, suite, options)),
-        evaluator_(engine, options.media, options.evaluation, store_, options.state_file, follower) {
+        evaluator_(engine, options.media, options.evaluation, options.check, store_, options.state_file,
+                   follower) {
     const int64_t count = options.limit > 0 ? options.limit : std::ssize(suite.items);
     for (const SuiteItem& item : suite.items) {
       if (std::ssize(items_) < count) items_.push_back(&item);

@@ -22,6 +22,7 @@ struct AuditOptions {
   double target = 0.95;
   EvaluationOptions evaluation;
   MediaLimits media;
+  EngineCheck check;                 // refuses questions that an engine has no memory for; they are skipped
   std::filesystem::path state_file;  // empty: an interrupted audit is lost
   bool resume = false;               // state_file must be there and belong to this audit
 };

@@ -11,10 +11,12 @@ constexpr auto kSaveInterval = std::chrono::seconds(10);
 }  // namespace
 
 Evaluator::Evaluator(const Engine& engine, const MediaLimits& limits, const EvaluationOptions& options,
-                     ResultStore& store, std::filesystem::path state_file, const AuditFollower& follower)
+                     const EngineCheck& check, ResultStore& store, std::filesystem::path state_file,
+                     const AuditFollower& follower)
     : engine_(engine),
       limits_(limits),
       options_(options),
+      check_(check),
       store_(store),
       state_file_(std::move(state_file)),
       follower_(follower) {}
@@ -45,8 +47,17 @@ void Evaluator::save() {
 void Evaluator::ask(const SuiteItem& item, const Configuration* reference,
                     const std::vector<const Configuration*>& missing, const std::function<void()>& answered) {
   Prompt prompt;
+  PromptCheck check;
+  if (check_) {
+    check = [&](int64_t tokens, std::span<const Picture> pictures, std::span<const MediaOptions> media) {
+      if (reference != nullptr) check_(engine(*reference), tokens, pictures, media);
+      for (const Configuration* configuration : missing) {
+        check_(engine(*configuration), tokens, pictures, media);
+      }
+    };
+  }
   try {
-    prompt = engine_.prepare(item.messages, limits_, false);
+    prompt = engine_.prepare(item.messages, limits_, false, check);
   } catch (const Error& error) {
     store_.put_problem(item.id, {item.file, item.line, item.id, error.message(), error.remedy()});
     if (follower_.note) follower_.note(fmt::format("{} is skipped: {}", item.id, error.message()));

@@ -20,11 +20,17 @@ struct AuditFollower {
   const std::atomic<bool>* cancel = nullptr;   // ends the audit after the current question
 };
 
+// As PromptCheck, for an engine that is about to be asked; may be empty.
+using EngineCheck = std::function<void(const Engine& engine, int64_t tokens, std::span<const Picture>,
+                                       std::span<const MediaOptions>)>;
+
 class Evaluator {
  public:
-  // Everything is borrowed. `state_file` may be empty; otherwise the store is saved there now and then.
+  // Everything but the check is borrowed; a question it refuses is skipped. `state_file` may be empty;
+  // otherwise the store is saved there now and then.
   Evaluator(const Engine& engine, const MediaLimits& limits, const EvaluationOptions& options,
-            ResultStore& store, std::filesystem::path state_file, const AuditFollower& follower);
+            const EngineCheck& check, ResultStore& store, std::filesystem::path state_file,
+            const AuditFollower& follower);
 
   // Asks every item under every configuration, question by question. A question that cannot be asked becomes
   // a problem in the store. False when cancelled: the questions before are complete.
@@ -45,6 +51,7 @@ class Evaluator {
   const Engine& engine_;
   MediaLimits limits_;
   EvaluationOptions options_;
+  EngineCheck check_;
   ResultStore& store_;
   std::filesystem::path state_file_;
   const AuditFollower& follower_;

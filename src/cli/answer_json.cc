@@ -31,7 +31,8 @@ ordered_json pictures_json(const Prompt& prompt, int64_t merge_size) {
                          {"original", size_json(picture.original_width, picture.original_height)},
                          {"resized", size_json(picture.resized_width, picture.resized_height)},
                          {"grid_thw", {picture.grid.t, picture.grid.h, picture.grid.w}},
-                         {"tokens", picture.tokens(merge_size)}};
+                         {"tokens", picture.tokens(merge_size)},
+                         {"tokens_wanted", picture.tokens_wanted}};
     if (picture.is_video) {
       item["frames"] = picture.frames;
       item["second_per_grid"] = picture.second_per_grid;
@@ -59,6 +60,7 @@ ordered_json answer_json(const Engine& engine, const Prompt& prompt, const Answe
           {"prompt_tokens", t.prompt_tokens},
           {"generated_tokens", t.generated_tokens},
           {"images", pictures_json(prompt, engine.checkpoint().config().vision.spatial_merge_size)},
+          {"warnings", prompt.warnings},
           {"timings", timings},
           {"speculation",
            {{"proposed", speculation.proposed},

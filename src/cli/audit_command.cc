@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
 #include "cli/interrupt.h"
+#include "cli/memory_check.h"
 #include "cli/progress_bar.h"
 #include "cli/text_file.h"
 #include "report/report.h"
@@ -19,6 +20,7 @@ namespace {
 struct SuiteFlags {
   EngineFlags engine;
   std::string suite, json, resume;
+  std::optional<std::string> ram;
   int64_t limit = 0, max_new_tokens = 32;
 
   void add_to(CLI::App& command) {
@@ -33,6 +35,11 @@ struct SuiteFlags {
         ->type_name("N")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
+    command
+        .add_option("--ram", ram,
+                    "skip questions that need more than this resident memory, mapped weights included "
+                    "(default: what is available, apart from them)")
+        ->type_name("SIZE");
     command.add_option("--json", json, "write everything that was measured")->type_name("FILE");
     command
         .add_option("--resume", resume,
@@ -87,13 +94,18 @@ Engine open(const EngineFlags& flags, const Observer& observer) {
   return plain.open(observer);
 }
 
-AuditOutcome run(const SuiteFlags& flags, const AuditOptions& options) {
+AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
   check_writable(flags.json);
   stop_on_interrupt();
   ProgressBar bar;
   const Suite suite = read_suite(flags.suite);
   Observer observer;
   observer.progress = bar.callback();
+  const MemoryCheck memory(flags.engine, flags.ram);
+  options.check = [&](const Engine& asked, int64_t tokens, std::span<const Picture> pictures,
+                      std::span<const MediaOptions> media) {
+    memory.require(asked, flags.max_new_tokens, tokens, pictures, media);
+  };
   const Engine engine = open(flags.engine, observer);
   AuditFollower follower;
   follower.progress = bar.callback();

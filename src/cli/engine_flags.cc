@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "cli/byte_size.h"
 #include "cli/text_file.h"
 
 namespace fovea {
@@ -74,10 +75,26 @@ void EngineFlags::add_engine_to(CLI::App& command) {
                   "shrink larger images and video frames (default for frames: 128 to 768 tokens each)")
       ->type_name("N");
   command
+      .add_option("--max-image-tokens", max_image_tokens,
+                  "shrink larger images, and groups of two video frames, to this many tokens each")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--max-total-image-tokens", max_total_image_tokens,
+                  "tokens of all images and video frames of a request together: the largest shrink to one "
+                  "common size, smaller ones stay as they are")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command
       .add_option("--resize", resize,
                   "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)")
       ->check(CLI::IsMember({"pil", "pil_12", "torchvision"}))
       ->capture_default_str();
+  command
+      .add_option("--vision-budget", vision_budget,
+                  "memory in which the vision tower takes several groups of video frames at once (default "
+                  "256Mi); it changes no result")
+      ->type_name("SIZE");
   command.add_option("--prefill-chunk", prefill_chunk, "prompt tokens per step, 0 for all at once")
       ->type_name("N")
       ->capture_default_str();
@@ -86,13 +103,18 @@ void EngineFlags::add_engine_to(CLI::App& command) {
 
 Engine EngineFlags::open(const Observer& observer) const {
   if (threads != 0) set_threads(threads);
+  return Engine::open(model, engine_options(), observer);
+}
+
+EngineOptions EngineFlags::engine_options() const {
   EngineOptions options;
   if (!attention.empty()) options.attention = parse_attention(attention);
   options.vision_attention = vision_attention.empty() ? options.attention : parse_attention(vision_attention);
   if (!dtype.empty()) options.dtype = parse_dtype(dtype);
   options.policy = policy();
   options.guard.mode = parse_guard(guard);
-  return Engine::open(model, options, observer);
+  if (vision_budget) options.vision_budget_bytes = parse_bytes(*vision_budget, "--vision-budget");
+  return options;
 }
 
 std::optional<PrecisionPolicy> EngineFlags::policy() const {
@@ -113,9 +135,11 @@ std::optional<PrecisionPolicy> EngineFlags::policy() const {
   return policy;
 }
 
-MediaLimits EngineFlags::media_limits() const { return {min_pixels, max_pixels, fps, parse_resize(resize)}; }
+MediaLimits EngineFlags::media_limits() const {
+  return {min_pixels, max_pixels, max_image_tokens, max_total_image_tokens, fps, parse_resize(resize)};
+}
 
-Prompt EngineFlags::prepare(const Engine& engine) const {
+Prompt EngineFlags::prepare(const Engine& engine, const PromptCheck& check) const {
   if (!messages.empty() && (!prompt.empty() || !images.empty() || !videos.empty() || system)) {
     throw Error(ErrorKind::invalid_argument, "--messages already holds the whole conversation",
                 "put prompt, system text, images and videos into the message list, or leave --messages out");
@@ -126,7 +150,7 @@ Prompt EngineFlags::prepare(const Engine& engine) const {
   }
   const auto conversation = messages.empty() ? messages_from_prompt(prompt, images, videos, system)
                                              : parse_messages(read_text_file(messages));
-  return engine.prepare(conversation, media_limits(), add_vision_id);
+  return engine.prepare(conversation, media_limits(), add_vision_id, check);
 }
 
 }  // namespace fovea

@@ -14,8 +14,8 @@ struct EngineFlags {
   std::string model, attention, vision_attention, dtype, preset, precision, resize = "pil", messages, prompt,
                                                                             guard = "off";
   std::vector<std::string> images, videos;
-  std::optional<std::string> system;
-  std::optional<int64_t> min_pixels, max_pixels;
+  std::optional<std::string> system, vision_budget;
+  std::optional<int64_t> min_pixels, max_pixels, max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;
   int64_t prefill_chunk = 512;
   int threads = 0;
@@ -27,9 +27,10 @@ struct EngineFlags {
   MediaLimits media_limits() const;
   // What --preset and --precision say; throws Error(invalid_argument) where they contradict other flags.
   std::optional<PrecisionPolicy> policy() const;
+  EngineOptions engine_options() const;
   // Applies --threads and opens the engine.
   Engine open(const Observer& observer) const;
-  Prompt prepare(const Engine& engine) const;
+  Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const;
 };
 
 }  // namespace fovea

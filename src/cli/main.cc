@@ -35,6 +35,7 @@ int run(int argc, char** argv) {
   fovea::add_presets_command(app);
   fovea::add_suite_command(app);
   fovea::add_bench_command(app);
+  fovea::add_plan_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

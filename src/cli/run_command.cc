@@ -6,6 +6,7 @@
 #include "cli/engine_flags.h"
 #include "cli/guard_text.h"
 #include "cli/interrupt.h"
+#include "cli/memory_check.h"
 #include "cli/progress_bar.h"
 
 namespace fovea {
@@ -17,6 +18,7 @@ struct RunFlags {
   std::optional<int64_t> max_new_tokens, top_k, prompt_lookup_num_tokens;
   std::optional<double> temperature, top_p, repetition_penalty;
   std::vector<std::string> stop;
+  std::optional<std::string> ram;
   uint64_t seed = 0;
   bool greedy = false, json = false, no_kv_cache = false, ignore_eos = false;
 };
@@ -42,9 +44,10 @@ GenerationOptions generation_options(const RunFlags& flags, const Engine& engine
 
 void print_summary(const Engine& engine, const Prompt& prompt, const Answer& answer) {
   for (const Picture& p : prompt.pictures) {
-    fmt::print(stderr, "{}: {} x {} -> {} x {}, {} tokens\n", p.source, p.original_width, p.original_height,
-               p.resized_width, p.resized_height,
-               p.tokens(engine.checkpoint().config().vision.spatial_merge_size));
+    const int64_t tokens = p.tokens(engine.checkpoint().config().vision.spatial_merge_size);
+    fmt::print(stderr, "{}: {} x {} -> {} x {}, {} tokens{}\n", p.source, p.original_width, p.original_height,
+               p.resized_width, p.resized_height, tokens,
+               tokens < p.tokens_wanted ? fmt::format(" of {} wanted", p.tokens_wanted) : "");
   }
   const Timings& t = answer.timings;
   const auto rate = [](int64_t n, double s) { return s > 0 ? static_cast<double>(n) / s : 0.0; };
@@ -74,8 +77,17 @@ void run(const RunFlags& flags) {
   Observer observer;
   observer.progress = bar.callback();
   observer.cancel = &interrupted();
+  const MemoryCheck memory(flags.engine, flags.ram);
   const Engine engine = flags.engine.open(observer);
-  const Prompt prompt = flags.engine.prepare(engine);
+  const GenerationOptions options = generation_options(flags, engine);
+  const Prompt prompt = flags.engine.prepare(
+      engine, [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
+        memory.require(engine, options.max_new_tokens, tokens, measured, media);
+      });
+  for (const std::string& warning : prompt.warnings) {
+    bar.clear();
+    fmt::print(stderr, "fovea: warning: {}\n", warning);
+  }
   if (!flags.json) {
     observer.on_text = [&](std::string_view piece) {
       bar.clear();
@@ -83,7 +95,7 @@ void run(const RunFlags& flags) {
       flush_answer();
     };
   }
-  const Answer answer = engine.generate(prompt, generation_options(flags, engine), observer);
+  const Answer answer = engine.generate(prompt, options, observer);
   bar.clear();
   if (flags.json) {
     fmt::print(
@@ -137,6 +149,12 @@ void add_run_command(CLI::App& app) {
                    "tokens to propose where prompt or answer repeats itself, verified in one step; no token "
                    "changes (default: as many as pay, 0: off; not with --guard, --no-kv-cache)")
       ->type_name("N");
+  command
+      ->add_option(
+          "--ram", flags->ram,
+          "refuse what needs more than this resident memory, mapped weights included (default: refuse "
+          "what needs more than is available, apart from them)")
+      ->type_name("SIZE");
   command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
   command->footer(
       "Sampling follows the checkpoint's generation_config.json unless a flag says otherwise.\n\n"

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "media/geometry.h"
+
 namespace fovea {
 namespace {
 
@@ -56,6 +58,11 @@ PixelLimits frame_limits(int64_t frames, const MediaOptions& options) {
         ErrorKind::invalid_argument,
         fmt::format("a video frame must have at least {} and at most {} pixels", limits.min, limits.max),
         "raise --max-pixels or lower --min-pixels");
+  }
+  if (options.token_level) {
+    const auto level = static_cast<double>(level_pixels(options));
+    if (!options.video_min_pixels) limits.min = std::min(limits.min, level);
+    limits.max = std::max(std::min(limits.max, level), limits.min);
   }
   return limits;
 }

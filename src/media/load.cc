@@ -2,12 +2,13 @@
 #include <cmath>
 #include <utility>
 
+#include "base/freed_memory.h"
 #include "media/decode.h"
 #include "media/frame_sampling.h"
+#include "media/geometry.h"
 #include "media/media.h"
 #include "media/patches.h"
 #include "media/resample.h"
-#include "media/smart_resize.h"
 #include "media/source.h"
 #include "media/video.h"
 
@@ -63,48 +64,53 @@ Bicubic arithmetic_of(MediaOptions::Resize resize) {
   return Bicubic::pil;
 }
 
-ImageSize factor_resize(ImageSize size, PixelLimits limits, const MediaOptions& options) {
-  return smart_resize(size, options.patch_size * options.merge_size, limits);
-}
+// What is made of a picture: sizes and grid alone, or also its patches.
+enum class Extent { geometry, patches };
 
 // A picture under construction: frames arrive one by one and go straight into its patches.
 class PictureBuilder {
  public:
-  PictureBuilder(const std::string& source, const MediaOptions& options)
-      : options_(options), normaliser_(options) {
+  PictureBuilder(const std::string& source, const MediaOptions& options, Extent extent)
+      : options_(options), normaliser_(options), extent_(extent) {
     picture_.source = source;
   }
 
+  void make_video(int64_t frames, bool listed) {
+    picture_.is_video = true;
+    picture_.listed = listed;
+    picture_.frames = frames;
+  }
+
   // Everything known before the first frame's pixels are needed.
-  void begin(ImageSize original, ImageSize resized, int64_t frames) {
+  void begin(ImageSize original) {
     picture_.original_height = original.height;
     picture_.original_width = original.width;
-    picture_.resized_height = resized.height;
-    picture_.resized_width = resized.width;
-    picture_.frames = frames;
-    picture_.grid = grid_of(resized, frames, options_);
+    set_geometry(picture_, options_);
+    if (extent_ == Extent::geometry) return;
     if (const int64_t tokens = picture_.tokens(options_.merge_size); tokens > options_.tokens_max) {
       throw Error(
           ErrorKind::exhausted,
           fmt::format("{} x {} pixels and {} frames make {} tokens, the model's context has room for {}",
-                      resized.width, resized.height, frames, tokens, options_.tokens_max),
+                      picture_.resized_width, picture_.resized_height, picture_.frames, tokens,
+                      options_.tokens_max),
           "lower --max-pixels or --min-pixels (one token is 28 x 28 pixels), or give fewer items");
     }
     picture_.patches.resize(picture_.grid.patches() * 3 * options_.temporal_patch_size * options_.patch_size *
                             options_.patch_size);
   }
-  ImageSize resized() const { return {picture_.resized_height, picture_.resized_width}; }
 
-  // The last frame is repeated until the temporal patches are full.
-  void add(const Image& image, int64_t frame) {
+  // Resamples a frame into its place. The last frame is repeated until the temporal patches are full.
+  void add(const Image& frame, int64_t index, Bicubic arithmetic) {
+    if (extent_ == Extent::geometry) return;
+    const Image image =
+        resample_bicubic(frame, {picture_.resized_height, picture_.resized_width}, arithmetic);
     const int64_t places = picture_.grid.t * options_.temporal_patch_size;
-    const int64_t end = frame + 1 == picture_.frames ? places : frame + 1;
-    write_frames(image, frame, end - frame, picture_.grid, options_, normaliser_, picture_.patches.span());
+    const int64_t end = index + 1 == picture_.frames ? places : index + 1;
+    write_frames(image, index, end - index, picture_.grid, options_, normaliser_, picture_.patches.span());
   }
 
   Picture finish_image() { return std::move(picture_); }
   Picture finish_video(double sampled_fps) {
-    picture_.is_video = true;
     picture_.second_per_grid = static_cast<double>(options_.temporal_patch_size) / sampled_fps;
     return std::move(picture_);
   }
@@ -112,38 +118,35 @@ class PictureBuilder {
  private:
   const MediaOptions& options_;
   Normaliser normaliser_;
+  Extent extent_;
   Picture picture_;
 };
 
+constexpr int64_t kLargeFile = 1 << 20;
+
 Image load_upright(const std::string& source, const MediaOptions& options) {
-  const Buffer<uint8_t> bytes = read_source(source);
-  return decode_image(bytes.span(), options);
+  Image image;
+  {
+    const Buffer<uint8_t> bytes = read_source(source);
+    image = decode_image(bytes.span(), options);
+    if (bytes.size() < kLargeFile) return image;
+  }
+  return_freed_memory();
+  return image;
 }
 
-// qwen_vl_utils treats each listed frame as an image first, with an image's limits unless the user gave some.
-PixelLimits listed_frame_limits(const MediaOptions& options) {
-  constexpr double kTokensMin = 4, kTokensMax = 16384;
-  const double factor = static_cast<double>(options.patch_size * options.merge_size), token = factor * factor;
-  return {options.video_min_pixels ? static_cast<double>(*options.video_min_pixels) : kTokensMin * token,
-          options.video_max_pixels ? static_cast<double>(*options.video_max_pixels) : kTokensMax * token};
-}
-
-}  // namespace
-
-Picture load_image(const std::string& source, const MediaOptions& options) {
+Picture read_image(const std::string& source, const MediaOptions& options, Extent extent) {
   check_options(options);
   return naming(source, [&] {
     const Image image = load_upright(source, options);
-    const PixelLimits limits{static_cast<double>(options.min_pixels),
-                             static_cast<double>(options.max_pixels)};
-    PictureBuilder picture(source, options);
-    picture.begin(image.size, factor_resize(image.size, limits, options), 1);
-    picture.add(resample_bicubic(image, picture.resized(), arithmetic_of(options.resize)), 0);
+    PictureBuilder picture(source, options, extent);
+    picture.begin(image.size);
+    picture.add(image, 0, arithmetic_of(options.resize));
     return picture.finish_image();
   });
 }
 
-Picture load_video(const std::string& source, const MediaOptions& options) {
+Picture read_video(const std::string& source, const MediaOptions& options, Extent extent) {
   check_options(options);
   return naming(source, [&] {
     VideoReader reader(source, options);
@@ -151,13 +154,14 @@ Picture load_video(const std::string& source, const MediaOptions& options) {
     int64_t total = reader.count_frames();
     // Containers may count frames that are never shown; sampling is then repeated with what decoding found.
     for (int attempt = 0; attempt < 2; ++attempt) {
-      const auto indices = sample_frames(total, fps, options);
+      auto indices = sample_frames(total, fps, options);
       const int64_t count = static_cast<int64_t>(indices.size());
-      const PixelLimits limits = frame_limits(count, options);
-      PictureBuilder picture(source, options);
+      PictureBuilder picture(source, options, extent);
+      picture.make_video(count, false);
+      if (extent == Extent::geometry) indices.resize(1);
       const int64_t decoded = reader.read(indices, [&](int64_t k, const Image& image) {
-        if (k == 0) picture.begin(image.size, factor_resize(image.size, limits, options), count);
-        picture.add(resample_bicubic(image, picture.resized(), Bicubic::torch_f32), k);
+        if (k == 0) picture.begin(image.size);
+        picture.add(image, k, Bicubic::torch_f32);
       });
       if (decoded > indices.back()) {
         return picture.finish_video(static_cast<double>(count) / static_cast<double>(total) * fps);
@@ -169,35 +173,56 @@ Picture load_video(const std::string& source, const MediaOptions& options) {
   });
 }
 
-Picture load_frames(const std::vector<std::string>& sources, const MediaOptions& options) {
+Picture read_frames(const std::vector<std::string>& sources, const MediaOptions& options, Extent extent) {
   check_options(options);
   if (sources.empty()) {
     throw Error(ErrorKind::invalid_argument, "a video of no frames", "list at least one picture");
   }
   const int64_t count = static_cast<int64_t>(sources.size());
-  // The reference counts the frames after padding them to an even number.
-  const PixelLimits limits = frame_limits(count + count % 2, options);
-  PictureBuilder picture(sources[0], options);
+  PictureBuilder picture(sources[0], options, extent);
+  picture.make_video(count, true);
   ImageSize listed;  // what each frame must be resized to as an image
-  for (int64_t k = 0; k < count; ++k) {
+  for (int64_t k = 0; k < (extent == Extent::geometry ? 1 : count); ++k) {
     const std::string& source = sources[static_cast<size_t>(k)];
     naming(source, [&] {
       const Image image = load_upright(source, options);
-      const ImageSize size = factor_resize(image.size, listed_frame_limits(options), options);
+      const ImageSize size = listed_frame_size(image.size, options);
       if (k == 0) {
         listed = size;
-        picture.begin(image.size, factor_resize(size, limits, options), count);
+        picture.begin(image.size);
       } else if (size != listed) {
         throw Error(ErrorKind::invalid_argument,
                     fmt::format("this frame of {} x {} pixels does not fit the first frame's size",
                                 image.size.width, image.size.height),
                     "give frames of one size");
       }
-      const Image resized = resample_bicubic(image, listed, arithmetic_of(options.resize));
-      picture.add(resample_bicubic(resized, picture.resized(), Bicubic::torch_f32), k);
+      if (extent == Extent::patches) {
+        picture.add(resample_bicubic(image, listed, arithmetic_of(options.resize)), k, Bicubic::torch_f32);
+      }
     });
   }
   return picture.finish_video(options.fps);
+}
+
+}  // namespace
+
+Picture load_image(const std::string& source, const MediaOptions& options) {
+  return read_image(source, options, Extent::patches);
+}
+Picture load_video(const std::string& source, const MediaOptions& options) {
+  return read_video(source, options, Extent::patches);
+}
+Picture load_frames(const std::vector<std::string>& sources, const MediaOptions& options) {
+  return read_frames(sources, options, Extent::patches);
+}
+Picture measure_image(const std::string& source, const MediaOptions& options) {
+  return read_image(source, options, Extent::geometry);
+}
+Picture measure_video(const std::string& source, const MediaOptions& options) {
+  return read_video(source, options, Extent::geometry);
+}
+Picture measure_frames(const std::vector<std::string>& sources, const MediaOptions& options) {
+  return read_frames(sources, options, Extent::geometry);
 }
 
 }  // namespace fovea

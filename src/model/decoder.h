@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attention/problem.h"
+#include "model/call_memory.h"
 #include "model/kv_cache.h"
 #include "model/layer_observer.h"
 #include "model/weight_store.h"
@@ -45,6 +46,10 @@ class Decoder {
   void logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch) const;
 
   const TextConfig& config() const;
+
+  // What forward() allocates for `rows` tokens, the last of `keys` in the cache, apart from `hidden`.
+  static CallMemory memory(const TextConfig& config, const LayeredPrecision& text, int64_t rows, int64_t keys,
+                           bool guard);
 
  private:
   struct State;

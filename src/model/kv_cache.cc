@@ -32,6 +32,19 @@ int64_t KvCache::bytes() const {
   return total;
 }
 
+int64_t KvCache::bytes_for(const TextConfig& config, int64_t capacity,
+                           const std::vector<TowerPrecision>& layers) {
+  int64_t total = 0;
+  std::vector<DType> rotations;
+  for (const TowerPrecision& layer : layers) {
+    total += capacity * config.num_key_value_heads * config.head_dim *
+             static_cast<int64_t>(bytes_of(layer.k_cache) + bytes_of(layer.v_cache));
+    const bool known = std::find(rotations.begin(), rotations.end(), layer.rope_angles) != rotations.end();
+    if (layer.bias_split && !known) rotations.push_back(layer.rope_angles);
+  }
+  return total + static_cast<int64_t>(rotations.size()) * capacity * config.head_dim * int64_t{sizeof(float)};
+}
+
 void KvCache::write(Storage& storage, const float* rows, int64_t stride, int64_t count) const {
   const int64_t width = heads_ * head_dim_;
   for (int64_t r = 0; r < count; ++r) {

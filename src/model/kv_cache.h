@@ -18,6 +18,10 @@ class KvCache {
   // * 4 for each rotation.
   KvCache(const TextConfig& config, int64_t capacity, const std::vector<TowerPrecision>& layers);
 
+  // What bytes() will be, computed from shapes.
+  static int64_t bytes_for(const TextConfig& config, int64_t capacity,
+                           const std::vector<TowerPrecision>& layers);
+
   int64_t tokens() const { return tokens_; }
   int64_t capacity() const { return capacity_; }
   int64_t bytes() const;

@@ -81,6 +81,12 @@ void multiply_widened(const float* x, const MatrixView& weight, int64_t col, int
   }
 }
 
+// A matrix whose weights are wanted in bf16 is one of bf16 (WeightStore).
+bool native_products(const LinearTypes& types) {
+  return types.weights == DType::bf16 && types.input == DType::bf16 &&
+         kernels().matmul_nt_bf16_bf16 != nullptr;
+}
+
 }  // namespace
 
 void round_to(float* x, int64_t count, DType type) {
@@ -120,14 +126,18 @@ Linear Linear::of_quantized(const QuantizedMatrix& weight, int64_t in, const Lin
 
 void Linear::row(int64_t r, float* out) const { widen_row(weight_, r, out); }
 
-bool Linear::native_bf16() const {
-  return types_.weights == DType::bf16 && types_.input == DType::bf16 && weight_.dtype == DType::bf16 &&
-         kernels().matmul_nt_bf16_bf16 != nullptr;
+int64_t Linear::scratch_bytes(const LinearTypes& types, int64_t rows, int64_t depth) {
+  if (types.quantization != Quantization::none) {
+    const int64_t groups = (depth + kQuantGroup - 1) / kQuantGroup;
+    return rows * (groups * (kQuantGroup + int64_t{sizeof(int32_t)}) + int64_t{sizeof(float)});
+  }
+  return native_products(types) ? rows * depth * int64_t{sizeof(uint16_t)} : 0;
 }
 
 void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) const {
+  const bool native = native_products(types_) && weight_.dtype == DType::bf16;
   const Operand operand = quantized_ != nullptr ? quantized_rows(x, rows, in(), quantized_->depth())
-                          : native_bf16()       ? bf16_rows(x, rows, in())
+                          : native              ? bf16_rows(x, rows, in())
                                                 : Operand{};
   const int64_t cols_per_task = rows <= 4               ? kColsPerTaskStreaming
                                 : quantized_ != nullptr ? kColsPerTaskQuantized

@@ -23,6 +23,14 @@ uint32_t nibbles_of(const int8_t* values) {
   return (four ^ 0x08080808u) & 0x0f0f0f0fu;
 }
 
+int64_t value_bytes(int64_t columns, int64_t depth, Quantization quantization) {
+  return quantization == Quantization::w8a8 ? columns * depth : columns * depth / 2;
+}
+int64_t scale_bytes(int64_t columns, int64_t depth, Quantization quantization) {
+  return quantization == Quantization::w8a8 ? columns * int64_t{sizeof(float)}
+                                            : columns * (depth / kGroup) * int64_t{sizeof(uint16_t)};
+}
+
 }  // namespace
 
 void widen_row(const MatrixView& view, int64_t row, float* out) {
@@ -46,9 +54,9 @@ QuantizedMatrix::QuantizedMatrix(const MatrixView& source, Quantization quantiza
     : quantization_(quantization), rows_(source.rows), depth_(round_up(source.cols, kGroup)) {
   FOVEA_CHECK(quantization != Quantization::none);
   const bool int8 = quantization == Quantization::w8a8;
-  const int64_t columns = round_up(rows_, kColumns), scales = int8 ? columns : columns * (depth_ / kGroup);
-  values_.resize(int8 ? columns * depth_ : columns * depth_ / 2);
-  scales_.resize(scales * (int8 ? int64_t{sizeof(float)} : int64_t{sizeof(uint16_t)}));
+  const int64_t columns = round_up(rows_, kColumns);
+  values_.resize(value_bytes(columns, depth_, quantization));
+  scales_.resize(scale_bytes(columns, depth_, quantization));
   parallel_for(columns / kColumns,
                [&](int64_t block) { int8 ? pack_int8(source, block) : pack_int4(source, block); });
 }
@@ -91,14 +99,16 @@ void QuantizedMatrix::pack_int4(const MatrixView& source, int64_t block) {
   }
 }
 
+int64_t QuantizedMatrix::bytes_for(int64_t rows, int64_t cols, Quantization quantization) {
+  const int64_t columns = round_up(rows, kColumns), depth = round_up(cols, kGroup);
+  return value_bytes(columns, depth, quantization) + scale_bytes(columns, depth, quantization);
+}
+
 void QuantizedMatrix::multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y,
                                int64_t ldy) const {
-  const bool int8 = quantization_ == Quantization::w8a8;
-  const int64_t value_bytes = int8 ? depth_ : depth_ / 2,
-                scale_bytes = int8 ? int64_t{sizeof(float)} : depth_ / kGroup * int64_t{sizeof(uint16_t)};
-  const auto product = int8 ? kernels().matmul_int8 : kernels().matmul_int4;
-  product(
-      {x, values_.data() + first * value_bytes, scales_.data() + first * scale_bytes, y, ldy, x_rows, count});
+  const auto product = quantization_ == Quantization::w8a8 ? kernels().matmul_int8 : kernels().matmul_int4;
+  product({x, values_.data() + value_bytes(first, depth_, quantization_),
+           scales_.data() + scale_bytes(first, depth_, quantization_), y, ldy, x_rows, count});
 }
 
 }  // namespace fovea

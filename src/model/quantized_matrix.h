@@ -16,7 +16,8 @@ class QuantizedMatrix {
 
   int64_t rows() const { return rows_; }    // output channels
   int64_t depth() const { return depth_; }  // of the source's columns, rounded up to whole groups
-  int64_t bytes() const { return values_.size() + scales_.size(); }
+  // Of one made from a matrix of `rows` x `cols`.
+  static int64_t bytes_for(int64_t rows, int64_t cols, Quantization quantization);
 
   // y[x_rows, count] = x w^T for the `count` output channels from `first` on, a multiple of kQuantColumns.
   void multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y,

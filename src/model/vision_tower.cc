@@ -13,8 +13,7 @@ namespace fovea {
 namespace {
 
 constexpr float kNormEps = 1e-6f;  // fixed in the reference, not a config field
-// Rows per pass through a projection or the MLP: bounds scratch, changes no result.
-constexpr int64_t kRowsPerPass = 1024;
+constexpr int64_t kRowsPerPass = VisionTower::kRowsPerPass;
 
 struct Block {
   TowerPrecision precision;

@@ -8,6 +8,8 @@
 #include "attention/problem.h"
 #include "base/grid.h"
 #include "base/progress.h"
+#include "checkpoint/config.h"
+#include "model/call_memory.h"
 #include "model/layer_observer.h"
 #include "model/weight_store.h"
 
@@ -15,6 +17,9 @@ namespace fovea {
 
 class VisionTower {
  public:
+  // Rows per pass through a projection or the MLP: bounds scratch, changes no result.
+  static constexpr int64_t kRowsPerPass = 1024;
+
   // Weights are borrowed from the store. `vision` has an entry for every block.
   VisionTower(const WeightStore& store, const LayeredPrecision& vision);
   VisionTower(VisionTower&&) noexcept;
@@ -29,9 +34,18 @@ class VisionTower {
 
   int64_t blocks() const;
 
+  // What encode() allocates for this grid, its result included; with a guard a little more.
+  static CallMemory memory(const VisionConfig& config, const LayeredPrecision& vision, const Grid& grid,
+                           bool guard);
+
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
+
+// How many frame groups of a video the tower can take in one call within `bytes` (all it allocates, attention
+// included), at least 1.
+int64_t frame_groups_at_once(const VisionConfig& config, const LayeredPrecision& vision, const Grid& grid,
+                             int64_t bytes, bool guard);
 
 }  // namespace fovea

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/freed_memory.h"
 #include "kernels/kernels.h"
 #include "runtime/state.h"
 
@@ -72,6 +73,7 @@ Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& optio
   check_tokenizer(parts->tokenizer, parts->checkpoint.config());
   // A policy that does not fit is refused before anything is read.
   const ResolvedPolicy resolved = resolve(options, parts->checkpoint.config());
+  return_freed_memory();  // what reading the tokenizer took
   if (fits_in_memory(parts->checkpoint)) parts->checkpoint.read_ahead(observer.progress);
   Engine engine(state_of(std::move(parts), options, resolved));
   engine.state_->load_seconds = watch.seconds();

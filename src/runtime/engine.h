@@ -26,6 +26,8 @@
 
 namespace fovea {
 
+inline constexpr int64_t kVisionBudgetBytes = int64_t{256} << 20;
+
 struct EngineOptions {
   AttentionKind attention = AttentionKind::flash_attention_2;         // text decoder
   AttentionKind vision_attention = AttentionKind::flash_attention_2;  // vision tower
@@ -35,10 +37,15 @@ struct EngineOptions {
   std::optional<PrecisionPolicy> policy = std::nullopt;
   // Watches for attention scores that their dtype cannot resolve; Answer and Evaluation hold what it saw.
   GuardOptions guard = {};
+  // The vision tower works image by image, and takes as many groups of a video's frames at once as fit into
+  // this, but at least one. No result depends on it.
+  int64_t vision_budget_bytes = kVisionBudgetBytes;
 };
 
 struct MediaLimits {
   std::optional<int64_t> min_pixels, max_pixels;
+  // Of each image or group of video frames, and of all of them together (media/token_budget.h has the rule).
+  std::optional<int64_t> max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;
   MediaOptions::Resize resize = MediaOptions::Resize::pil;
 };
@@ -67,6 +74,7 @@ struct Prompt {
   std::vector<int32_t> ids;       // pads expanded to each item's token count
   std::vector<Picture> pictures;  // in order of appearance
   Positions positions;
+  std::vector<std::string> warnings;  // pictures that the request's limits made too small to be read well
   double preprocess_seconds = 0;
 };
 
@@ -106,6 +114,16 @@ struct Evaluation {
   GuardReport guard;
 };
 
+// Called with a request's tokens and its pictures, measured but not loaded, and how they will be loaded; may
+// throw, which refuses the request before anything large is made.
+using PromptCheck =
+    std::function<void(int64_t tokens, std::span<const Picture>, std::span<const MediaOptions>)>;
+
+// How a picture is read under the checkpoint's rules, the request's limits, and those of its own part of the
+// conversation; without limits in tokens.
+MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& limits,
+                           const ContentPart& part);
+
 struct EngineState;
 
 class Engine {
@@ -134,8 +152,10 @@ class Engine {
   GenerationOptions default_generation() const;
 
   // Renders the template, decodes the media, expands the pads. Throws Error(exhausted) when the prompt
-  // exceeds the model's context.
-  Prompt prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id) const;
+  // exceeds the model's context. With limits in tokens or a check, pictures are first measured: still ones
+  // are then decoded twice.
+  Prompt prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id,
+                 const PromptCheck& check = {}) const;
 
   Answer generate(const Prompt& prompt, const GenerationOptions& options, const Observer& observer) const;
 

@@ -104,7 +104,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   try {
     check_cancelled(observer);
     Stopwatch watch;
-    const Buffer<float> vision = encode_pictures(s.vision, prompt, config, observer, guard);
+    const Buffer<float> vision = encode_pictures(s, prompt, observer, guard);
     answer.timings.vision_s = watch.seconds();
     watch = Stopwatch();
     KvCache cache(config.text, capacity, s.precision.text.layers);
@@ -142,8 +142,7 @@ Buffer<float> Engine::encode(const Prompt& prompt, const Observer& observer) con
   Observer uncancelled = observer;
   uncancelled.cancel = nullptr;
   GuardReport guard = guard_report(*state_);
-  return encode_pictures(state_->vision, prompt, state_->parts->checkpoint.config(), uncancelled,
-                         watching(guard));
+  return encode_pictures(*state_, prompt, uncancelled, watching(guard));
 }
 
 Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const Observer& observer) const {
@@ -153,7 +152,7 @@ Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const O
   Evaluation result;
   result.guard = guard_report(s);
   GuardReport* guard = watching(result.guard);
-  result.vision_embeddings = encode_pictures(s.vision, prompt, config, observer, guard);
+  result.vision_embeddings = encode_pictures(s, prompt, observer, guard);
   result.logits.resize(sequence.size() * config.text.vocab_size);
   KvCache cache(config.text, sequence.size(), s.precision.text.layers);
   Runner runner(s, result.vision_embeddings, prefill_chunk, observer, guard);

@@ -1,10 +1,11 @@
 // From a conversation to token ids, patches and positions.
 #include "base/error.h"
+#include "base/freed_memory.h"
+#include "media/geometry.h"
+#include "media/token_budget.h"
 #include "runtime/state.h"
 
 namespace fovea {
-
-namespace {
 
 MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& limits,
                            const ContentPart& part) {
@@ -25,9 +26,54 @@ MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& 
   return options;
 }
 
+namespace {
+
+// An image or video of the conversation and how it is to be read.
+struct Item {
+  const ContentPart& part;
+  MediaOptions options;
+  std::optional<int64_t> max_tokens;
+};
+
+std::vector<Item> items_of(const std::vector<Message>& messages, const PreprocessorConfig& config,
+                           const MediaLimits& limits) {
+  std::vector<Item> items;
+  for (const Message& message : messages) {
+    for (const ContentPart& part : message.content) {
+      if (part.type == ContentPart::Type::text) continue;
+      items.push_back({part, media_options(config, limits, part),
+                       part.max_image_tokens ? part.max_image_tokens : limits.max_image_tokens});
+    }
+  }
+  return items;
+}
+
 Picture load(const ContentPart& part, const MediaOptions& options) {
   if (part.type == ContentPart::Type::image) return load_image(part.source, options);
   return part.frames.empty() ? load_video(part.source, options) : load_frames(part.frames, options);
+}
+
+Picture measure(const ContentPart& part, const MediaOptions& options) {
+  if (part.type == ContentPart::Type::image) return measure_image(part.source, options);
+  return part.frames.empty() ? measure_video(part.source, options) : measure_frames(part.frames, options);
+}
+
+// Pictures measured under what the limits in tokens make of their options.
+struct Measured {
+  std::vector<Picture> pictures;
+  std::vector<MediaOptions> options;
+};
+
+Measured measure(const std::vector<Item>& items, const std::optional<int64_t>& total) {
+  Measured m;
+  for (const Item& item : items) {
+    m.pictures.push_back(measure(item.part, item.options));
+    m.options.push_back(item.options);
+    if (item.max_tokens) limit_tokens(m.pictures.back(), m.options.back(), *item.max_tokens);
+  }
+  if (total) share_tokens(m.pictures, m.options, *total);
+  for (size_t i = 0; i < items.size(); ++i) m.pictures[i] = with_geometry(m.pictures[i], m.options[i]);
+  return m;
 }
 
 // Repeats each pad token to the token count of its picture.
@@ -47,38 +93,50 @@ std::vector<int32_t> expand_pads(const std::vector<int32_t>& ids, const std::vec
   return expanded;
 }
 
+[[noreturn]] void refuse_length(int64_t tokens, int64_t context) {
+  throw Error(ErrorKind::exhausted,
+              fmt::format("the prompt has {} tokens, the model's context is {}", tokens, context),
+              "shorten the text, use fewer images, or give --max-total-image-tokens");
+}
+
 }  // namespace
 
-Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& limits,
-                       bool add_vision_id) const {
+Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id,
+                       const PromptCheck& check) const {
   const Stopwatch watch;
   const EngineState& s = *state_;
   const ModelConfig& config = s.parts->checkpoint.config();
+  const PreprocessorConfig& preprocessor = s.parts->checkpoint.preprocessor();
+  const int64_t merge = config.vision.spatial_merge_size, context = config.text.max_position_embeddings;
   Prompt prompt;
-  std::vector<VisualItem> items;
-  int64_t room = config.text.max_position_embeddings;
-  for (const Message& message : messages) {
-    for (const ContentPart& part : message.content) {
-      if (part.type == ContentPart::Type::text) continue;
-      MediaOptions options = media_options(s.parts->checkpoint.preprocessor(), limits, part);
-      options.tokens_max = room;
-      Picture picture = load(part, options);
-      room -= picture.tokens(config.vision.spatial_merge_size);
-      items.push_back({picture.grid, picture.is_video, picture.second_per_grid});
-      prompt.pictures.push_back(std::move(picture));
-    }
-  }
   prompt.text = s.parts->chat_template.render(
       messages, {.add_generation_prompt = true, .add_vision_id = add_vision_id});
-  prompt.ids = expand_pads(s.parts->tokenizer.encode(prompt.text), prompt.pictures, config);
-  prompt.positions = mrope_positions(prompt.ids, items, config);
-  const auto tokens = static_cast<int64_t>(prompt.ids.size());
-  if (tokens >= config.text.max_position_embeddings) {
-    throw Error(ErrorKind::exhausted,
-                fmt::format("the prompt has {} tokens, the model's context is {}", tokens,
-                            config.text.max_position_embeddings),
-                "shorten the text, use fewer images, or lower --max-pixels (one token is 28 x 28 pixels)");
+  const std::vector<int32_t> ids = s.parts->tokenizer.encode(prompt.text);
+  std::vector<Item> items = items_of(messages, preprocessor, limits);
+  const auto limited = [](const Item& item) { return item.max_tokens.has_value(); };
+  if (check || limits.max_total_image_tokens || std::any_of(items.begin(), items.end(), limited)) {
+    const Measured measured = measure(items, limits.max_total_image_tokens);
+    for (size_t i = 0; i < items.size(); ++i) items[i].options = measured.options[i];
+    const auto tokens = static_cast<int64_t>(expand_pads(ids, measured.pictures, config).size());
+    if (check && tokens < context) check(tokens, measured.pictures, measured.options);
   }
+  std::vector<VisualItem> visual;
+  int64_t room = context;
+  for (Item& item : items) {
+    item.options.tokens_max = room;
+    Picture picture = load(item.part, item.options);
+    picture.tokens_wanted = tokens_under(picture, media_options(preprocessor, {}, {}));
+    room -= picture.tokens(merge);
+    visual.push_back({picture.grid, picture.is_video, picture.second_per_grid});
+    if (std::string warning = reduction_warning(picture, merge); !warning.empty())
+      prompt.warnings.push_back(std::move(warning));
+    prompt.pictures.push_back(std::move(picture));
+  }
+  prompt.ids = expand_pads(ids, prompt.pictures, config);
+  prompt.positions = mrope_positions(prompt.ids, visual, config);
+  const auto tokens = static_cast<int64_t>(prompt.ids.size());
+  if (tokens >= context) refuse_length(tokens, context);
+  return_freed_memory();
   prompt.preprocess_seconds = watch.seconds();
   return prompt;
 }

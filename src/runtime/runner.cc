@@ -1,6 +1,7 @@
 #include "runtime/runner.h"
 
 #include "base/error.h"
+#include "base/freed_memory.h"
 
 namespace fovea {
 
@@ -30,13 +31,19 @@ std::array<std::span<const int64_t>, 3> Sequence::positions(int64_t first, int64
   return {part(0), part(1), part(2)};
 }
 
-Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, const ModelConfig& config,
-                              const Observer& observer, GuardReport* guard) {
-  const int64_t merge = config.vision.spatial_merge_size, width = config.vision.out_hidden_size;
-  int64_t tokens = 0, blocks_done = 0;
-  for (const Picture& picture : prompt.pictures) tokens += picture.tokens(merge);
-  const auto blocks_total = vision.blocks() * static_cast<int64_t>(prompt.pictures.size());
-  Buffer<float> embeddings(tokens * width);
+Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, const Observer& observer,
+                              GuardReport* guard) {
+  const VisionConfig& config = state.parts->checkpoint.config().vision;
+  int64_t tokens = 0, blocks_done = 0, blocks_total = 0;
+  std::vector<Grid> slices;  // of each picture
+  for (const Picture& picture : prompt.pictures) {
+    const int64_t groups = frame_groups_at_once(config, state.precision.vision, picture.grid,
+                                                state.options.vision_budget_bytes, guard != nullptr);
+    tokens += picture.tokens(config.spatial_merge_size);
+    slices.push_back({groups, picture.grid.h, picture.grid.w});
+    blocks_total += (picture.grid.t + groups - 1) / groups * state.vision.blocks();
+  }
+  Buffer<float> embeddings(tokens * config.out_hidden_size);
   float* to = embeddings.data();
   ForwardHooks hooks;
   hooks.layers = observer.layers;
@@ -45,10 +52,16 @@ Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, c
     check_cancelled(observer);
     if (observer.progress) observer.progress("vision", ++blocks_done, blocks_total);
   };
-  for (const Picture& picture : prompt.pictures) {
-    const Buffer<float> encoded = vision.encode(picture.patches.data(), picture.grid, hooks);
-    to = std::copy_n(encoded.data(), encoded.size(), to);
+  for (size_t i = 0; i < slices.size(); ++i) {
+    const Picture& picture = prompt.pictures[i];
+    for (int64_t t = 0; t < picture.grid.t; t += slices[i].t) {
+      const Grid slice{std::min(slices[i].t, picture.grid.t - t), picture.grid.h, picture.grid.w};
+      const float* patches = picture.patches.data() + t * slice.h * slice.w * config.patch_dim();
+      const Buffer<float> encoded = state.vision.encode(patches, slice, hooks);
+      to = std::copy_n(encoded.data(), encoded.size(), to);
+    }
   }
+  return_freed_memory();
   return embeddings;
 }
 

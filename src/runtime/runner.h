@@ -33,8 +33,8 @@ class Sequence {
 };
 
 // The embeddings of all pictures of a prompt, in order, [tokens, out_hidden_size].
-Buffer<float> encode_pictures(const VisionTower& vision, const Prompt& prompt, const ModelConfig& config,
-                              const Observer& observer, GuardReport* guard);
+Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, const Observer& observer,
+                              GuardReport* guard);
 
 // An entry for every layer and head of an engine whose guard is on.
 GuardReport guard_report(const EngineState& state);

@@ -108,6 +108,7 @@ ContentPart parse_part(const json& value, const std::string& where) {
   if (part.type != ContentPart::Type::text) {
     part.min_pixels = fields.pixels("min_pixels");
     part.max_pixels = fields.pixels("max_pixels");
+    part.max_image_tokens = fields.tokens("max_image_tokens");
     if (part.min_pixels && part.max_pixels && *part.min_pixels > *part.max_pixels) {
       refuse_message(where + ".min_pixels is greater than max_pixels", "give a range that is not empty");
     }

@@ -17,6 +17,7 @@ struct ContentPart {
   std::vector<std::string>
       frames;  // video given as a list of image sources, in order (then `source` is empty)
   std::optional<int64_t> min_pixels, max_pixels;  // per item, as in the Qwen message list
+  std::optional<int64_t> max_image_tokens;        // the same limit in tokens, of the resized picture
   std::optional<double> fps;                      // video: sampling rate, or the rate of the listed frames
 };
 

@@ -13,7 +13,8 @@ using nlohmann::json;
 const char* remedy_for(const std::string& name) {
   if (name == "resized_height" || name == "resized_width") return "give min_pixels and max_pixels instead";
   if (name == "nframes" || name == "max_frames" || name == "min_frames") return "give fps instead";
-  if (name == "total_pixels") return "give max_pixels, which holds for each frame";
+  if (name == "total_pixels")
+    return "give max_pixels, which holds for each frame, or --max-total-image-tokens";
   if (name == "video_start" || name == "video_end")
     return "cut the video, or give its frames as a list of images";
   return "remove the field";
@@ -43,13 +44,17 @@ std::optional<std::string> MessageFields::string(const char* name) {
   return value->get<std::string>();
 }
 
-std::optional<int64_t> MessageFields::pixels(const char* name) {
+std::optional<int64_t> MessageFields::pixels(const char* name) { return count(name, "pixels", "200704"); }
+
+std::optional<int64_t> MessageFields::tokens(const char* name) { return count(name, "tokens", "256"); }
+
+std::optional<int64_t> MessageFields::count(const char* name, const char* unit, const char* example) {
   constexpr uint64_t kMost = uint64_t{1} << 40;
   const json* value = get(name);
   if (!value) return std::nullopt;
   if (!value->is_number_unsigned() || value->get<uint64_t>() == 0 || value->get<uint64_t>() > kMost) {
-    refuse_message(place_of(name) + " is not a positive number of pixels",
-                   "give a whole number such as 200704");
+    refuse_message(fmt::format("{} is not a positive number of {}", place_of(name), unit),
+                   fmt::format("give a whole number such as {}", example));
   }
   return value->get<int64_t>();
 }

@@ -30,11 +30,14 @@ class MessageFields {
   // Throw Error(invalid_argument) naming the field when it is stated as anything else.
   std::optional<std::string> string(const char* name);
   std::optional<int64_t> pixels(const char* name);
+  std::optional<int64_t> tokens(const char* name);
   std::optional<double> rate(const char* name);
   // Throws Error(unsupported) naming the first field that was never asked for.
   void refuse_the_rest() const;
 
  private:
+  std::optional<int64_t> count(const char* name, const char* unit, const char* example);
+
   const nlohmann::json& object_;
   std::string where_;
   std::vector<std::string> asked_;

@@ -39,7 +39,7 @@ TEST(ParseMessages, ReadsTheOpenAiForms) {
 
 TEST(ParseMessages, ReadsTheQwenForms) {
   const auto messages = parse_messages(R"([{"role": "user", "content": [
-      {"type": "image", "image": "a.jpg", "min_pixels": 3136, "max_pixels": 12845056},
+      {"type": "image", "image": "a.jpg", "min_pixels": 3136, "max_pixels": 12845056, "max_image_tokens": 300},
       {"type": "video", "video": ["1.png", "file:///2.png"], "fps": 2.5, "max_pixels": 50176},
       {"video": "v.mp4", "fps": 1, "min_pixels": null}, {"type": "image", "path": "p"}, {"type": "image", "url": "u"}]}])");
   const auto& parts = messages.at(0).content;
@@ -47,6 +47,7 @@ TEST(ParseMessages, ReadsTheQwenForms) {
   EXPECT_EQ(parts[0].source, "a.jpg");
   EXPECT_EQ(parts[0].min_pixels, 3136);
   EXPECT_EQ(parts[0].max_pixels, 12845056);
+  EXPECT_EQ(parts[0].max_image_tokens, 300);
   EXPECT_FALSE(parts[0].fps);
   EXPECT_EQ(parts[1].type, Type::video);
   EXPECT_TRUE(parts[1].source.empty());
@@ -131,6 +132,8 @@ INSTANTIATE_TEST_SUITE_P(
         {R"([{"role": "user", "content": [{"image": "a", "max_pixels": 0}]}])", "content[0].max_pixels"},
         {R"([{"role": "user", "content": [{"image": "a", "max_pixels": 18446744073709551615}]}])",
          "content[0].max_pixels"},
+        {R"([{"role": "user", "content": [{"image": "a", "max_image_tokens": 0}]}])",
+         "content[0].max_image_tokens is not a positive number of tokens"},
         {R"([{"role": "user", "content": [{"image": "a", "min_pixels": 9, "max_pixels": 8}]}])",
          "greater than max_pixels"},
         {R"([{"role": "user", "content": [{"image": "a", "resized_height": 28}]}])", "resized_height",

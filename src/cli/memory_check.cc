@@ -1,0 +1,51 @@
+#include "cli/memory_check.h"
+
+#include "cli/byte_size.h"
+#include "media/geometry.h"
+#include "plan/available_memory.h"
+
+namespace fovea {
+
+PlanSetup plan_setup(const EngineOptions& options, int64_t prefill_chunk, const Checkpoint& checkpoint) {
+  const ModelConfig& config = checkpoint.config();
+  PlanSetup setup;
+  setup.policy = options.policy.value_or(PrecisionPolicy());
+  setup.target = {options.attention, options.vision_attention,      options.dtype,
+                  config.dtype,      config.text.num_hidden_layers, config.vision.depth};
+  setup.request.prefill_chunk = prefill_chunk;
+  setup.request.vision_budget_bytes = options.vision_budget_bytes;
+  setup.request.guard = options.guard.mode != GuardMode::off;
+  return setup;
+}
+
+MemoryCheck::MemoryCheck(const EngineFlags& flags, const std::optional<std::string>& ram)
+    : prefill_chunk_(flags.prefill_chunk) {
+  if (ram) ram_ = parse_bytes(*ram, "--ram");
+  const Checkpoint checkpoint = Checkpoint::open(flags.model);
+  PlanSetup setup = plan_setup(flags.engine_options(), prefill_chunk_, checkpoint);
+  const ResidentMemory resident = resident_memory();
+  files_ = resident.file;
+  setup.request.process_bytes = resident.file + resident.anonymous;
+  setup.request.text_tokens = 1;
+  require_fit(checkpoint, setup, ram_);
+}
+
+void MemoryCheck::require(const Engine& engine, int64_t max_new_tokens, int64_t tokens,
+                          std::span<const Picture> measured, std::span<const MediaOptions> options) const {
+  const Checkpoint& checkpoint = engine.checkpoint();
+  PlanSetup setup = plan_setup(engine.options(), prefill_chunk_, checkpoint);
+  PlanRequest& request = setup.request;
+  request.text_tokens = tokens;
+  for (size_t i = 0; i < measured.size(); ++i) {
+    request.text_tokens -= measured[i].tokens(options[i].merge_size);
+    request.pictures.push_back({geometry_of(measured[i]), options[i]});
+  }
+  request.answer_tokens = std::min(max_new_tokens, checkpoint.config().text.max_position_embeddings - tokens);
+  // Converted weights are there by now; the plan counts them under their own name.
+  const int64_t converted =
+      make_plan(checkpoint, engine.precision(), PlanRequest{1, 0, {}, 0, 0, false, 0}).converted_weights;
+  request.process_bytes = files_ + std::max<int64_t>(resident_memory().anonymous - converted, 0);
+  require_fit(checkpoint, setup, ram_);
+}
+
+}  // namespace fovea

@@ -1,0 +1,29 @@
+// From the flags of a command to a plan of its memory, and the refusal of what does not fit.
+#pragma once
+
+#include "cli/engine_flags.h"
+#include "plan/plan_text.h"
+
+namespace fovea {
+
+// What is asked for, as the planner wants it; without text and pictures.
+PlanSetup plan_setup(const EngineOptions& options, int64_t prefill_chunk, const Checkpoint& checkpoint);
+
+// Refuses in three steps, each before what it refuses is done: weights before they are read, pictures and
+// text before patches are made.
+class MemoryCheck {
+ public:
+  // `ram`: as given by --ram. Throws Error(exhausted) when even the weights and one token do not fit.
+  MemoryCheck(const EngineFlags& flags, const std::optional<std::string>& ram);
+
+  // Throws Error(exhausted) when `engine` has no room for a request as Engine::prepare measured it.
+  void require(const Engine& engine, int64_t max_new_tokens, int64_t tokens,
+               std::span<const Picture> measured, std::span<const MediaOptions> options) const;
+
+ private:
+  int64_t prefill_chunk_;
+  std::optional<int64_t> ram_;
+  int64_t files_ = 0;  // resident program files before weights are read
+};
+
+}  // namespace fovea

@@ -1,0 +1,131 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+
+#include "model/decoder.h"
+#include "model/kv_cache.h"
+#include "model/quantized_matrix.h"
+#include "model/vision_tower.h"
+
+namespace fovea {
+
+namespace {
+
+constexpr int64_t kFloat = sizeof(float);
+// Pages of the program and its libraries, stacks of workers and small blocks that the work itself makes
+// resident: 1 MB with text alone and 2.5 MB with pictures by tools/check_plan.py.
+constexpr int64_t kLaterPages = 3 << 20;
+
+// The type in which the model wants a tensor (VisionTower, Decoder).
+DType wanted_type(const std::string& name, const Precision& precision) {
+  const auto layered = [&](const std::string& prefix, const LayeredPrecision& tower) {
+    if (!name.starts_with(prefix)) return tower.tower.weights;
+    return tower.layers.at(std::stoul(name.substr(prefix.size()))).weights;
+  };
+  if (name.starts_with("model.visual.")) return layered("model.visual.blocks.", precision.vision);
+  return layered("model.language_model.layers.", precision.text);
+}
+
+// How the model wants a tensor quantized: projections of layers and blocks, and the output head.
+Quantization wanted_quantization(const std::string& name, const Precision& precision, bool tied) {
+  const auto layered = [&](const std::string& prefix, const LayeredPrecision& tower) {
+    const bool projection = name.ends_with("proj.weight") || name.ends_with("attn.qkv.weight");
+    if (!name.starts_with(prefix) || !projection) return Quantization::none;
+    return tower.layers.at(std::stoul(name.substr(prefix.size()))).quantization;
+  };
+  if (name == (tied ? "model.language_model.embed_tokens.weight" : "lm_head.weight")) return precision.text.tower.head;
+  if (name.starts_with("model.visual.")) return layered("model.visual.blocks.", precision.vision);
+  return layered("model.language_model.layers.", precision.text);
+}
+
+// Matrices that WeightStore converts or quantizes; vectors are small.
+int64_t converted_bytes(const Checkpoint& checkpoint, const Precision& precision) {
+  const bool tied = checkpoint.config().text.tie_word_embeddings;
+  int64_t bytes = 0;
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    if (tensor.shape.size() < 2) continue;
+    const DType wanted = wanted_type(tensor.name, precision);
+    const Quantization quantization = wanted_quantization(tensor.name, precision, tied);
+    if (wanted != DType::f32 && wanted != tensor.dtype) {
+      bytes += tensor.elements() * static_cast<int64_t>(bytes_of(wanted));
+    }
+    if (quantization != Quantization::none) {
+      bytes += QuantizedMatrix::bytes_for(tensor.shape[0], tensor.elements() / tensor.shape[0], quantization);
+    }
+  }
+  return bytes;
+}
+
+// A still picture's file, at most as large as its pixels, and the pixels exist together before its patches
+// do; then the pixels beside the patches while they are resampled in two passes. Of a video a few frames
+// exist.
+int64_t decoding_bytes(const Picture& picture, int64_t patches) {
+  const int64_t original = picture.original_height * picture.original_width * 3;
+  const int64_t between = picture.original_height * picture.resized_width * 3;
+  const int64_t resampling = original + between + picture.resized_height * picture.resized_width * 3;
+  return std::max(resampling, picture.is_video ? 0 : 2 * original - patches);
+}
+
+// Returns the scratch of the largest projection.
+int64_t plan_pictures(const VisionConfig& config, const LayeredPrecision& vision, const PlanRequest& request,
+                   Plan& plan) {
+  int64_t largest = 0, products = 0;
+  for (const PlanPicture& picture : request.pictures) {
+    const Grid& grid = picture.measured.grid;
+    plan.image_tokens += picture.measured.tokens(config.spatial_merge_size);
+    const int64_t patches = grid.patches() * config.patch_dim() * kFloat;
+    plan.patches += patches;
+    plan.decoding = std::max(plan.decoding, decoding_bytes(picture.measured, patches));
+    const int64_t groups =
+        frame_groups_at_once(config, vision, grid, request.vision_budget_bytes, request.guard);
+    const CallMemory call = VisionTower::memory(config, vision, {groups, grid.h, grid.w}, request.guard);
+    products = std::max(products, call.products);
+    if (call.peak() <= largest) continue;
+    largest = call.peak();
+    const bool merging = call.merging == largest;
+    plan.vision_attention = merging ? 0 : call.attention;
+    plan.vision_activations = largest - plan.vision_attention;
+  }
+  plan.embeddings = plan.image_tokens * config.out_hidden_size * kFloat;
+  return products;
+}
+
+// The decoder keeps its working memory from call to call, so that at the end it stands beside the whole cache, and
+// so does the scratch of the vision tower's largest projection.
+void plan_text(const TextConfig& config, const LayeredPrecision& text, const PlanRequest& request, int64_t products,
+               Plan& plan) {
+  const int64_t chunk = request.prefill_chunk > 0 ? request.prefill_chunk : plan.prompt_tokens;
+  const int64_t rows = std::min(chunk, plan.prompt_tokens);
+  const CallMemory prefill = Decoder::memory(config, text, rows, plan.prompt_tokens, request.guard),
+                   decode = Decoder::memory(config, text, 1, plan.context, request.guard);
+  plan.kv_cache = KvCache::bytes_for(config, plan.context, text.layers);
+  plan.attention = std::max(prefill.attention, decode.attention);
+  // With the runner's own copy of the hidden states.
+  plan.activations =
+      prefill.activations + rows * config.hidden_size * kFloat + std::max(products, prefill.products);
+  plan.logits = config.vocab_size * kFloat;
+}
+
+}  // namespace
+
+int64_t Plan::peak() const { return std::max({preprocessing(), encoding(), generating()}); }
+
+const char* Plan::peak_phase() const {
+  if (peak() == generating()) return "generating";
+  return peak() == encoding() ? "encoding" : "preprocessing";
+}
+
+Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const PlanRequest& request) {
+  const ModelConfig& config = checkpoint.config();
+  Plan plan;
+  plan.process = request.process_bytes + kLaterPages;
+  for (const TensorInfo& tensor : checkpoint.tensors()) plan.weights += tensor.bytes();
+  plan.converted_weights = converted_bytes(checkpoint, precision);
+  const int64_t products = plan_pictures(config.vision, precision.vision, request, plan);
+  plan.prompt_tokens = request.text_tokens + plan.image_tokens;
+  plan.context = plan.prompt_tokens + request.answer_tokens;
+  plan_text(config.text, precision.text, request, products, plan);
+  return plan;
+}
+
+}  // namespace fovea

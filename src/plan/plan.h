@@ -1,0 +1,59 @@
+// Predicts how much memory a request needs, part by part and phase by phase, before anything is allocated.
+//
+// What is counted is the resident set of the process. Weights are mapped from their files and counted whole,
+// because every page of them is read; they can be dropped and read again, so they alone never make a process
+// die. The other parts cannot.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/precision.h"
+#include "checkpoint/checkpoint.h"
+#include "media/media.h"
+
+namespace fovea {
+
+// An image or video as measured (media.h), without patches, and the options it was measured with.
+struct PlanPicture {
+  Picture measured;
+  MediaOptions options;
+};
+
+struct PlanRequest {
+  int64_t text_tokens = 0;    // of the prompt, apart from the pictures'
+  int64_t answer_tokens = 0;  // at most
+  std::vector<PlanPicture> pictures;
+  int64_t prefill_chunk = 512;  // 0: the whole prompt at once
+  int64_t vision_budget_bytes = 0;
+  bool guard = false;
+  int64_t process_bytes = 0;  // program, libraries, tokenizer: what is resident before weights are read
+};
+
+struct Plan {
+  int64_t prompt_tokens = 0, image_tokens = 0, context = 0;  // context: prompt and answer
+  // Held from beginning to end.
+  int64_t process = 0, weights = 0, converted_weights = 0, patches = 0;
+  int64_t decoding = 0;  // of the largest picture, before it is patches
+  // While pictures are encoded: of the largest call.
+  int64_t vision_activations = 0, vision_attention = 0;
+  int64_t embeddings = 0;  // of all pictures, from then on
+  int64_t kv_cache = 0;
+  int64_t activations = 0, attention = 0;  // of the decoder's largest call
+  int64_t logits = 0;
+
+  int64_t held() const { return process + weights + converted_weights + patches; }
+  int64_t preprocessing() const { return held() + decoding; }
+  int64_t encoding() const { return held() + embeddings + vision_activations + vision_attention; }
+  int64_t generating() const { return held() + embeddings + kv_cache + activations + attention + logits; }
+  int64_t peak() const;
+  const char* peak_phase() const;  // "preprocessing", "encoding" or "generating"
+  // Of the peak, what the system cannot take back: all but the mapped weights.
+  int64_t unreclaimable() const { return peak() - weights; }
+};
+
+// Nothing of the weights is read.
+Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const PlanRequest& request);
+
+}  // namespace fovea

@@ -1,0 +1,125 @@
+// Goal: a plan's parts are the sizes of what is allocated, changes offered are enough and in order, and what
+// does not fit is refused with the same words. Method: exact products of the demo model's shape; every change
+// planned again.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "media/geometry.h"
+#include "model/kv_cache.h"
+#include "plan/plan_text.h"
+
+namespace fovea {
+namespace {
+
+const Checkpoint& demo() {
+  static const Checkpoint checkpoint = Checkpoint::open(std::string(FOVEA_SOURCE_DIR) + "/models/fovea-demo");
+  return checkpoint;
+}
+
+PlanSetup setup_of(int64_t pictures, int64_t side, AttentionKind kind, std::optional<DType> dtype = {}) {
+  const ModelConfig& config = demo().config();
+  PlanSetup setup;
+  setup.target = {kind, kind, dtype, config.dtype, config.text.num_hidden_layers, config.vision.depth};
+  setup.request.text_tokens = 200;
+  setup.request.answer_tokens = 50;
+  setup.request.vision_budget_bytes = int64_t{256} << 20;
+  for (int64_t i = 0; i < pictures; ++i) {
+    Picture picture;
+    picture.source = "page";
+    picture.original_height = picture.original_width = side;
+    setup.request.pictures.push_back({with_geometry(picture, {}), {}});
+  }
+  return setup;
+}
+
+Plan planned(const PlanSetup& setup) {
+  return make_plan(demo(), setup.policy.resolve(setup.target).precision, setup.request);
+}
+
+TEST(Plan, PartsAreTheSizesOfBuffers) {
+  const Plan plan = planned(setup_of(3, 560, AttentionKind::flash_attention_2));
+  int64_t stored = 0;
+  for (const TensorInfo& tensor : demo().tensors()) stored += tensor.bytes();
+  EXPECT_EQ(plan.weights, stored);
+  EXPECT_EQ(plan.converted_weights, 0);  // stored and computed in bf16
+  EXPECT_EQ(plan.image_tokens, 3 * 400);
+  EXPECT_EQ(plan.prompt_tokens, 1400);
+  EXPECT_EQ(plan.context, 1450);
+  EXPECT_EQ(plan.patches, 3 * 1600 * 3 * 2 * 14 * 14 * 4);  // f32
+  EXPECT_EQ(plan.embeddings, 1200 * 256 * 4);
+  EXPECT_EQ(plan.kv_cache, 1400 * 3 * 2 * 2 * 64 * 2);  // layers, K and V, heads, head_dim, bf16
+  EXPECT_EQ(plan.logits, 1024 * 4);
+  EXPECT_EQ(planned(setup_of(3, 560, AttentionKind::sdpa, DType::f32)).kv_cache, 2 * plan.kv_cache);
+  EXPECT_GT(planned(setup_of(0, 560, AttentionKind::sdpa, DType::f16)).converted_weights, stored * 9 / 10);
+}
+
+TEST(Plan, FlashScratchDoesNotGrowWithTheContext) {
+  PlanSetup setup = setup_of(0, 0, AttentionKind::flash_attention_2);
+  setup.request.text_tokens = 2000;
+  const int64_t shorter = planned(setup).attention;
+  setup.request.text_tokens = 32000;
+  EXPECT_GT(shorter, 0);
+  EXPECT_EQ(planned(setup).attention, shorter);
+  setup.target.text_attention = AttentionKind::eager;
+  const int64_t eager = planned(setup).attention;
+  setup.request.text_tokens = 16000;
+  EXPECT_GT(eager, planned(setup).attention * 19 / 10);
+}
+
+TEST(Plan, EveryChangeOfferedIsEnough) {
+  const auto need = [](const Plan& plan) { return plan.peak(); };
+  for (const AttentionKind kind : {AttentionKind::eager, AttentionKind::flash_attention_2}) {
+    PlanSetup setup = setup_of(6, 900, kind, DType::f16);
+    setup.request.prefill_chunk = 0;
+    const Plan before = planned(setup);
+    for (const int64_t percent : {98, 80, 60}) {
+      const int64_t limit = before.peak() * percent / 100;
+      const auto remedies = find_remedies(demo(), setup, limit, need);
+      ASSERT_FALSE(remedies.empty());
+      for (const Remedy& remedy : remedies) EXPECT_LE(remedy.plan.peak(), limit) << remedy.change;
+      EXPECT_EQ(planned(setup).peak(), before.peak());  // left as it was
+    }
+  }
+}
+
+TEST(Plan, ImagesLoseNoMoreTokensThanNeeded) {
+  PlanSetup setup = setup_of(6, 900, AttentionKind::flash_attention_2);
+  const int64_t limit = planned(setup).peak() * 7 / 10;
+  const auto need = [](const Plan& plan) { return plan.peak(); };
+  for (const Remedy& remedy : find_remedies(demo(), setup, limit, need)) {
+    if (!remedy.change.starts_with("--max-total-image-tokens ")) continue;
+    const int64_t tokens = remedy.plan.image_tokens;
+    EXPECT_EQ(remedy.change, fmt::format("--max-total-image-tokens {}", tokens));
+    // One level more, and it would not fit: pages are square, so their next size is one token wider.
+    const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(tokens / 6)));
+    EXPECT_EQ(tokens, 6 * side * side);
+    for (PlanPicture& picture : setup.request.pictures) {
+      picture.options.token_level = (side + 1) * (side + 1);
+      picture.measured = with_geometry(picture.measured, picture.options);
+    }
+    EXPECT_GT(planned(setup).peak(), limit);
+    return;
+  }
+  FAIL() << "no change of image tokens was offered";
+}
+
+TEST(Plan, WhatDoesNotFitIsRefusedInWords) {
+  PlanSetup setup = setup_of(2, 1100, AttentionKind::eager);
+  const Plan plan = planned(setup);
+  EXPECT_NO_THROW(require_fit(demo(), setup, plan.peak()));
+  try {
+    require_fit(demo(), setup, plan.peak() - 1);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::exhausted);
+    const std::string words = error.what();
+    for (const std::string& word : {need_text(plan), std::string("vision attention scratch"),
+                                    std::string("--attn flash_attention_2 ("), std::string("--ram")}) {
+      EXPECT_NE(words.find(word), std::string::npos) << words;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fovea
