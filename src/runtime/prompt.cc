@@ -68,6 +68,7 @@ Measured measure(const std::vector<Item>& items, const std::optional<int64_t>& t
   Measured m;
   for (const Item& item : items) {
     m.pictures.push_back(measure(item.part, item.options));
+    return_freed_memory();
     m.options.push_back(item.options);
     if (item.max_tokens) limit_tokens(m.pictures.back(), m.options.back(), *item.max_tokens);
   }
@@ -125,6 +126,7 @@ Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& 
   for (Item& item : items) {
     item.options.tokens_max = room;
     Picture picture = load(item.part, item.options);
+    return_freed_memory();  // of decoding and resampling, before the next one asks for other sizes
     picture.tokens_wanted = tokens_under(picture, media_options(preprocessor, {}, {}));
     room -= picture.tokens(merge);
     visual.push_back({picture.grid, picture.is_video, picture.second_per_grid});
