@@ -29,7 +29,8 @@ int64_t bytes_of_order(const WindowOrder& order) {
 int64_t products(const TowerPrecision& nodes, int64_t rows, int64_t width, int64_t attended, int64_t inner) {
   return std::max(
       {Linear::scratch_bytes({nodes.weights, nodes.norm, nodes.qkv, nodes.quantization}, rows, width),
-       Linear::scratch_bytes({nodes.weights, nodes.attention.output, nodes.linear, nodes.quantization}, rows, attended),
+       Linear::scratch_bytes({nodes.weights, nodes.attention.output, nodes.linear, nodes.quantization}, rows,
+                             attended),
        Linear::scratch_bytes({nodes.weights, nodes.mlp, nodes.down_proj, nodes.quantization}, rows, inner)});
 }
 

@@ -44,8 +44,8 @@ class Linear {
   void apply(const float* x, int64_t rows, float* y, int64_t y_stride) const;
   void apply(const float* x, int64_t rows, float* y) const { apply(x, rows, y, out()); }
 
-  // What apply() allocates for `rows` of `depth` inputs, and its thread keeps: their quantized copy, or the narrowed one
-  // where native products serve.
+  // What apply() allocates for `rows` of `depth` inputs, and its thread keeps: their quantized copy, or the
+  // narrowed one where native products serve.
   static int64_t scratch_bytes(const LinearTypes& types, int64_t rows, int64_t depth);
 
   // Moves the bias out: from then on y = r(x W^T). Empty when there is none.

@@ -33,7 +33,8 @@ Quantization wanted_quantization(const std::string& name, const Precision& preci
     if (!name.starts_with(prefix) || !projection) return Quantization::none;
     return tower.layers.at(std::stoul(name.substr(prefix.size()))).quantization;
   };
-  if (name == (tied ? "model.language_model.embed_tokens.weight" : "lm_head.weight")) return precision.text.tower.head;
+  if (name == (tied ? "model.language_model.embed_tokens.weight" : "lm_head.weight"))
+    return precision.text.tower.head;
   if (name.starts_with("model.visual.")) return layered("model.visual.blocks.", precision.vision);
   return layered("model.language_model.layers.", precision.text);
 }
@@ -68,7 +69,7 @@ int64_t decoding_bytes(const Picture& picture, int64_t patches) {
 
 // Returns the scratch of the largest projection.
 int64_t plan_pictures(const VisionConfig& config, const LayeredPrecision& vision, const PlanRequest& request,
-                   Plan& plan) {
+                      Plan& plan) {
   int64_t largest = 0, products = 0;
   for (const PlanPicture& picture : request.pictures) {
     const Grid& grid = picture.measured.grid;
@@ -90,10 +91,10 @@ int64_t plan_pictures(const VisionConfig& config, const LayeredPrecision& vision
   return products;
 }
 
-// The decoder keeps its working memory from call to call, so that at the end it stands beside the whole cache, and
-// so does the scratch of the vision tower's largest projection.
-void plan_text(const TextConfig& config, const LayeredPrecision& text, const PlanRequest& request, int64_t products,
-               Plan& plan) {
+// The decoder keeps its working memory from call to call, so that at the end it stands beside the whole
+// cache, and so does the scratch of the vision tower's largest projection.
+void plan_text(const TextConfig& config, const LayeredPrecision& text, const PlanRequest& request,
+               int64_t products, Plan& plan) {
   const int64_t chunk = request.prefill_chunk > 0 ? request.prefill_chunk : plan.prompt_tokens;
   const int64_t rows = std::min(chunk, plan.prompt_tokens);
   const CallMemory prefill = Decoder::memory(config, text, rows, plan.prompt_tokens, request.guard),
