@@ -38,10 +38,17 @@ float portable_loop(int64_t steps) {
   return total;
 }
 
-uint64_t portable_sum(const uint64_t* p, int64_t count) {
-  uint64_t sums[8] = {};
-  for (int64_t i = 0; i + 8 <= count; i += 8) {
-    for (int l = 0; l < 8; ++l) sums[l] += p[i + l];
+// Sums read kRuns places at once, a cache line each in turn: one run alone does not keep the memory busy.
+// `run` is the number of elements of a run, a multiple of a line.
+constexpr int kRuns = 4;
+constexpr int64_t kLine = 8;
+
+uint64_t portable_sum(const uint64_t* p, int64_t run) {
+  uint64_t sums[kRuns] = {};
+  for (int64_t i = 0; i < run; i += kLine) {
+    for (int r = 0; r < kRuns; ++r) {
+      for (int l = 0; l < kLine; ++l) sums[r] += p[r * run + i + l];
+    }
   }
   uint64_t total = 0;
   for (const uint64_t sum : sums) total += sum;
@@ -78,13 +85,13 @@ __attribute__((target("avx2"))) float avx2_int8_loop(int64_t steps) {
   return static_cast<float>(_mm256_extract_epi32(sums[0], 0));
 }
 
-__attribute__((target("avx2"))) uint64_t avx2_sum(const uint64_t* p, int64_t count) {
-  __m256i sums[4] = {};
-  for (int64_t i = 0; i + 16 <= count; i += 16) {
+__attribute__((target("avx2"))) uint64_t avx2_sum(const uint64_t* p, int64_t run) {
+  __m256i sums[kRuns] = {};
+  for (int64_t i = 0; i < run; i += 4) {
 #pragma GCC unroll 4
-    for (int s = 0; s < 4; ++s) {
-      sums[s] =
-          _mm256_add_epi64(sums[s], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i + 4 * s)));
+    for (int r = 0; r < kRuns; ++r) {
+      sums[r] =
+          _mm256_add_epi64(sums[r], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + r * run + i)));
     }
   }
   uint64_t lanes[4];
@@ -134,11 +141,13 @@ __attribute__((target("avx512f,avx512vnni"))) float avx512_int8_loop(int64_t ste
   return static_cast<float>(_mm512_reduce_add_epi32(sums[0]));
 }
 
-__attribute__((target("avx512f"))) uint64_t avx512_sum(const uint64_t* p, int64_t count) {
-  __m512i sums[4] = {};
-  for (int64_t i = 0; i + 32 <= count; i += 32) {
+__attribute__((target("avx512f"))) uint64_t avx512_sum(const uint64_t* p, int64_t run) {
+  __m512i sums[kRuns] = {};
+  for (int64_t i = 0; i < run; i += kLine) {
 #pragma GCC unroll 4
-    for (int s = 0; s < 4; ++s) sums[s] = _mm512_add_epi64(sums[s], _mm512_loadu_si512(p + i + 8 * s));
+    for (int r = 0; r < kRuns; ++r) {
+      sums[r] = _mm512_add_epi64(sums[r], _mm512_loadu_si512(p + r * run + i));
+    }
   }
   uint64_t lanes[8];
   const __m512i total =
@@ -162,27 +171,16 @@ Rate int8_rate() {
   if (has_avx2()) return {avx2_int8_loop, 64};
   return fp32_rate();
 }
-uint64_t sum_of_run(const uint64_t* p, int64_t count) {
-  if (has_avx512()) return avx512_sum(p, count);
-  return has_avx2() ? avx2_sum(p, count) : portable_sum(p, count);
+uint64_t sum_of(const uint64_t* p, int64_t run) {
+  if (has_avx512()) return avx512_sum(p, run);
+  return has_avx2() ? avx2_sum(p, run) : portable_sum(p, run);
 }
 #else
 Rate fp32_rate() { return {portable_loop, 8}; }
 Rate bf16_rate() { return fp32_rate(); }
 Rate int8_rate() { return fp32_rate(); }
-uint64_t sum_of_run(const uint64_t* p, int64_t count) { return portable_sum(p, count); }
+uint64_t sum_of(const uint64_t* p, int64_t run) { return portable_sum(p, run); }
 #endif
-
-// Eight places read in turn, a page at a time: one run alone does not keep the memory busy. `count` is a
-// multiple of 8 pages.
-uint64_t sum_of(const uint64_t* p, int64_t count) {
-  constexpr int64_t kRuns = 8, kPage = 512;
-  uint64_t total = 0;
-  for (int64_t at = 0; at < count / kRuns; at += kPage) {
-    for (int64_t run = 0; run < kRuns; ++run) total += sum_of_run(p + run * (count / kRuns) + at, kPage);
-  }
-  return total;
-}
 
 // Results end here, so that the compiler must compute them.
 std::atomic<uint64_t> sink;
@@ -246,7 +244,7 @@ double read_gbps(Clock clock, const Buffer<uint64_t>& data, int workers) {
   std::atomic<int64_t> next = 0;
   const double seconds = seconds_on(clock, workers, [&](int) {
     for (int64_t at; (at = next.fetch_add(kPiece)) < data.size();) {
-      sink += sum_of(data.data() + at, std::min(kPiece, data.size() - at));
+      sink += sum_of(data.data() + at, std::min(kPiece, data.size() - at) / (kRuns * kLine) * kLine);
     }
   });
   return static_cast<double>(data.size()) * 8 / seconds / 1e9;
