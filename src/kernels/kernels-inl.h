@@ -356,8 +356,8 @@ constexpr Kernels make_kernels(const char* name) {
 #endif
   table.quantize_row = quantize_row;
   table.quantize_group = quantize_group;
-  table.matmul_int8 = matmul_int8;
-  table.matmul_int4 = matmul_int4;
+  table.matmul_int8 = quantized_product<Int8Weights>;
+  table.matmul_int4 = quantized_product<Int4Weights>;
   table.matmul_nn_f32 = matmul_nn<Simd::kOuterRows>;
   table.f32_from_bf16 = f32_from_bf16_all;
   table.f32_from_f16 = f32_from_f16_all;

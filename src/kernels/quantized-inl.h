@@ -2,7 +2,7 @@
 // sums of kWidth columns; four neighbouring elements of a row meet those of every column. Integer sums are
 // exact, so that no result depends on how the work is cut.
 
-inline float absolute_lanes_sum(Simd::F a) {
+inline float lanes_sum(Simd::F a) {
   float total[4];
   const Simd::F zero = Simd::splat(0.f);
   Simd::sum4(a, zero, zero, zero, total);
@@ -31,9 +31,9 @@ inline float quantize_row(const float* x, int64_t count, int8_t* values, int32_t
       Simd::store_int8(values + i, q);
       sum = Simd::add(sum, q);
     }
-    *sums = static_cast<int32_t>(absolute_lanes_sum(sum));
+    *sums = static_cast<int32_t>(lanes_sum(sum));
   }
-  return (inverse == 0.f ? 0.f : highest / 127.f) + absolute_lanes_sum(poison);
+  return (inverse == 0.f ? 0.f : highest / 127.f) + lanes_sum(poison);
 }
 
 // Of the scales that put the group's largest magnitude at -8 or near it, the one of least squared error; as
@@ -49,7 +49,7 @@ inline float quantize_group(const float* w, int8_t* values) {
   const float above = Simd::max_lane(high), below = Simd::max_lane(low);
   const float extreme = above > below ? above : -below;
   float best_scale = 0, best_error = __builtin_inff();
-  for (const float steps : {-8.f, -7.6f, -7.2f, -6.8f, 7.f, -6.4f, -6.f}) {
+  for (const float steps : {-8.f, -7.4f, 7.f, -6.8f, -6.2f}) {
     float scale = extreme / steps;
     scale = Simd::max_lane(Simd::round_bf16(Simd::splat(scale)));
     if (!(scale > 1e-36f || scale < -1e-36f)) continue;
@@ -62,7 +62,7 @@ inline float quantize_group(const float* w, int8_t* values) {
       const Simd::F off = Simd::fma(q, Simd::splat(-scale), a);
       error = Simd::fma(off, off, error);
     }
-    const float total = absolute_lanes_sum(error);
+    const float total = lanes_sum(error);
     if (total < best_error) {
       best_error = total;
       best_scale = scale;
@@ -251,16 +251,20 @@ template <typename Weights, int kVectors>
 void quantized_columns(const QuantizedProduct& p, int64_t vector) {
   const int64_t vectors = (p.cols + Simd::kWidth - 1) / Simd::kWidth;
   for (; vector + kVectors <= vectors; vector += kVectors) {
-    quantized_rows<Weights, Weights::kRows, kVectors>(p, 0, vector);
+    quantized_rows<Weights, (kVectors > Weights::kVectors ? 1 : Weights::kRows), kVectors>(p, 0, vector);
   }
   if constexpr (kVectors > 1) {
     if (vector < vectors) quantized_columns<Weights, kVectors / 2>(p, vector);
   }
 }
 
-inline void matmul_int8(const QuantizedProduct& p) {
-  quantized_columns<Int8Weights, Int8Weights::kVectors>(p, 0);
-}
-inline void matmul_int4(const QuantizedProduct& p) {
-  quantized_columns<Int4Weights, Int4Weights::kVectors>(p, 0);
+// A single row needs more columns at once, or each sum waits for itself.
+template <typename Weights>
+void quantized_product(const QuantizedProduct& p) {
+  constexpr int kRowVectors = Weights::kVectors < 4 ? 4 : Weights::kVectors;
+  if (p.rows == 1) {
+    quantized_columns<Weights, kRowVectors>(p, 0);
+  } else {
+    quantized_columns<Weights, Weights::kVectors>(p, 0);
+  }
 }

@@ -160,28 +160,33 @@ struct Simd {
   // quarters.
   static void transpose_16x16(const void* in, int64_t from, void* out, int64_t to) {
     __m512i a[16], b[16];
+#pragma GCC unroll 16
     for (int r = 0; r < 16; ++r) a[r] = _mm512_loadu_epi16(static_cast<const char*>(in) + 4 * r * from);
+#pragma GCC unroll 8
     for (int r = 0; r < 16; r += 2) {
       b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
       b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
     }
+#pragma GCC unroll 4
     for (int r = 0; r < 16; r += 4) {
+#pragma GCC unroll 2
       for (int h = 0; h < 2; ++h) {
         a[r + 2 * h] = _mm512_unpacklo_epi64(b[r + h], b[r + 2 + h]);
         a[r + 2 * h + 1] = _mm512_unpackhi_epi64(b[r + h], b[r + 2 + h]);
       }
     }
+#pragma GCC unroll 4
     for (int c = 0; c < 4; ++c) {  // a[4 j + c] holds columns c, 4 + c, 8 + c, 12 + c of rows 4 j to 4 j + 3
       const __m512i low0 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88),
                     low1 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x88),
                     high0 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd),
                     high1 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xdd);
-      b[c] = _mm512_shuffle_i32x4(low0, low1, 0x88);
-      b[4 + c] = _mm512_shuffle_i32x4(high0, high1, 0x88);
-      b[8 + c] = _mm512_shuffle_i32x4(low0, low1, 0xdd);
-      b[12 + c] = _mm512_shuffle_i32x4(high0, high1, 0xdd);
+      char* column = static_cast<char*>(out) + 4 * c * to;
+      _mm512_storeu_epi16(column, _mm512_shuffle_i32x4(low0, low1, 0x88));
+      _mm512_storeu_epi16(column + 16 * to, _mm512_shuffle_i32x4(high0, high1, 0x88));
+      _mm512_storeu_epi16(column + 32 * to, _mm512_shuffle_i32x4(low0, low1, 0xdd));
+      _mm512_storeu_epi16(column + 48 * to, _mm512_shuffle_i32x4(high0, high1, 0xdd));
     }
-    for (int i = 0; i < 16; ++i) _mm512_storeu_epi16(static_cast<char*>(out) + 4 * i * to, b[i]);
   }
 #endif
 };
