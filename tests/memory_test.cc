@@ -59,8 +59,10 @@ TEST(Memory, VisionTowerHoldsWhatItsFormulaSays) {
       const int64_t before = in_use();
       static_cast<void>(tower.encode(patches.data(), grid, hooks));
       const CallMemory memory = VisionTower::memory(config, engine.precision().vision, grid, false);
+      // The thread keeps the scratch of the largest projection so far: this call's, or that of a larger grid
+      // before.
       EXPECT_GE(held - before, memory.activations - kFreedMeanwhile);
-      EXPECT_LE(held - before, memory.activations + kRounding);
+      EXPECT_LE(held - before, memory.activations + memory.products + kRounding);
       EXPECT_GT(memory.merging, memory.activations / 2);
     }
   }
@@ -68,7 +70,8 @@ TEST(Memory, VisionTowerHoldsWhatItsFormulaSays) {
 
 TEST(Memory, DecoderAndCacheHoldWhatTheirFormulasSay) {
   if (!kMallocTells) GTEST_SKIP() << "needs glibc's malloc";
-  for (const char* policy : {"dtype=bf16", "preset=eager-bf16", "text.bias_split=on", "dtype=fp32"}) {
+  for (const char* policy : {"dtype=bf16", "preset=eager-bf16", "text.bias_split=on", "dtype=fp32",
+                             "preset=balanced", "preset=fast"}) {
     EngineOptions options;
     options.policy = PrecisionPolicy::parse_text(policy);
     const Engine engine = Engine::open(kDemo, options, {});
@@ -88,8 +91,9 @@ TEST(Memory, DecoderAndCacheHoldWhatTheirFormulasSay) {
     const int64_t before = in_use();
     decoder.forward(hidden.data(), kRows, {places, places, places}, cache, scratch, hooks);
     const CallMemory memory = Decoder::memory(config, engine.precision().text, kRows, kRows, false);
+    // The caller keeps the scratch of flash and sdpa, the thread that of projections, perhaps from before.
     EXPECT_GE(held - before, memory.activations - kFreedMeanwhile) << policy;
-    EXPECT_LE(held - before, memory.activations + kRounding) << policy;
+    EXPECT_LE(held - before, memory.activations + memory.attention + memory.products + kRounding) << policy;
   }
 }
 

@@ -52,7 +52,11 @@ def cases(big):
     found.append(("demo", [(1, 700, 700)], 20, 2000, flash))
     found.append(("demo", [(1, 700, 700)], 20, 8, flash + ["--guard", "warn"]))
     found.append(("demo", [(1, 700, 700)], 20, 8, flash + ["--threads", "1"]))
+    for preset in ("balanced", "fast"):
+        found.append(("demo", [(4, 840, 560)], 20, 8, ["--preset", preset]))
     if big:
+        for preset in ("balanced", "fast"):
+            found.append(("3B", [(1, 224, 224)], 20, 2, ["--preset", preset]))
         for dtype in ("bf16", "fp32"):
             for attention in ("flash_attention_2", "eager"):
                 found.append(("3B", [(1, 224, 224)], 20, 2, ["--attn", attention, "--dtype", dtype]))

@@ -14,4 +14,10 @@ void return_freed_memory() {
 #endif
 }
 
+void free_large_blocks_at_once() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+}
+
 }  // namespace fovea

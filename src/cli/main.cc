@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "base/freed_memory.h"
 #include "cli/commands.h"
 
 namespace {
@@ -48,6 +49,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  fovea::free_large_blocks_at_once();
   try {
     return run(argc, argv);
   } catch (const fovea::ExitWith& exit) {

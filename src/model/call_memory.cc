@@ -63,12 +63,17 @@ CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vi
 
   const int64_t merge_area = c.spatial_merge_size * c.spatial_merge_size, tokens = rows / merge_area;
   const int64_t merge_pass = std::min(tokens, kRowsPerPass), inner = width * merge_area;
-  const LinearTypes types{vision.tower.weights, vision.tower.norm, vision.tower.linear};
+  const TowerPrecision& nodes = vision.tower;
+  memory.products =
+      std::max({memory.products,
+                Linear::scratch_bytes({nodes.weights, nodes.weights, nodes.linear}, pass, c.patch_dim()),
+                Linear::scratch_bytes({nodes.weights, nodes.norm, nodes.linear}, merge_pass, inner),
+                Linear::scratch_bytes({nodes.weights, nodes.mlp, nodes.linear}, merge_pass, inner)});
   memory.merging = held +
                    (std::max(gate, merge_pass * inner) + std::max(up, merge_pass * inner) +
                     (tokens + merge_pass) * c.out_hidden_size) *
                        kFloat +
-                   Linear::scratch_bytes(types, merge_pass, inner);
+                   memory.products;
   return memory;
 }
 
