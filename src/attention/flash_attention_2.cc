@@ -13,7 +13,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // More rows share the cost of packing K and V; fewer make more tiles for more threads.
-constexpr int64_t kTileRowsMin = 32, kTileRowsMax = 256;
+constexpr int64_t kTileRowsMin = 32, kTileRowsMax = 512;
 // Up to this many rows per kv head (decode, short chunks), and in segments of up to this many keys (vision
 // windows), reading K and V takes much of the time. Then a task takes several heads, whose keys lie side by
 // side in memory, as long as their tiles fit the L2 cache.
