@@ -398,10 +398,12 @@ TEST_F(CommandLine, WhatCannotFitIsRefusedWithThePlannersWords) {
   const std::string flags =
       "hello --image " + image_ + " --min-pixels 1000000 --max-pixels 1100000 --attn eager";
   EXPECT_EQ(run(ask(kModel, flags)).exit_code, 0);
+#ifndef __SANITIZE_ADDRESS__  // there the program alone needs more
   expect_error(
       ask(kModel, flags + " --ram 120M"),
       {"needs", "at its peak, while", "vision attention scratch", "--ram allows a resident set of 120.0 MB",
        "any one of these is enough", "--attn flash_attention_2 (", "accuracy: none"});
+#endif
   expect_error(ask(kModel, flags + " --ram 5M"), {"needs", "program and tokenizer", "no single change"});
   expect_error(ask(kModel, "hello --ram many"), {"--ram many", "8G"});
   const std::string plan = "plan -m " + kModel.string() + " --context 2000 --images 1@1000x1000";
