@@ -109,7 +109,10 @@ CallMemory Decoder::memory(const TextConfig& c, const LayeredPrecision& text, in
     const std::pair<DType, DType> rope{nodes.rope_angles, nodes.rope_tables};
     if (std::find(ropes.begin(), ropes.end(), rope) == ropes.end()) ropes.push_back(rope);
   }
-  const int64_t rope = static_cast<int64_t>(ropes.size()) * c.head_dim;
+  const bool split = std::any_of(text.layers.begin(), text.layers.end(),
+                                 [](const TowerPrecision& nodes) { return nodes.bias_split; });
+  // With bias_split one more table, of the rotations that the cache keeps.
+  const int64_t rope = (static_cast<int64_t>(ropes.size()) + (split ? 1 : 0)) * c.head_dim;
   const int64_t norms = guard ? c.num_key_value_heads : 0;
   memory.activations =
       rows * kFloat *
