@@ -285,8 +285,15 @@ TEST_F(CommandLine, GeneratedPlaceholdersAreOrdinaryTokens) {
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     return nlohmann::json::parse(outcome.out)["token_ids"].get<std::vector<int64_t>>();
   };
-  const std::vector<int64_t> found = ids("--seed 1");
-  EXPECT_NE(std::count(found.begin(), found.end(), 368) + std::count(found.begin(), found.end(), 369), 0);
+  // One answer in forty has none of the two among its 700 tokens, and which one depends on the instruction
+  // set.
+  std::string seed;
+  std::vector<int64_t> found;
+  const auto placeholders = [&] {
+    return std::count(found.begin(), found.end(), 368) + std::count(found.begin(), found.end(), 369);
+  };
+  for (int i = 1; placeholders() == 0 && i <= 5; ++i) found = ids(seed = fmt::format("--seed {}", i));
+  EXPECT_NE(placeholders(), 0);
   // The same model under other names: 368 and 369 mean nothing, 375 and 376 are the placeholders.
   const auto exchange = [&](const char* file, const std::string& one, const std::string& other) {
     std::string text = read(copy / file);
@@ -303,7 +310,7 @@ TEST_F(CommandLine, GeneratedPlaceholdersAreOrdinaryTokens) {
   }
   exchange("config.json", "368", "375");
   exchange("config.json", "369", "376");
-  EXPECT_EQ(ids("--seed 1"), found);
+  EXPECT_EQ(ids(seed), found);
 }
 
 TEST_F(CommandLine, ATokenizerOfAnotherModelIsRefusedWhileLoading) {
