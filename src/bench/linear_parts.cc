@@ -35,11 +35,6 @@ struct Storage {
   DType type;
   Quantization quantization = Quantization::none;
 
-  double bytes_per_weight() const {
-    if (quantization == Quantization::w8a8) return 1;  // and one scale per output channel
-    if (quantization == Quantization::int4) return 0.5 + 2.0 / kQuantGroup;
-    return static_cast<double>(bytes_of(type));
-  }
   Bound bound() const {
     if (quantization != Quantization::none) return Bound::int8;
     return type == DType::bf16 ? Bound::bf16 : Bound::fp32;
@@ -121,7 +116,7 @@ Part part(const std::string& name, const Shape& s, const Storage& storage) {
             if (s.rows == 1) {
               work.bound = Bound::read;
               work.unit = "GB/s";
-              work.amount = products * storage.bytes_per_weight();
+              work.amount = products * bytes_per_weight(storage.quantization, storage.type);
             }
             return work;
           }};
@@ -144,6 +139,18 @@ Part layer_part(const std::string& name, const Storage& storage) {
 }
 
 }  // namespace
+
+double bytes_per_weight(Quantization quantization, DType type) {
+  switch (quantization) {
+    case Quantization::w8a8:
+      return 1;
+    case Quantization::int4:
+      return 0.5 + 2.0 / kQuantGroup;
+    case Quantization::none:
+      break;
+  }
+  return static_cast<double>(bytes_of(type));
+}
 
 std::vector<Part> linear_parts() {
   constexpr std::pair<const char*, Storage> kStorages[] = {{"bf16", {DType::bf16}},

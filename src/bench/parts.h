@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/precision.h"
 #include "bench/measurement.h"
 
 namespace fovea::bench {
@@ -14,6 +15,9 @@ struct Part {
   std::string name;
   std::function<Work()> make;
 };
+
+// Of a stored weight with its share of a group's scale; the scale of an output channel is left out.
+double bytes_per_weight(Quantization quantization, DType type);
 
 std::vector<Part> linear_parts();
 std::vector<Part> attention_parts();

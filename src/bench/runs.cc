@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "base/splitmix64.h"
-#include "kernels/quantized.h"
+#include "bench/parts.h"
 #include "runtime/engine.h"
 
 namespace fovea::bench {
@@ -31,18 +31,6 @@ double prefill_operations(const TextConfig& c, int64_t tokens) {
   const double scores =
       n * (n + 1) / 2 * static_cast<double>(c.num_attention_heads * c.head_dim * c.num_hidden_layers);
   return n * projection_operations(c) + 4 * scores + 2.0 * static_cast<double>(c.vocab_size * c.hidden_size);
-}
-
-double bytes_per_weight(Quantization quantization, DType dtype) {
-  switch (quantization) {
-    case Quantization::w8a8:
-      return 1;
-    case Quantization::int4:
-      return 0.5 + 2.0 / kQuantGroup;
-    case Quantization::none:
-      break;
-  }
-  return static_cast<double>(bytes_of(dtype));
 }
 
 // Bytes that one decoded token must read: every weight of the decoder, the output head, K and V.

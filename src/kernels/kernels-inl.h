@@ -317,6 +317,13 @@ inline Simd::F exp_of(Simd::F argument) {
   return Simd::zero_where_less(a, Simd::splat(-87.3f), Simd::mul(p, Simd::power_of_two(n)));
 }
 
+inline float lanes_sum(Simd::F a) {
+  float total[4];
+  const Simd::F zero = Simd::splat(0.f);
+  Simd::sum4(a, zero, zero, zero, total);
+  return total[0];
+}
+
 inline float exp_sum_of(float* x, int64_t count, float scale, float shift) {
   const Simd::F factor = Simd::splat(scale), offset = Simd::splat(-shift);
   Simd::F sum = Simd::splat(0.f);
@@ -331,10 +338,7 @@ inline float exp_sum_of(float* x, int64_t count, float scale, float shift) {
     Simd::store(x + i, exp_of(Simd::fma(Simd::load(x + i, rest), factor, offset)), rest);
     sum = Simd::add(sum, Simd::load(x + i, rest));
   }
-  float total[4];
-  const Simd::F zero = Simd::splat(0.f);
-  Simd::sum4(sum, zero, zero, zero, total);
-  return total[0];
+  return lanes_sum(sum);
 }
 
 #include "kernels/quantized-inl.h"

@@ -2,13 +2,6 @@
 // sums of kWidth columns; four neighbouring elements of a row meet those of every column. Integer sums are
 // exact, so that no result depends on how the work is cut.
 
-inline float lanes_sum(Simd::F a) {
-  float total[4];
-  const Simd::F zero = Simd::splat(0.f);
-  Simd::sum4(a, zero, zero, zero, total);
-  return total[0];
-}
-
 inline Simd::F load_some(const float* x, int64_t count) {
   return count >= Simd::kWidth ? Simd::load(x) : Simd::load(x, static_cast<int>(count < 0 ? 0 : count));
 }

@@ -16,27 +16,28 @@ constexpr int64_t kFloat = sizeof(float);
 // resident: 1 MB with text alone and 2.5 MB with pictures by tools/check_plan.py.
 constexpr int64_t kLaterPages = 3 << 20;
 
-// The type in which the model wants a tensor (VisionTower, Decoder).
-DType wanted_type(const std::string& name, const Precision& precision) {
-  const auto layered = [&](const std::string& prefix, const LayeredPrecision& tower) {
-    if (!name.starts_with(prefix)) return tower.tower.weights;
-    return tower.layers.at(std::stoul(name.substr(prefix.size()))).weights;
-  };
-  if (name.starts_with("model.visual.")) return layered("model.visual.blocks.", precision.vision);
-  return layered("model.language_model.layers.", precision.text);
+// How the model wants a tensor (VisionTower, Decoder): the nodes of its layer or block, or of what belongs to
+// none.
+struct Wanted {
+  const TowerPrecision& nodes;
+  bool in_layer;
+};
+
+Wanted wanted(const std::string& name, const Precision& precision) {
+  const bool visual = name.starts_with("model.visual.");
+  const std::string prefix = visual ? "model.visual.blocks." : "model.language_model.layers.";
+  const LayeredPrecision& tower = visual ? precision.vision : precision.text;
+  if (!name.starts_with(prefix)) return {tower.tower, false};
+  return {tower.layers.at(std::stoul(name.substr(prefix.size()))), true};
 }
 
-// How the model wants a tensor quantized: projections of layers and blocks, and the output head.
-Quantization wanted_quantization(const std::string& name, const Precision& precision, bool tied) {
-  const auto layered = [&](const std::string& prefix, const LayeredPrecision& tower) {
-    const bool projection = name.ends_with("proj.weight") || name.ends_with("attn.qkv.weight");
-    if (!name.starts_with(prefix) || !projection) return Quantization::none;
-    return tower.layers.at(std::stoul(name.substr(prefix.size()))).quantization;
-  };
+// Projections of layers and blocks are quantized, and the output head.
+Quantization quantization_of(const std::string& name, const Wanted& tensor, const Precision& precision,
+                             bool tied) {
   if (name == (tied ? "model.language_model.embed_tokens.weight" : "lm_head.weight"))
     return precision.text.tower.head;
-  if (name.starts_with("model.visual.")) return layered("model.visual.blocks.", precision.vision);
-  return layered("model.language_model.layers.", precision.text);
+  const bool projection = name.ends_with("proj.weight") || name.ends_with("attn.qkv.weight");
+  return tensor.in_layer && projection ? tensor.nodes.quantization : Quantization::none;
 }
 
 // Matrices that WeightStore converts or quantizes; vectors are small.
@@ -45,11 +46,12 @@ int64_t converted_bytes(const Checkpoint& checkpoint, const Precision& precision
   int64_t bytes = 0;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     if (tensor.shape.size() < 2) continue;
-    const DType wanted = wanted_type(tensor.name, precision);
-    const Quantization quantization = wanted_quantization(tensor.name, precision, tied);
-    if (wanted != DType::f32 && wanted != tensor.dtype) {
-      bytes += tensor.elements() * static_cast<int64_t>(bytes_of(wanted));
+    const Wanted how = wanted(tensor.name, precision);
+    const DType type = how.nodes.weights;
+    if (type != DType::f32 && type != tensor.dtype) {
+      bytes += tensor.elements() * static_cast<int64_t>(bytes_of(type));
     }
+    const Quantization quantization = quantization_of(tensor.name, how, precision, tied);
     if (quantization != Quantization::none) {
       bytes += QuantizedMatrix::bytes_for(tensor.shape[0], tensor.elements() / tensor.shape[0], quantization);
     }

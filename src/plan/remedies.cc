@@ -25,10 +25,10 @@ class Search {
     chunk();
     vision_budget();
     if (before.converted_weights > 0) stored_dtype();
-    cache(before);
-    if (found_.empty()) together(before);
+    cache();
+    if (found_.empty()) together();
     image_tokens("");
-    answer(before);
+    answer();
     return std::move(found_);
   }
 
@@ -88,7 +88,7 @@ class Search {
     setup_.target.dtype = old;
   }
 
-  void cache(const Plan&) {
+  void cache() {
     const PrecisionPolicy old = setup_.policy;
     try {
       setup_.policy.set({}, "k_cache", "bf16");
@@ -101,7 +101,7 @@ class Search {
   }
 
   // No single change of the computation was enough: those that change no result, and with them fewer tokens.
-  void together(const Plan&) {
+  void together() {
     const PolicyTarget target = setup_.target;
     const int64_t chunk = setup_.request.prefill_chunk, budget = setup_.request.vision_budget_bytes;
     std::string change;
@@ -168,7 +168,7 @@ class Search {
          "less", plan});
   }
 
-  void answer(const Plan&) {
+  void answer() {
     const int64_t old = setup_.request.answer_tokens;
     int64_t enough = -1, too_many = old;
     while (too_many - enough > 1) {
