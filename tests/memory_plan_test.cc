@@ -3,6 +3,7 @@
 // planned again.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "media/geometry.h"
@@ -104,17 +105,69 @@ TEST(Plan, ImagesLoseNoMoreTokensThanNeeded) {
   FAIL() << "no change of image tokens was offered";
 }
 
+// Its plan with the least memory for weights.
+Plan least_streamed(PlanSetup& setup) {
+  setup.request.ram = 1;
+  const Plan plan = planned(setup);
+  setup.request.ram.reset();
+  return plan;
+}
+
+TEST(Plan, WeightsAreStreamedWithinWhatIsLeft) {
+  PlanSetup setup = setup_of(2, 560, AttentionKind::flash_attention_2);
+  const Plan mapped = planned(setup), least = least_streamed(setup);
+  const WeightGroups groups(demo());
+  EXPECT_FALSE(mapped.streamed);
+  EXPECT_TRUE(least.streamed);
+  EXPECT_EQ(least.weights, 0);
+  EXPECT_EQ(least.vision_weights, least_residency(groups, groups.vision()));
+  EXPECT_EQ(least.text_weights, least_residency(groups, groups.text()));
+  EXPECT_EQ(least.fetched_per_token, groups.total(groups.text()));
+  int64_t read_before = least.fetched_per_token;
+  for (int64_t ram = least.peak(); ram < mapped.peak(); ram += 300'000) {
+    setup.request.ram = ram;
+    const Plan plan = planned(setup);
+    EXPECT_TRUE(plan.streamed);
+    EXPECT_LE(plan.peak(), ram);
+    EXPECT_LE(plan.fetched_per_token, read_before);
+    read_before = plan.fetched_per_token;
+  }
+  setup.request.ram = mapped.peak();
+  EXPECT_FALSE(planned(setup).streamed);
+}
+
+TEST(Plan, StreamingIsOfferedWhereConvertedCopiesDoNotFit) {
+  PlanSetup setup = setup_of(0, 0, AttentionKind::flash_attention_2, DType::f16);
+  const int64_t limit = planned(setup).unreclaimable() - 1;
+  const auto remedies =
+      find_remedies(demo(), setup, limit, [](const Plan& plan) { return plan.unreclaimable(); });
+  const auto offered = std::find_if(remedies.begin(), remedies.end(),
+                                    [](const Remedy& remedy) { return remedy.change.starts_with("--ram "); });
+  ASSERT_NE(offered, remedies.end());
+  EXPECT_TRUE(offered->plan.streamed);
+  EXPECT_LE(offered->plan.peak(), limit);
+  EXPECT_FALSE(setup.request.ram);
+}
+
+TEST(Plan, QuantizedWeightsAreNotStreamed) {
+  PlanSetup setup = setup_of(0, 0, AttentionKind::flash_attention_2);
+  setup.policy = PrecisionPolicy::of_preset("balanced");
+  EXPECT_FALSE(least_streamed(setup).streamed);
+}
+
 TEST(Plan, WhatDoesNotFitIsRefusedInWords) {
   PlanSetup setup = setup_of(2, 1100, AttentionKind::eager);
-  const Plan plan = planned(setup);
-  EXPECT_NO_THROW(require_fit(demo(), setup, plan.peak()));
+  const Plan plan = planned(setup), least = least_streamed(setup);
+  EXPECT_FALSE(require_fit(demo(), setup, plan.peak()).streamed);
+  EXPECT_TRUE(require_fit(demo(), setup, plan.peak() - 1).streamed);
+  EXPECT_TRUE(require_fit(demo(), setup, least.peak()).streamed);
   try {
-    require_fit(demo(), setup, plan.peak() - 1);
+    require_fit(demo(), setup, least.peak() - 1);
     FAIL() << "accepted";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::exhausted);
     const std::string words = error.what();
-    for (const std::string& word : {need_text(plan), std::string("vision attention scratch"),
+    for (const std::string& word : {need_text(least), std::string("vision attention scratch"),
                                     std::string("--attn flash_attention_2 ("), std::string("--ram")}) {
       EXPECT_NE(words.find(word), std::string::npos) << words;
     }

@@ -52,6 +52,8 @@ def cases(big):
     found.append(("demo", [(1, 700, 700)], 20, 2000, flash))
     found.append(("demo", [(1, 700, 700)], 20, 8, flash + ["--guard", "warn"]))
     found.append(("demo", [(1, 700, 700)], 20, 8, flash + ["--threads", "1"]))
+    for ram in ("44M", "47M"):  # streamed
+        found.append(("demo", [], 100, 8, flash + ["--ram", ram]))
     for preset in ("balanced", "fast"):
         found.append(("demo", [(4, 840, 560)], 20, 8, ["--preset", preset]))
     if big:
@@ -60,6 +62,9 @@ def cases(big):
         for dtype in ("bf16", "fp32"):
             for attention in ("flash_attention_2", "eager"):
                 found.append(("3B", [(1, 224, 224)], 20, 2, ["--attn", attention, "--dtype", dtype]))
+        for ram in ("1500M", "2G", "4G"):
+            found.append(("3B", [(2, 560, 560)], 20, 2, flash + ["--ram", ram]))
+        found.append(("3B", [], 600, 2, flash + ["--ram", "1500M"]))
         found.append(("3B", [], 600, 2, flash))
         found.append(("3B", [(1, 1120, 840)], 20, 2, flash))
         found.append(("3B", [(1, 560, 560)], 20, 2, ["--attn", "sdpa"]))

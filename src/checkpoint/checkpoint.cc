@@ -64,7 +64,8 @@ void collect(const SafetensorsFile& file, std::vector<TensorInfo>& tensors) {
                   "use a checkpoint saved by transformers; adapters must be merged first");
     }
     tensors.push_back({*name, stored.name, file.path().filename().string(),
-                       weight_dtype(stored.type, stored.name), stored.shape, stored.data});
+                       weight_dtype(stored.type, stored.name), stored.shape, stored.data,
+                       file.header_bytes() + stored.offset});
   }
 }
 
@@ -220,6 +221,10 @@ std::vector<float> Checkpoint::vector(const std::string& name) const {
     }
   }
   return values;
+}
+
+void Checkpoint::drop_pages() const {
+  for (const SafetensorsFile& file : state_->files) file.drop_pages();
 }
 
 void Checkpoint::read_ahead(const ProgressFn& progress) const {

@@ -22,6 +22,7 @@ struct TensorInfo {
   DType dtype = DType::f32;
   std::vector<int64_t> shape;
   const void* data = nullptr;  // borrowed from the mapping
+  int64_t offset = 0;          // of the first byte in the file
   int64_t elements() const;
   int64_t bytes() const;
 };
@@ -52,6 +53,8 @@ class Checkpoint {
 
   // Reads every mapped page once, in file order, so that the first token does not wait for the disk.
   void read_ahead(const ProgressFn& progress) const;
+  // Gives mapped pages back to the system; touched again, they are read again.
+  void drop_pages() const;
 
  private:
   struct State;

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -31,7 +33,44 @@ void touch(const char* begin, int64_t bytes) {
   }
 }
 
+// What is mapped where, in a form that a signal handler may read. Of more files than places some go without.
+struct Mapping {
+  std::atomic<bool> taken{false};
+  std::atomic<const char*> begin{nullptr};  // null: not to be read
+  int64_t bytes = 0;
+  std::array<char, 512> path{};
+};
+std::array<Mapping, 512> mappings;
+
+void note_mapping(const char* begin, int64_t bytes, const std::string& path) {
+  for (Mapping& mapping : mappings) {
+    if (mapping.taken.exchange(true)) continue;
+    mapping.bytes = bytes;
+    mapping.path.fill('\0');
+    std::copy_n(path.data(), std::min(path.size(), mapping.path.size() - 1), mapping.path.data());
+    mapping.begin = begin;
+    return;
+  }
+}
+
+void forget_mapping(const char* begin) {
+  for (Mapping& mapping : mappings) {
+    if (mapping.begin != begin) continue;
+    mapping.begin = nullptr;
+    mapping.taken = false;
+  }
+}
+
 }  // namespace
+
+const char* path_mapped_at(const void* address) {
+  const auto* at = static_cast<const char*>(address);
+  for (const Mapping& mapping : mappings) {
+    const char* begin = mapping.begin;
+    if (begin != nullptr && at >= begin && at < begin + mapping.bytes) return mapping.path.data();
+  }
+  return nullptr;
+}
 
 bool path_exists(const std::filesystem::path& path) {
   struct stat status {};
@@ -67,6 +106,7 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
   }
   mapped.data_ = static_cast<const char*>(address);
   mapped.bytes_ = status.st_size;
+  if (address != nullptr) note_mapping(mapped.data_, mapped.bytes_, path.string());
   return mapped;
 }
 
@@ -80,7 +120,13 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<char*>(data_), static_cast<size_t>(bytes_));
+  if (data_ == nullptr) return;
+  forget_mapping(data_);
+  ::munmap(const_cast<char*>(data_), static_cast<size_t>(bytes_));
+}
+
+void MappedFile::drop_pages() const {
+  if (data_ != nullptr) ::madvise(const_cast<char*>(data_), static_cast<size_t>(bytes_), MADV_DONTNEED);
 }
 
 void MappedFile::read_ahead(const std::function<void(int64_t)>& done) const {

@@ -1,4 +1,5 @@
-// A file mapped read-only into memory. Another process that shortens it meanwhile ends this one (SIGBUS).
+// A file mapped read-only into memory. Another process that shortens it meanwhile ends this one: the access
+// to a page that is gone raises SIGBUS, whose handler can ask here which file it was.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,10 @@ namespace fovea {
 
 // Whether something stands at `path`, readable or not: opening it then says what is wrong.
 bool path_exists(const std::filesystem::path& path);
+
+// The path of the file that is mapped at `address`, of which the end may be cut; null when none is known.
+// Does nothing that a signal handler may not do.
+const char* path_mapped_at(const void* address);
 
 class MappedFile {
  public:
@@ -25,6 +30,8 @@ class MappedFile {
   // Brings every page into memory, front to back, on all threads; calls done(bytes so far) from the calling
   // thread.
   void read_ahead(const std::function<void(int64_t)>& done) const;
+  // The process holds none of the pages from now on; touched again, they come back.
+  void drop_pages() const;
 
  private:
   MappedFile() = default;

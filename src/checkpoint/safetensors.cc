@@ -118,6 +118,7 @@ struct SafetensorsFile::State {
   MappedFile file;
   SafetensorsHeader header;
   std::unordered_map<std::string_view, size_t> index;  // views of the tensors' own names
+  int64_t header_bytes = 0;
 };
 
 SafetensorsFile::SafetensorsFile(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -132,6 +133,7 @@ SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
   const char* data = text.data() + text.size();
   SafetensorsHeader header = parse_safetensors_header(text, file.data() + file.bytes() - data, name);
   auto state = std::make_unique<State>(State{path, std::move(file), std::move(header), {}});
+  state->header_bytes = data - state->file.data();
   for (size_t i = 0; i < state->header.tensors.size(); ++i) {
     StoredTensor& tensor = state->header.tensors[i];
     tensor.data = data + tensor.offset;
@@ -151,6 +153,7 @@ const std::map<std::string, std::string>& SafetensorsFile::metadata() const {
   return state_->header.metadata;
 }
 int64_t SafetensorsFile::bytes() const { return state_->file.bytes(); }
+int64_t SafetensorsFile::header_bytes() const { return state_->header_bytes; }
 
 const StoredTensor* SafetensorsFile::find(std::string_view name) const {
   const auto found = state_->index.find(name);
@@ -169,5 +172,7 @@ const StoredTensor& SafetensorsFile::tensor(std::string_view name) const {
 void SafetensorsFile::read_ahead(const std::function<void(int64_t)>& done) const {
   state_->file.read_ahead(done);
 }
+
+void SafetensorsFile::drop_pages() const { state_->file.drop_pages(); }
 
 }  // namespace fovea

@@ -64,8 +64,10 @@ class SafetensorsFile {
   const StoredTensor& tensor(std::string_view name) const;
 
   int64_t bytes() const;
+  int64_t header_bytes() const;  // before the first tensor's
   // Brings every page into memory in file order; done(bytes so far) is called from this thread.
   void read_ahead(const std::function<void(int64_t)>& done) const;
+  void drop_pages() const;
 
  private:
   struct State;

@@ -15,6 +15,22 @@ ordered_json size_json(int64_t width, int64_t height) { return {{"width", width}
 
 double rate(int64_t count, double seconds) { return seconds > 0 ? static_cast<double>(count) / seconds : 0; }
 
+// What of the weights is in memory, what is streamed, and what was.
+ordered_json weights_json(const Engine& engine, const Timings& t) {
+  int64_t total = 0;
+  for (const TensorInfo& tensor : engine.checkpoint().tensors()) total += tensor.bytes();
+  if (!engine.streams_weights()) return {{"bytes", total}, {"mapped", true}};
+  const StreamState stream = engine.stream_state();
+  return {{"bytes", total},
+          {"mapped", false},
+          {"kept_bytes", stream.kept_bytes},
+          {"buffer_bytes", stream.buffer_bytes},
+          {"streamed_bytes_per_token", stream.streamed_bytes},
+          {"vision_read_bytes", t.vision_fetched_bytes},
+          {"prefill_read_bytes", t.prefill_fetched_bytes},
+          {"decode_read_bytes", t.decode_fetched_bytes}};
+}
+
 }  // namespace
 
 int64_t peak_memory_bytes() {
@@ -67,6 +83,7 @@ ordered_json answer_json(const Engine& engine, const Prompt& prompt, const Answe
             {"accepted", speculation.accepted},
             {"steps", speculation.steps}}},
           {"peak_memory_bytes", peak_memory_bytes()},
+          {"weights", weights_json(engine, t)},
           {"attn", name_of(engine.options().attention)},
           {"vision_attn", name_of(engine.options().vision_attention)},
           {"dtype", name_of(engine.dtype())},

@@ -35,11 +35,7 @@ struct SuiteFlags {
         ->type_name("N")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
-    command
-        .add_option("--ram", ram,
-                    "skip questions that need more than this resident memory, mapped weights included "
-                    "(default: what is available, apart from them)")
-        ->type_name("SIZE");
+    EngineFlags::add_ram_to(command, ram);
     command.add_option("--json", json, "write everything that was measured")->type_name("FILE");
     command
         .add_option("--resume", resume,
@@ -87,11 +83,11 @@ Configuration configuration_of(const EngineFlags& flags) {
   return one;
 }
 
-Engine open(const EngineFlags& flags, const Observer& observer) {
+Engine open(const EngineFlags& flags, const std::optional<WeightLimit>& limit, const Observer& observer) {
   EngineFlags plain = flags;  // the evaluator makes the engines of the configurations
   plain.attention = plain.vision_attention = plain.dtype = plain.preset = plain.precision = "";
   plain.guard = "off";
-  return plain.open(observer);
+  return plain.open(observer, limit);
 }
 
 AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
@@ -106,7 +102,7 @@ AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
                       std::span<const MediaOptions> media) {
     memory.require(asked, flags.max_new_tokens, tokens, pictures, media);
   };
-  const Engine engine = open(flags.engine, observer);
+  const Engine engine = open(flags.engine, memory.weight_limit(), observer);
   AuditFollower follower;
   follower.progress = bar.callback();
   follower.cancel = &interrupted();

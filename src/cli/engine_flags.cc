@@ -101,9 +101,21 @@ void EngineFlags::add_engine_to(CLI::App& command) {
   command.add_option("--threads", threads, "worker threads (default: one per core)")->type_name("N");
 }
 
-Engine EngineFlags::open(const Observer& observer) const {
+void EngineFlags::add_ram_to(CLI::App& command, std::optional<std::string>& ram) {
+  command
+      .add_option(
+          "--ram", ram,
+          "resident memory of the whole process, as 2G: weights that do not fit stay on disk and are "
+          "streamed, layer by layer; no result changes (default: weights are mapped, and what needs more "
+          "than is available apart from them is refused)")
+      ->type_name("SIZE");
+}
+
+Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLimit>& limit) const {
   if (threads != 0) set_threads(threads);
-  return Engine::open(model, engine_options(), observer);
+  EngineOptions options = engine_options();
+  options.weight_limit = limit;
+  return Engine::open(model, options, observer);
 }
 
 EngineOptions EngineFlags::engine_options() const {

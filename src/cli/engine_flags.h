@@ -22,14 +22,16 @@ struct EngineFlags {
   bool add_vision_id = false;
 
   void add_to(CLI::App& command);
+  // For commands that take one; what `ram` is for stands in docs/memory.md.
+  static void add_ram_to(CLI::App& command, std::optional<std::string>& ram);
   // Only model, precision, pictures' sizes and threads: for commands that take their questions elsewhere.
   void add_engine_to(CLI::App& command);
   MediaLimits media_limits() const;
   // What --preset and --precision say; throws Error(invalid_argument) where they contradict other flags.
   std::optional<PrecisionPolicy> policy() const;
   EngineOptions engine_options() const;
-  // Applies --threads and opens the engine.
-  Engine open(const Observer& observer) const;
+  // Applies --threads and opens the engine, with streamed weights if they are limited.
+  Engine open(const Observer& observer, const std::optional<WeightLimit>& limit = std::nullopt) const;
   Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const;
 };
 

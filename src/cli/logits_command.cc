@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
 #include "cli/guard_text.h"
+#include "cli/memory_check.h"
 #include "cli/progress_bar.h"
 
 namespace fovea {
@@ -13,6 +14,7 @@ namespace {
 struct LogitsFlags {
   EngineFlags engine;
   std::string out;
+  std::optional<std::string> ram;
 };
 
 // Everything a parity check needs, in the reference's names and shapes.
@@ -46,9 +48,13 @@ void logits(const LogitsFlags& flags) {
   ProgressBar bar;
   Observer observer;
   observer.progress = bar.callback();
-  const Engine engine = flags.engine.open(observer);
+  const MemoryCheck memory(flags.engine, flags.ram, true);
+  const Engine engine = flags.engine.open(observer, memory.weight_limit());
   const ModelConfig& config = engine.checkpoint().config();
-  const Prompt prompt = flags.engine.prepare(engine);
+  const Prompt prompt = flags.engine.prepare(
+      engine, [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
+        memory.require(engine, 0, tokens, measured, media);
+      });
   const Dump dump = collect(prompt, config.vision.patch_dim());
   const Evaluation result = engine.evaluate(prompt, flags.engine.prefill_chunk, observer);
   bar.clear();
@@ -101,6 +107,7 @@ void add_logits_command(CLI::App& app) {
       app.add_subcommand("logits", "write ids, positions, patches, vision embeddings and logits");
   flags->engine.add_to(*command);
   command->add_option("--out", flags->out, "file to write")->required()->type_name("FILE.safetensors");
+  EngineFlags::add_ram_to(*command, flags->ram);
   command->footer(
       "Tensors: input_ids [n], position_ids [3, n], pixel_values [patches, 1176], image_grid_thw, "
       "video_grid_thw,\n"

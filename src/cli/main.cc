@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/freed_memory.h"
+#include "cli/bus_error.h"
 #include "cli/commands.h"
 
 namespace {
@@ -50,6 +51,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   fovea::free_large_blocks_at_once();
+  fovea::explain_bus_errors();
   try {
     return run(argc, argv);
   } catch (const fovea::ExitWith& exit) {

@@ -18,8 +18,8 @@ PlanSetup plan_setup(const EngineOptions& options, int64_t prefill_chunk, const 
   return setup;
 }
 
-MemoryCheck::MemoryCheck(const EngineFlags& flags, const std::optional<std::string>& ram)
-    : prefill_chunk_(flags.prefill_chunk) {
+MemoryCheck::MemoryCheck(const EngineFlags& flags, const std::optional<std::string>& ram, bool all_logits)
+    : prefill_chunk_(flags.prefill_chunk), all_logits_(all_logits) {
   if (ram) ram_ = parse_bytes(*ram, "--ram");
   const Checkpoint checkpoint = Checkpoint::open(flags.model);
   PlanSetup setup = plan_setup(flags.engine_options(), prefill_chunk_, checkpoint);
@@ -27,7 +27,8 @@ MemoryCheck::MemoryCheck(const EngineFlags& flags, const std::optional<std::stri
   files_ = resident.file;
   setup.request.process_bytes = resident.file + resident.anonymous;
   setup.request.text_tokens = 1;
-  require_fit(checkpoint, setup, ram_);
+  const Plan plan = require_fit(checkpoint, setup, ram_);
+  if (plan.streamed) weight_limit_ = plan.weight_limit;
 }
 
 void MemoryCheck::require(const Engine& engine, int64_t max_new_tokens, int64_t tokens,
@@ -41,11 +42,22 @@ void MemoryCheck::require(const Engine& engine, int64_t max_new_tokens, int64_t 
     request.pictures.push_back({geometry_of(measured[i]), options[i]});
   }
   request.answer_tokens = std::min(max_new_tokens, checkpoint.config().text.max_position_embeddings - tokens);
-  // Converted weights are there by now; the plan counts them under their own name.
-  const int64_t converted =
-      make_plan(checkpoint, engine.precision(), PlanRequest{1, 0, {}, 0, 0, false, 0}).converted_weights;
-  request.process_bytes = files_ + std::max<int64_t>(resident_memory().anonymous - converted, 0);
-  require_fit(checkpoint, setup, ram_);
+  request.all_logits = all_logits_;
+  // Converted weights, or those that stay of streamed ones, are there by now; the plan counts them under
+  // their own names.
+  const StreamState stream = engine.stream_state();
+  PlanRequest least;
+  least.text_tokens = 1;
+  const int64_t weights = engine.streams_weights()
+                              ? stream.kept_bytes + stream.buffer_bytes
+                              : make_plan(checkpoint, engine.precision(), least).converted_weights;
+  request.process_bytes = files_ + std::max<int64_t>(resident_memory().anonymous - weights, 0);
+  const Plan plan = require_fit(checkpoint, setup, ram_);
+  if (plan.streamed) {
+    engine.limit_weights(plan.weight_limit);
+  } else if (engine.streams_weights()) {  // all of them fit for once
+    engine.limit_weights({plan.weights, plan.weights});
+  }
 }
 
 }  // namespace fovea

@@ -10,18 +10,25 @@ namespace fovea {
 PlanSetup plan_setup(const EngineOptions& options, int64_t prefill_chunk, const Checkpoint& checkpoint);
 
 // Refuses in three steps, each before what it refuses is done: weights before they are read, pictures and
-// text before patches are made.
+// text before patches are made. With --ram, weights that do not fit are streamed instead.
 class MemoryCheck {
  public:
   // `ram`: as given by --ram. Throws Error(exhausted) when even the weights and one token do not fit.
-  MemoryCheck(const EngineFlags& flags, const std::optional<std::string>& ram);
+  // `all_logits`: a request keeps those of every prompt token.
+  MemoryCheck(const EngineFlags& flags, const std::optional<std::string>& ram, bool all_logits = false);
 
-  // Throws Error(exhausted) when `engine` has no room for a request as Engine::prepare measured it.
+  // For the engine's options: what weights may occupy, if even without a request not all of them fit.
+  const std::optional<WeightLimit>& weight_limit() const { return weight_limit_; }
+
+  // Throws Error(exhausted) when `engine` has no room for a request as Engine::prepare measured it. Limits
+  // the engine's weights to what the request leaves.
   void require(const Engine& engine, int64_t max_new_tokens, int64_t tokens,
                std::span<const Picture> measured, std::span<const MediaOptions> options) const;
 
  private:
   int64_t prefill_chunk_;
+  bool all_logits_;
+  std::optional<WeightLimit> weight_limit_;
   std::optional<int64_t> ram_;
   int64_t files_ = 0;  // resident program files before weights are read
 };

@@ -104,6 +104,8 @@ ordered_json plan_json(const Plan& plan) {
            {{"preprocessing", plan.preprocessing()},
             {"encoding", plan.encoding()},
             {"generating", plan.generating()}}},
+          {"streamed", plan.streamed},
+          {"weight_bytes_read_per_token", plan.fetched_per_token},
           {"parts", parts}};
 }
 
@@ -114,11 +116,20 @@ void print_text(const Plan& plan, const MemoryLimit& limit, const std::vector<Re
     if (part.bytes > 0) fmt::print("{:<26} {:>12}   {}\n", part.words, bytes_text(part.bytes), part.phase);
   }
   fmt::print("\n{:<26} {:>12}   {}\n", "peak", bytes_text(plan.peak()), plan.peak_phase());
+  if (plan.streamed) fmt::print("{}\n", streaming_text(plan));
   if (limit.bytes == 0) return;
   fmt::print("{:<26} {:>12}   {}\n", limit.given ? "--ram" : "available", bytes_text(limit.bytes),
              limit.given ? "for the resident set" : "for all but the mapped weights");
   fmt::print("\n{}\n", limit.fits(plan) ? "it fits" : "it does not fit");
-  if (limit.fits(plan)) return;
+  if (limit.fits(plan)) {
+    if (plan.peak() > limit.bytes) {
+      fmt::print(
+          "but not all mapped weights with it: they will be read again and again. --ram {}M streams them "
+          "ahead\n",
+          limit.bytes / 1'000'000);
+    }
+    return;
+  }
   fmt::print("{}\n",
              remedies.empty() ? "no single change is enough" : "any one of these is enough, cheapest first:");
   for (const Remedy& remedy : remedies) fmt::print("  {}\n", remedy_text(remedy));
@@ -133,6 +144,7 @@ void plan_memory(const PlanFlags& flags) {
   PlanSetup setup = setup_of(flags, checkpoint);
   std::optional<int64_t> ram;
   if (flags.ram) ram = parse_bytes(*flags.ram, "--ram");
+  setup.request.ram = ram;
   const MemoryLimit limit = memory_limit(ram);
   const Plan plan = make_plan(checkpoint, setup.policy.resolve(setup.target).precision, setup.request);
   std::vector<Remedy> remedies;

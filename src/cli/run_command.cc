@@ -42,6 +42,17 @@ GenerationOptions generation_options(const RunFlags& flags, const Engine& engine
   return options;
 }
 
+void print_streaming(const StreamState& stream, const Timings& t) {
+  const auto gb = [](int64_t bytes) { return static_cast<double>(bytes) / 1e9; };
+  fmt::print(
+      stderr,
+      "weights: {:.2f} GB stay in memory, {:.2f} GB of buffers, {:.2f} GB streamed for every token; read: "
+      "vision {:.2f} GB, prefill {:.2f} GB, decode {:.2f} GB ({:.2f} GB/s)\n",
+      gb(stream.kept_bytes), gb(stream.buffer_bytes), gb(stream.streamed_bytes), gb(t.vision_fetched_bytes),
+      gb(t.prefill_fetched_bytes), gb(t.decode_fetched_bytes),
+      t.decode_s > 0 ? gb(t.decode_fetched_bytes) / t.decode_s : 0.0);
+}
+
 void print_summary(const Engine& engine, const Prompt& prompt, const Answer& answer) {
   for (const Picture& p : prompt.pictures) {
     const int64_t tokens = p.tokens(engine.checkpoint().config().vision.spatial_merge_size);
@@ -58,6 +69,7 @@ void print_summary(const Engine& engine, const Prompt& prompt, const Answer& ans
              rate(t.prompt_tokens, t.prefill_s), t.generated_tokens, t.decode_s,
              rate(std::max<int64_t>(t.generated_tokens - 1, 0), t.decode_s),
              static_cast<double>(peak_memory_bytes()) / 1e9, answer.finish_reason);
+  if (engine.streams_weights()) print_streaming(engine.stream_state(), t);
   if (const Speculation& s = answer.speculation; s.steps > 0) {
     fmt::print(stderr, "speculation: {} of {} proposed tokens accepted in {} steps\n", s.accepted, s.proposed,
                s.steps);
@@ -78,7 +90,7 @@ void run(const RunFlags& flags) {
   observer.progress = bar.callback();
   observer.cancel = &interrupted();
   const MemoryCheck memory(flags.engine, flags.ram);
-  const Engine engine = flags.engine.open(observer);
+  const Engine engine = flags.engine.open(observer, memory.weight_limit());
   const GenerationOptions options = generation_options(flags, engine);
   const Prompt prompt = flags.engine.prepare(
       engine, [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
@@ -149,12 +161,7 @@ void add_run_command(CLI::App& app) {
                    "tokens to propose where prompt or answer repeats itself, verified in one step; no token "
                    "changes (default: as many as pay, 0: off; not with --guard, --no-kv-cache)")
       ->type_name("N");
-  command
-      ->add_option(
-          "--ram", flags->ram,
-          "refuse what needs more than this resident memory, mapped weights included (default: refuse "
-          "what needs more than is available, apart from them)")
-      ->type_name("SIZE");
+  EngineFlags::add_ram_to(*command, flags->ram);
   command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
   command->footer(
       "Sampling follows the checkpoint's generation_config.json unless a flag says otherwise.\n\n"

@@ -89,7 +89,7 @@ int64_t frame_groups_at_once(const VisionConfig& config, const LayeredPrecision&
 }
 
 CallMemory Decoder::memory(const TextConfig& c, const LayeredPrecision& text, int64_t rows, int64_t keys,
-                           bool guard) {
+                           bool guard, int64_t pieces) {
   const int64_t q_width = c.num_attention_heads * c.head_dim, kv_width = c.num_key_value_heads * c.head_dim;
   CallMemory memory;
   std::vector<std::pair<DType, DType>> ropes;
@@ -112,7 +112,7 @@ CallMemory Decoder::memory(const TextConfig& c, const LayeredPrecision& text, in
   const bool split = std::any_of(text.layers.begin(), text.layers.end(),
                                  [](const TowerPrecision& nodes) { return nodes.bias_split; });
   // With bias_split one more table, of the rotations that the cache keeps.
-  const int64_t rope = (static_cast<int64_t>(ropes.size()) + (split ? 1 : 0)) * c.head_dim;
+  const int64_t rope = (static_cast<int64_t>(ropes.size()) * pieces + (split ? 1 : 0)) * c.head_dim;
   const int64_t norms = guard ? c.num_key_value_heads : 0;
   memory.activations =
       rows * kFloat *

@@ -48,7 +48,7 @@ struct RopeVariant {
 
 // What a forward call shares among its layers.
 struct Call {
-  int64_t count;
+  int64_t first, count;  // tokens of the sequence
   KvCache& cache;
   GuardReport* guard;
   LayerObserver* observer;
@@ -58,9 +58,14 @@ struct Call {
 }  // namespace
 
 struct Decoder::State {
+  explicit State(const WeightStore& weights) : store(weights) {}
+
+  const WeightStore& store;
   TextConfig config;
+  std::string embedding_name;
   TowerPrecision precision;  // of what belongs to no layer
-  Linear embedding, head;
+  Linear embedding;
+  std::vector<Linear> head;  // rows of it, a piece that is quantized whole or one for each group
   std::vector<float> final_norm;
   std::vector<Layer> layers;
   std::vector<RopeVariant> rope_variants;
@@ -69,10 +74,12 @@ struct Decoder::State {
 
   size_t rope_variant_of(DType angles, DType tables);
   void add_split_variant(DType angles);
-  void size(DecoderScratch& scratch, int64_t rows) const;
+  void size(DecoderScratch& scratch, int64_t rows, int64_t pieces) const;
   void set_rope_table(const RopeVariant& variant, const std::array<std::span<const int64_t>, 3>& positions,
-                      int64_t count, std::vector<double>& angles, RopeTable& table) const;
-  void store_rotations(const std::array<std::span<const int64_t>, 3>& positions, const Call& call) const;
+                      int64_t first, int64_t count, std::vector<double>& angles, RopeTable& table) const;
+  void load_head(const std::string& tensor, const LinearTypes& types);
+  void prepare_ropes(const std::array<std::span<const int64_t>, 3>& positions, int64_t at, size_t piece,
+                     const Call& call) const;
   void project(const Layer& layer, const RopeTable& rope, const float* hidden, Call& call) const;
   void attend_layer(int64_t index, const RopeTable& rope, float* hidden, Call& call) const;
   AttentionGuard guard_of(int64_t index, const HeadsView& k, Call& call) const;
@@ -96,16 +103,16 @@ void Decoder::State::add_split_variant(DType angles) {
 }
 
 Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits)
-    : state_(std::make_unique<State>()) {
+    : state_(std::make_unique<State>(store)) {
   State& s = *state_;
   s.config = store.checkpoint().config().text;
   s.precision = text.tower;
   FOVEA_CHECK(static_cast<int64_t>(text.layers.size()) == s.config.num_hidden_layers);
-  const std::string embedding = "model.language_model.embed_tokens.weight";
+  s.embedding_name = "model.language_model.embed_tokens.weight";
   const DType weights = text.tower.weights;
-  s.embedding = Linear::of_weight(store, embedding, {weights, weights, weights});
-  s.head = Linear::of_weight(store, s.config.tie_word_embeddings ? embedding : "lm_head.weight",
-                             {weights, text.tower.norm, logits, text.tower.head});
+  s.embedding = Linear::of_weight(store, s.embedding_name, {weights, weights, weights});
+  s.load_head(s.config.tie_word_embeddings ? s.embedding_name : "lm_head.weight",
+              {weights, text.tower.norm, logits, text.tower.head});
   s.final_norm = store.vector("model.language_model.norm.weight", text.tower.norm);
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
     s.layers.push_back(load_layer(store, i, text.layers[static_cast<size_t>(i)]));
@@ -115,6 +122,17 @@ Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType l
   }
   for (size_t axis = 0; axis < s.config.mrope_section.size(); ++axis) {
     s.axis_of_pair.insert(s.axis_of_pair.end(), static_cast<size_t>(s.config.mrope_section[axis]), axis);
+  }
+}
+
+void Decoder::State::load_head(const std::string& tensor, const LinearTypes& types) {
+  if (types.quantization != Quantization::none) {
+    head.push_back(Linear::of_weight(store, tensor, types));
+    return;
+  }
+  for (int64_t piece = 0; piece < store.groups().head_pieces(); ++piece) {
+    const GroupPart& part = store.groups()[store.groups().head(piece)].parts.front();
+    head.push_back(Linear::of_rows(store, tensor, part.first_row, part.rows, types));
   }
 }
 
@@ -134,14 +152,21 @@ void Decoder::embed(std::span<const int32_t> ids, float* out) const {
                       state_->config.vocab_size),
           "the tokenizer does not belong to this checkpoint: use the tokenizer.json it was published with");
     }
-    state_->embedding.row(ids[i], out + static_cast<int64_t>(i) * width);
+    float* row = out + static_cast<int64_t>(i) * width;
+    if (!state_->store.streams()) {
+      state_->embedding.row(ids[i], row);
+    } else if (i > 0 && ids[i] == ids[i - 1]) {  // the pads of an image
+      std::copy_n(row - width, width, row);
+    } else {
+      state_->store.read_row(state_->embedding_name, state_->precision.weights, ids[i], row);
+    }
   }
   round_to(out, static_cast<int64_t>(ids.size()) * width, state_->precision.residual);
 }
 
 void Decoder::State::set_rope_table(const RopeVariant& variant,
-                                    const std::array<std::span<const int64_t>, 3>& positions, int64_t count,
-                                    std::vector<double>& angles, RopeTable& table) const {
+                                    const std::array<std::span<const int64_t>, 3>& positions, int64_t first,
+                                    int64_t count, std::vector<double>& angles, RopeTable& table) const {
   const std::vector<double>& inverse = variant.inverse_frequency;
   table.pairs = static_cast<int64_t>(inverse.size());
   table.cos.resize(static_cast<size_t>(count * table.pairs));
@@ -149,17 +174,24 @@ void Decoder::State::set_rope_table(const RopeVariant& variant,
   angles.resize(inverse.size());
   for (int64_t r = 0; r < count; ++r) {
     for (size_t i = 0; i < inverse.size(); ++i) {
-      angles[i] = rope_angle(positions[axis_of_pair[i]][static_cast<size_t>(r)], inverse[i], variant.angles);
+      angles[i] =
+          rope_angle(positions[axis_of_pair[i]][static_cast<size_t>(first + r)], inverse[i], variant.angles);
     }
     set_rope_row(table, r, angles, variant.tables);
   }
 }
 
-void Decoder::State::store_rotations(const std::array<std::span<const int64_t>, 3>& positions,
-                                     const Call& call) const {
+// The tables of one piece, whose positions begin at `at`.
+void Decoder::State::prepare_ropes(const std::array<std::span<const int64_t>, 3>& positions, int64_t at,
+                                   size_t piece, const Call& call) const {
+  DecoderScratch& scratch = call.scratch;
+  for (size_t i = 0; i < rope_variants.size(); ++i) {
+    set_rope_table(rope_variants[i], positions, at, call.count, scratch.angles,
+                   scratch.ropes[piece * rope_variants.size() + i]);
+  }
   for (const RopeVariant& variant : split_variants) {
-    set_rope_table(variant, positions, call.count, call.scratch.angles, call.scratch.split_rope);
-    call.cache.store_rotation(variant.angles, call.scratch.split_rope, call.count);
+    set_rope_table(variant, positions, at, call.count, scratch.angles, scratch.split_rope);
+    call.cache.store_rotation(variant.angles, call.first, scratch.split_rope, call.count);
   }
 }
 
@@ -216,12 +248,12 @@ void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* h
   const int64_t q_width = heads_q * head_dim, kv_width = heads_kv * head_dim, stride = q_width + 2 * kv_width;
   project(layer, rope, hidden, call);
   const float *q = scratch.qkv.data(), *k = q + q_width;
-  call.cache.store(index, k, k + kv_width, stride, count);
+  call.cache.store(index, call.first, k, k + kv_width, stride, count);
 
   AttentionProblem problem;
   problem.q = {q, DType::f32, count, heads_q, head_dim, stride, nodes.q};
-  problem.k = call.cache.keys(index, call.cache.tokens() + count);
-  problem.v = call.cache.values(index, call.cache.tokens() + count);
+  problem.k = call.cache.keys(index, call.first + count);
+  problem.v = call.cache.values(index, call.first + count);
   problem.out = scratch.attended.data();
   problem.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
   problem.causal = true;
@@ -262,41 +294,60 @@ void Decoder::State::mlp_layer(int64_t index, float* hidden, int64_t count, Deco
   }
 }
 
-void Decoder::State::size(DecoderScratch& scratch, int64_t rows) const {
+void Decoder::State::size(DecoderScratch& scratch, int64_t rows, int64_t pieces) const {
   const TextConfig& c = config;
   scratch.normed.reserve(rows * c.hidden_size);
   scratch.qkv.reserve(rows * (c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim);
   scratch.attended.reserve(rows * c.num_attention_heads * c.head_dim);
   scratch.gate.reserve(rows * c.intermediate_size);
   scratch.up.reserve(rows * c.intermediate_size);
-  scratch.ropes.resize(rope_variants.size());
+  scratch.ropes.resize(rope_variants.size() * static_cast<size_t>(pieces));
 }
 
 void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
-                      KvCache& cache, DecoderScratch& scratch, const ForwardHooks& hooks) const {
+                      KvCache& cache, DecoderScratch& scratch, const ForwardHooks& hooks,
+                      int64_t piece) const {
   const State& s = *state_;
-  s.size(scratch, count);
-  for (size_t i = 0; i < s.rope_variants.size(); ++i) {
-    s.set_rope_table(s.rope_variants[i], positions, count, scratch.angles, scratch.ropes[i]);
-  }
-  Call call{count, cache, hooks.guard, hooks.layers, scratch};
-  s.store_rotations(positions, call);
-  require_finite(hidden, count * s.config.hidden_size, "the embeddings");
+  const int64_t width = s.config.hidden_size, at_once = piece > 0 ? std::min(piece, count) : count;
+  s.size(scratch, at_once, (count + at_once - 1) / at_once);
+  const auto for_pieces = [&](const auto& body) {
+    for (int64_t at = 0; at < count; at += at_once) {
+      Call call{
+          cache.tokens() + at, std::min(at_once, count - at), cache, hooks.guard, hooks.layers, scratch};
+      body(at, static_cast<size_t>(at / at_once), call);
+    }
+  };
+  for_pieces(
+      [&](int64_t at, size_t index, const Call& call) { s.prepare_ropes(positions, at, index, call); });
+  require_finite(hidden, count * width, "the embeddings");
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
-    s.attend_layer(i, scratch.ropes[s.layers[static_cast<size_t>(i)].rope_variant], hidden, call);
-    s.mlp_layer(i, hidden, count, call.scratch);
-    if (hooks.layers) hooks.layers->finished(ModelPart::text, i, hidden, count, s.config.hidden_size);
-    if (hooks.after_layer) hooks.after_layer();
+    const Layer& layer = s.layers[static_cast<size_t>(i)];
+    const WeightLease weights =
+        s.store.use(s.store.groups().layer(i), layer.precision.weights, hooks.while_waiting);
+    for_pieces([&](int64_t at, size_t index, Call& call) {
+      float* rows = hidden + at * width;
+      s.attend_layer(i, scratch.ropes[index * s.rope_variants.size() + layer.rope_variant], rows, call);
+      s.mlp_layer(i, rows, call.count, scratch);
+      if (hooks.layers) hooks.layers->finished(ModelPart::text, i, rows, call.count, width);
+      if (hooks.after_layer) hooks.after_layer();
+    });
   }
   cache.commit(count);
 }
 
-void Decoder::logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch) const {
+void Decoder::logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch,
+                     const std::function<void()>& while_waiting) const {
   const State& s = *state_;
   scratch.normed.reserve(rows * s.config.hidden_size);
   rms_norm(hidden, s.final_norm, static_cast<float>(s.config.rms_norm_eps), s.precision.norm,
            scratch.normed.data(), rows, s.precision.norm_statistics);
-  s.head.apply(scratch.normed.data(), rows, out);
+  int64_t group = s.store.groups().head(0);
+  float* to = out;
+  for (const Linear& piece : s.head) {
+    const WeightLease weights = s.store.use(group++, s.precision.weights, while_waiting);
+    piece.apply(scratch.normed.data(), rows, to, s.config.vocab_size);
+    to += piece.out();
+  }
   require_finite(out, rows * s.config.vocab_size, "the output head, logits");
 }
 

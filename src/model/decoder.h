@@ -19,7 +19,7 @@ namespace fovea {
 // before allocates nothing.
 struct DecoderScratch {
   Buffer<float> normed, qkv, attended, gate, up, key_norms, attention;
-  std::vector<RopeTable> ropes;
+  std::vector<RopeTable> ropes;  // of each piece, each variant
   RopeTable split_rope;
   std::vector<double> angles;
 };
@@ -37,19 +37,24 @@ class Decoder {
 
   // Runs `count` tokens behind those in the cache through all layers, in place: hidden [count, hidden_size]
   // f32. positions: three spans (t, h, w) of `count` ids. Appends to the cache. Results of a token do not
-  // depend on how the sequence is cut into calls. Throws Error(numeric) naming the layer and the
-  // node of a non-finite value. When hooks.after_layer throws, nothing is appended.
+  // depend on how the sequence is cut into calls, nor on `piece`: so many tokens go through a layer at once
+  // (0: all), and all of them through it before any goes through the next, so that each layer's weights are
+  // taken once. Throws Error(numeric) naming the layer and the node of a non-finite value. When
+  // hooks.after_layer throws, nothing is appended.
   void forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
-               KvCache& cache, DecoderScratch& scratch, const ForwardHooks& hooks = {}) const;
+               KvCache& cache, DecoderScratch& scratch, const ForwardHooks& hooks = {},
+               int64_t piece = 0) const;
 
   // hidden: [rows, hidden_size] as forward left it; out: [rows, vocab_size] f32 (final norm and output head).
-  void logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch) const;
+  void logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch,
+              const std::function<void()>& while_waiting = {}) const;
 
   const TextConfig& config() const;
 
-  // What forward() allocates for `rows` tokens, the last of `keys` in the cache, apart from `hidden`.
+  // What forward() allocates for pieces of `rows` tokens, the last of `keys` in the cache, apart from
+  // `hidden`; `pieces` of them in one call.
   static CallMemory memory(const TextConfig& config, const LayeredPrecision& text, int64_t rows, int64_t keys,
-                           bool guard);
+                           bool guard, int64_t pieces = 1);
 
  private:
   struct State;

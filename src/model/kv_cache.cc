@@ -45,10 +45,10 @@ int64_t KvCache::bytes_for(const TextConfig& config, int64_t capacity,
   return total + static_cast<int64_t>(rotations.size()) * capacity * config.head_dim * int64_t{sizeof(float)};
 }
 
-void KvCache::write(Storage& storage, const float* rows, int64_t stride, int64_t count) const {
+void KvCache::write(Storage& storage, int64_t first, const float* rows, int64_t stride, int64_t count) const {
   const int64_t width = heads_ * head_dim_;
   for (int64_t r = 0; r < count; ++r) {
-    char* to = storage.bytes.data() + (tokens_ + r) * width * static_cast<int64_t>(bytes_of(storage.type));
+    char* to = storage.bytes.data() + (first + r) * width * static_cast<int64_t>(bytes_of(storage.type));
     const float* from = rows + r * stride;
     switch (storage.type) {
       case DType::f32:
@@ -66,10 +66,11 @@ void KvCache::write(Storage& storage, const float* rows, int64_t stride, int64_t
   }
 }
 
-void KvCache::store(int64_t layer, const float* k, const float* v, int64_t stride, int64_t count) {
-  FOVEA_CHECK(tokens_ + count <= capacity_);
-  write(keys_[static_cast<size_t>(layer)], k, stride, count);
-  write(values_[static_cast<size_t>(layer)], v, stride, count);
+void KvCache::store(int64_t layer, int64_t first, const float* k, const float* v, int64_t stride,
+                    int64_t count) {
+  FOVEA_CHECK(first >= tokens_ && first + count <= capacity_);
+  write(keys_[static_cast<size_t>(layer)], first, k, stride, count);
+  write(values_[static_cast<size_t>(layer)], first, v, stride, count);
 }
 
 void KvCache::commit(int64_t count) { tokens_ += count; }
@@ -87,11 +88,11 @@ size_t KvCache::place_of(DType angles) const {
   return static_cast<size_t>(found - rotations_.begin());
 }
 
-void KvCache::store_rotation(DType angles, const RopeTable& table, int64_t count) {
-  FOVEA_CHECK(tokens_ + count <= capacity_ && table.pairs == head_dim_ / 2);
+void KvCache::store_rotation(DType angles, int64_t first, const RopeTable& table, int64_t count) {
+  FOVEA_CHECK(first >= tokens_ && first + count <= capacity_ && table.pairs == head_dim_ / 2);
   Rotation& to = rotations_[place_of(angles)];
-  std::copy_n(table.cos.data(), count * table.pairs, to.cos.data() + tokens_ * table.pairs);
-  std::copy_n(table.sin.data(), count * table.pairs, to.sin.data() + tokens_ * table.pairs);
+  std::copy_n(table.cos.data(), count * table.pairs, to.cos.data() + first * table.pairs);
+  std::copy_n(table.sin.data(), count * table.pairs, to.sin.data() + first * table.pairs);
 }
 
 KeyBias KvCache::key_bias(DType angles, const float* bias) const {

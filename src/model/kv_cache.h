@@ -26,14 +26,14 @@ class KvCache {
   int64_t capacity() const { return capacity_; }
   int64_t bytes() const;
 
-  // Stores k, v of `count` tokens, [count, kv_heads * head_dim] f32 with `stride`, behind the tokens()
-  // already there. Every layer stores before commit(count) moves tokens() on. Requires tokens() + count <=
-  // capacity().
-  void store(int64_t layer, const float* k, const float* v, int64_t stride, int64_t count);
+  // Stores k, v of tokens [first, first + count), [count, kv_heads * head_dim] f32 with `stride`, behind the
+  // tokens() already there. Every layer stores before commit(count) moves tokens() on. Requires first + count
+  // <= capacity().
+  void store(int64_t layer, int64_t first, const float* k, const float* v, int64_t stride, int64_t count);
   void commit(int64_t count);
-  // The f32 cos and sin of the next tokens' angles, for the layers with bias_split whose angles have this
+  // The f32 cos and sin of the same tokens' angles, for the layers with bias_split whose angles have this
   // type; likewise before commit(), once for all layers.
-  void store_rotation(DType angles, const RopeTable& table, int64_t count);
+  void store_rotation(DType angles, int64_t first, const RopeTable& table, int64_t count);
   // A key bias with the rotations of all tokens, those of the running call included.
   KeyBias key_bias(DType angles, const float* bias) const;
   // The largest |k| of each kv head so far, kept for the guard, who updates it.
@@ -56,7 +56,7 @@ class KvCache {
   Storage allocate(DType type) const;
   size_t place_of(DType angles) const;  // in rotations_
   HeadsView view(const Storage& storage, int64_t tokens) const;
-  void write(Storage& storage, const float* rows, int64_t stride, int64_t count) const;
+  void write(Storage& storage, int64_t first, const float* rows, int64_t stride, int64_t count) const;
 
   int64_t heads_, head_dim_, capacity_, tokens_ = 0;
   std::vector<Storage> keys_, values_;

@@ -104,10 +104,18 @@ Linear::Linear(const WeightStore& store, const std::string& name, const LinearTy
 }
 
 Linear Linear::of_weight(const WeightStore& store, const std::string& tensor, const LinearTypes& types) {
-  Linear linear = of_matrix(store.matrix(tensor, types.weights), types);
+  Linear linear = of_rows(store, tensor, 0, store.checkpoint().tensor(tensor).shape[0], types);
   if (types.quantization != Quantization::none) {
     linear.quantized_ = &store.quantized(tensor, types.weights, types.quantization);
   }
+  return linear;
+}
+
+Linear Linear::of_rows(const WeightStore& store, const std::string& tensor, int64_t first, int64_t count,
+                       const LinearTypes& types) {
+  Linear linear;
+  linear.types_ = types;
+  linear.held_ = &store.rows(tensor, types.weights, first, count);
   return linear;
 }
 
@@ -124,7 +132,7 @@ Linear Linear::of_quantized(const QuantizedMatrix& weight, int64_t in, const Lin
   return linear;
 }
 
-void Linear::row(int64_t r, float* out) const { widen_row(weight_, r, out); }
+void Linear::row(int64_t r, float* out) const { widen_row(weight(), r, out); }
 
 int64_t Linear::scratch_bytes(const LinearTypes& types, int64_t rows, int64_t depth) {
   if (types.quantization != Quantization::none) {
@@ -135,7 +143,9 @@ int64_t Linear::scratch_bytes(const LinearTypes& types, int64_t rows, int64_t de
 }
 
 void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) const {
-  const bool native = native_products(types_) && weight_.dtype == DType::bf16;
+  const MatrixView& weight = this->weight();
+  FOVEA_CHECK(weight.data != nullptr || quantized_ != nullptr);  // else a lease is missing
+  const bool native = native_products(types_) && weight.dtype == DType::bf16;
   const Operand operand = quantized_ != nullptr ? quantized_rows(x, rows, in(), quantized_->depth())
                           : native              ? bf16_rows(x, rows, in())
                                                 : Operand{};
@@ -153,10 +163,10 @@ void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) con
       quantized_->multiply(operand.quantized_from(row), rows_now, col, cols_now, tile, y_stride);
     } else if (operand.bf16 != nullptr) {
       kernels().matmul_nt_bf16_bf16(operand.bf16 + row * in(), in(),
-                                    static_cast<const uint16_t*>(weight_.row(col)), in(), tile, y_stride,
+                                    static_cast<const uint16_t*>(weight.row(col)), in(), tile, y_stride,
                                     rows_now, cols_now, in());
     } else {
-      multiply_widened(x + row * in(), weight_, col, rows_now, cols_now, tile, y_stride);
+      multiply_widened(x + row * in(), weight, col, rows_now, cols_now, tile, y_stride);
     }
     for (int64_t r = 0; r < rows_now; ++r) {
       float* out_row = tile + r * y_stride;

@@ -34,8 +34,12 @@ class Linear {
   // A borrowed quantized weight with `in` columns, without bias.
   static Linear of_quantized(const QuantizedMatrix& weight, int64_t in, const LinearTypes& types);
 
-  int64_t in() const { return weight_.cols; }
-  int64_t out() const { return weight_.rows; }
+  // Rows of a matrix of the store, not quantized.
+  static Linear of_rows(const WeightStore& store, const std::string& tensor, int64_t first, int64_t count,
+                        const LinearTypes& types);
+
+  int64_t in() const { return weight().cols; }
+  int64_t out() const { return weight().rows; }
 
   // x: [rows, in] f32 holding values of types.input; y: [rows, out] f32 with row stride `y_stride`. Products
   // are accumulated in f32 (quantized ones exactly, see kernels/quantized.h), the bias added, and the result
@@ -56,8 +60,11 @@ class Linear {
 
  private:
   LinearTypes types_{};
+  const MatrixView& weight() const { return held_ != nullptr ? *held_ : weight_; }
+
   MatrixView weight_;
-  const QuantizedMatrix* quantized_ = nullptr;  // takes the place of weight_ in products
+  const MatrixView* held_ = nullptr;            // by the store: the weight; its data changes when streamed
+  const QuantizedMatrix* quantized_ = nullptr;  // takes the place of the weight in products
   std::vector<float> bias_;
 };
 

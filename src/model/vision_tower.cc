@@ -96,21 +96,28 @@ RopeTable rope_table(const WindowOrder& order, const VisionConfig& config, const
 }  // namespace
 
 struct VisionTower::State {
+  explicit State(const WeightStore& weights) : store(weights) {}
+
+  const WeightStore& store;
   VisionConfig config;
   TowerPrecision precision;  // of what belongs to no block
   Linear patch_embed, merge_in, merge_out;
   std::vector<float> merge_norm;
   std::vector<Block> blocks;
 
-  Buffer<float> embed(const float* patches, const WindowOrder& order) const;
+  WeightLease use(int64_t group, const TowerPrecision& nodes, const ForwardHooks& hooks) const {
+    return store.use(group, nodes.weights, hooks.while_waiting);
+  }
+  Buffer<float> embed(const float* patches, const WindowOrder& order, const ForwardHooks& hooks) const;
   void attend_block(size_t index, const WindowOrder& order, const RopeTable& rope, Buffer<float>& hidden,
                     Scratch& scratch, const ForwardHooks& hooks) const;
   void mlp_block(size_t index, Buffer<float>& hidden, Scratch& scratch) const;
-  Buffer<float> merge(const WindowOrder& order, const Buffer<float>& hidden, Scratch& scratch) const;
+  Buffer<float> merge(const WindowOrder& order, const Buffer<float>& hidden, Scratch& scratch,
+                      const ForwardHooks& hooks) const;
 };
 
 VisionTower::VisionTower(const WeightStore& store, const LayeredPrecision& vision)
-    : state_(std::make_unique<State>()) {
+    : state_(std::make_unique<State>(store)) {
   State& s = *state_;
   s.config = store.checkpoint().config().vision;
   s.precision = vision.tower;
@@ -133,7 +140,9 @@ VisionTower::~VisionTower() = default;
 int64_t VisionTower::blocks() const { return static_cast<int64_t>(state_->blocks.size()); }
 
 // Patch embedding, with the rows brought into window order on the way in.
-Buffer<float> VisionTower::State::embed(const float* patches, const WindowOrder& order) const {
+Buffer<float> VisionTower::State::embed(const float* patches, const WindowOrder& order,
+                                        const ForwardHooks& hooks) const {
+  const WeightLease weights = use(store.groups().patch_embed(), precision, hooks);
   const int64_t merge_area = config.spatial_merge_size * config.spatial_merge_size,
                 width = config.patch_dim();
   const auto rows = static_cast<int64_t>(order.patch_y.size());
@@ -225,7 +234,8 @@ void VisionTower::State::mlp_block(size_t index, Buffer<float>& hidden, Scratch&
 // RMSNorm, four patches side by side, two projections with GELU between; back from window order to raster
 // order.
 Buffer<float> VisionTower::State::merge(const WindowOrder& order, const Buffer<float>& hidden,
-                                        Scratch& scratch) const {
+                                        Scratch& scratch, const ForwardHooks& hooks) const {
+  const WeightLease weights = use(store.groups().merger(), precision, hooks);
   const int64_t merge_area = config.spatial_merge_size * config.spatial_merge_size;
   const auto tokens = static_cast<int64_t>(order.merged_from.size());
   const int64_t inner = config.hidden_size * merge_area, out = config.out_hidden_size;
@@ -252,7 +262,7 @@ Buffer<float> VisionTower::encode(const float* patches, const Grid& grid, const 
   RopeTable rope;
   const TowerPrecision* rope_of = nullptr;  // tables are kept while blocks ask for the same
   Scratch scratch;
-  Buffer<float> hidden = s.embed(patches, order);
+  Buffer<float> hidden = s.embed(patches, order, hooks);
   require_finite(hidden.data(), hidden.size(), "the patch embedding");
   for (size_t i = 0; i < s.blocks.size(); ++i) {
     const TowerPrecision& nodes = s.blocks[i].precision;
@@ -261,6 +271,7 @@ Buffer<float> VisionTower::encode(const float* patches, const Grid& grid, const 
       rope = rope_table(order, s.config, nodes);
       rope_of = &nodes;
     }
+    const WeightLease weights = s.use(s.store.groups().block(static_cast<int64_t>(i)), nodes, hooks);
     s.attend_block(i, order, rope, hidden, scratch, hooks);
     s.mlp_block(i, hidden, scratch);
     if (hooks.layers) {
@@ -269,7 +280,7 @@ Buffer<float> VisionTower::encode(const float* patches, const Grid& grid, const 
     }
     if (hooks.after_layer) hooks.after_layer();
   }
-  Buffer<float> result = s.merge(order, hidden, scratch);
+  Buffer<float> result = s.merge(order, hidden, scratch, hooks);
   require_finite(result.data(), result.size(), "the vision merger");
   return result;
 }

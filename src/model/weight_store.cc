@@ -2,32 +2,83 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/kernels.h"
 
 namespace fovea {
 
-MatrixView WeightStore::matrix(const std::string& tensor, DType type) const {
+namespace {
+
+// Every value rounded to a type of 16 bits.
+Buffer<uint16_t> converted(const MatrixView& source, DType type) {
+  Buffer<uint16_t> values(source.rows * source.cols);
+  parallel_for(source.rows, [&](int64_t r) {
+    std::vector<float> wide(static_cast<size_t>(source.cols));
+    widen_row(source, r, wide.data());
+    uint16_t* to = values.data() + r * source.cols;
+    type == DType::bf16 ? kernels().bf16_from_f32(wide.data(), to, source.cols)
+                        : kernels().f16_from_f32(wide.data(), to, source.cols);
+  });
+  return values;
+}
+
+bool serves(DType stored, DType wanted) { return wanted == DType::f32 || stored == wanted; }
+
+[[noreturn]] void refuse_quantization() {
+  throw Error(
+      ErrorKind::unsupported, "weights that are streamed cannot be quantized while they are read",
+      "raise --ram until the quantized weights fit beside the stored ones, or leave the quantization out "
+      "(--preset exact)");
+}
+
+}  // namespace
+
+WeightLease::~WeightLease() {
+  if (store_ != nullptr) store_->release();
+}
+
+// The mutex is held.
+MatrixView WeightStore::in_memory(const std::string& tensor, DType type) const {
   const MatrixView source = checkpoint_.matrix(tensor);
-  if (type == DType::f32 || source.dtype == type) return source;
-  const std::lock_guard lock(mutex_);
+  if (serves(source.dtype, type)) return source;
   Buffer<uint16_t>& copy = converted_[{tensor, type}];
-  if (copy.size() == 0) {
-    Buffer<uint16_t> values(source.rows * source.cols);
-    parallel_for(source.rows, [&](int64_t r) {
-      std::vector<float> wide(static_cast<size_t>(source.cols));
-      widen_row(source, r, wide.data());
-      uint16_t* to = values.data() + r * source.cols;
-      type == DType::bf16 ? kernels().bf16_from_f32(wide.data(), to, source.cols)
-                          : kernels().f16_from_f32(wide.data(), to, source.cols);
-    });
-    copy = std::move(values);
-  }
+  if (copy.size() == 0) copy = converted(source, type);
   return {copy.data(), type, source.rows, source.cols, source.cols};
+}
+
+const MatrixView& WeightStore::matrix(const std::string& tensor, DType type) const {
+  return rows(tensor, type, 0, checkpoint_.tensor(tensor).shape[0]);
+}
+
+void WeightStore::find_group(const std::string& tensor, int64_t first, Part& part) const {
+  for (int64_t g = 0; g < std::ssize(groups_.all()); ++g) {
+    for (const GroupPart& place : groups_[g].parts) {
+      if (place.tensor->name != tensor || place.first_row != first || place.rows != part.view.rows) continue;
+      part.group = g;
+      part.at = place.at;
+    }
+  }
+}
+
+const MatrixView& WeightStore::rows(const std::string& tensor, DType type, int64_t first,
+                                    int64_t count) const {
+  const std::lock_guard lock(mutex_);
+  const auto [found, made] = parts_.try_emplace({tensor, type, first, count});
+  Part& part = found->second;
+  if (!made) return part.view;
+  MatrixView view = streams() ? checkpoint_.matrix(tensor) : in_memory(tensor, type);
+  part.stored = checkpoint_.tensor(tensor).dtype;
+  part.view = {view.row(first), serves(part.stored, type) ? part.stored : type, count, view.cols, view.cols};
+  part.group = -1;
+  find_group(tensor, first, part);
+  if (streams()) part.view.data = nullptr;
+  return part.view;
 }
 
 const QuantizedMatrix& WeightStore::quantized(const std::string& tensor, DType type,
                                               Quantization quantization) const {
+  if (streams()) refuse_quantization();
   const MatrixView source = matrix(tensor, type);
   const std::lock_guard lock(mutex_);
   QuantizedMatrix& made = quantized_[{tensor, type, quantization}];
@@ -39,6 +90,62 @@ std::vector<float> WeightStore::vector(const std::string& tensor, DType type) co
   std::vector<float> values = checkpoint_.vector(tensor);
   for (float& value : values) value = rounded(value, type);
   return values;
+}
+
+void WeightStore::stream(std::unique_ptr<WeightSource> source) const {
+  const std::lock_guard lock(mutex_);
+  if (!quantized_.empty()) refuse_quantization();
+  stream_ = std::make_unique<WeightStream>(groups_, std::move(source));
+  for (auto& [key, part] : parts_) part.view.data = nullptr;
+  converted_.clear();
+  checkpoint_.drop_pages();
+}
+
+void WeightStore::begin(ModelPart part, int64_t passes, const std::optional<WeightLimit>& limit) const {
+  if (!streams()) return;
+  const GroupRange range = part == ModelPart::vision ? groups_.vision() : groups_.text();
+  const int64_t everything = groups_.total(groups_.vision()) + groups_.total(groups_.text());
+  const int64_t allowed = limit ? (part == ModelPart::vision ? limit->vision : limit->text) : everything;
+  const std::lock_guard use_lock(use_mutex_);
+  stream_->begin(range, allowed, passes > 1);
+}
+
+WeightLease WeightStore::use(int64_t group, DType type, const std::function<void()>& while_waiting) const {
+  if (!streams()) return {};
+  use_mutex_.lock();
+  WeightLease lease(*this);
+  const char* memory = stream_->acquire(group, while_waiting);
+  const std::lock_guard lock(mutex_);
+  for (auto& [key, part] : parts_) {
+    if (part.group != group || std::get<DType>(key) != type) continue;
+    MatrixView& view = part.view;
+    const MatrixView stored{memory + part.at, part.stored, view.rows, view.cols, view.cols};
+    if (serves(part.stored, type)) {
+      view.data = stored.data;
+    } else {
+      converted_for_use_.push_back(converted(stored, type));
+      view.data = converted_for_use_.back().data();
+    }
+    used_.push_back(&part);
+  }
+  return lease;
+}
+
+void WeightStore::release() const {
+  for (Part* part : used_) part->view.data = nullptr;
+  used_.clear();
+  converted_for_use_.clear();
+  stream_->release();
+  use_mutex_.unlock();
+}
+
+void WeightStore::read_row(const std::string& tensor, DType type, int64_t row, float* out) const {
+  const TensorInfo& info = checkpoint_.tensor(tensor);
+  const int64_t columns = info.shape[1], bytes = columns * static_cast<int64_t>(bytes_of(info.dtype));
+  Buffer<char> stored(bytes);
+  stream_->source().read(info, row * bytes, bytes, stored.data());
+  widen_row({stored.data(), info.dtype, 1, columns, columns}, 0, out);
+  for (int64_t i = 0; i < columns && type != DType::f32; ++i) out[i] = rounded(out[i], type);
 }
 
 }  // namespace fovea

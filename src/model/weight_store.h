@@ -1,40 +1,105 @@
-// The weights of a checkpoint as matrices of a wanted type: borrowed from its mapping where the stored type
-// serves, otherwise converted once and shared by everyone who asks again.
+// The weights of a checkpoint as matrices of a wanted type. In memory: borrowed from the checkpoint's mapping
+// where the stored type serves, otherwise converted once and shared by everyone who asks again. Streamed:
+// within a budget, a group at a time; whoever computes takes a group before its matrices are used and gives
+// it back after.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
 
 #include "base/buffer.h"
 #include "checkpoint/checkpoint.h"
+#include "model/layer_observer.h"
 #include "model/quantized_matrix.h"
+#include "model/weight_stream.h"
 
 namespace fovea {
+
+// What weights may occupy while the vision tower and while the decoder runs, in bytes.
+struct WeightLimit {
+  int64_t vision = 0, text = 0;
+};
+
+class WeightStore;
+
+// While it lives, the matrices of one group are in memory.
+class WeightLease {
+ public:
+  WeightLease() = default;
+  WeightLease(WeightLease&& other) noexcept : store_(std::exchange(other.store_, nullptr)) {}
+  WeightLease& operator=(WeightLease&&) = delete;
+  ~WeightLease();
+
+ private:
+  friend class WeightStore;
+  explicit WeightLease(const WeightStore& store) : store_(&store) {}
+  const WeightStore* store_ = nullptr;  // null: everything stays in memory
+};
 
 class WeightStore {
  public:
   // `checkpoint` is borrowed.
-  explicit WeightStore(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  explicit WeightStore(const Checkpoint& checkpoint) : checkpoint_(checkpoint), groups_(checkpoint) {}
 
   const Checkpoint& checkpoint() const { return checkpoint_; }
+  const WeightGroups& groups() const { return groups_; }
 
-  // The tensor with every value rounded to `type`. The stored form serves when it has that type, and for fp32
-  // in any form, because kernels widen exactly. The view lives as long as the store. May be called from
-  // several threads.
-  MatrixView matrix(const std::string& tensor, DType type) const;
-  // The same, quantized; not none. Made on first use, in parallel.
+  // The tensor, or some of its rows, with every value rounded to `type`. The stored form serves when it has
+  // that type, and for fp32 in any form, because kernels widen exactly. The view lives as long as the store;
+  // of a streamed one its data is null unless a lease of its group and type lives. May be called from several
+  // threads.
+  const MatrixView& matrix(const std::string& tensor, DType type) const;
+  const MatrixView& rows(const std::string& tensor, DType type, int64_t first, int64_t count) const;
+  // The same, quantized; not none. Made on first use, in parallel. Throws Error(unsupported) when streamed.
   const QuantizedMatrix& quantized(const std::string& tensor, DType type, Quantization quantization) const;
   // A 1-D tensor, each value rounded to `type`.
   std::vector<float> vector(const std::string& tensor, DType type) const;
 
+  // From now on weights come from `source` and are in memory only as begin() allows. Not while anyone
+  // computes. Throws Error(unsupported) when some are quantized.
+  void stream(std::unique_ptr<WeightSource> source) const;
+  bool streams() const { return stream_ != nullptr; }
+
+  // Before a tower runs, `passes` times or more: what its weights may occupy. Does nothing in memory.
+  void begin(ModelPart part, int64_t passes, const std::optional<WeightLimit>& limit) const;
+  // Makes the matrices of a group of that tower available in `type`. Costs nothing in memory.
+  [[nodiscard]] WeightLease use(int64_t group, DType type, const std::function<void()>& while_waiting) const;
+  // Row `row` of a matrix that is streamed, rounded to `type` and widened.
+  void read_row(const std::string& tensor, DType type, int64_t row, float* out) const;
+
+  // All zero in memory.
+  StreamState stream_state() const { return stream_ ? stream_->state() : StreamState{}; }
+
  private:
+  friend class WeightLease;
+  struct Part {  // of a matrix that was asked for
+    MatrixView view;
+    int64_t group;  // that it is a part of, or -1
+    int64_t at;     // in the group's memory
+    DType stored;
+  };
+  using PartKey = std::tuple<std::string, DType, int64_t, int64_t>;
+
+  MatrixView in_memory(const std::string& tensor, DType type) const;
+  void find_group(const std::string& tensor, int64_t first, Part& part) const;
+  void release() const;
+
   const Checkpoint& checkpoint_;
+  WeightGroups groups_;
   mutable std::mutex mutex_;
+  mutable std::map<PartKey, Part> parts_;
   mutable std::map<std::pair<std::string, DType>, Buffer<uint16_t>> converted_;
   mutable std::map<std::tuple<std::string, DType, Quantization>, QuantizedMatrix> quantized_;
+  mutable std::mutex use_mutex_;                             // held by the one lease
+  mutable std::vector<Part*> used_;                          // by it
+  mutable std::vector<Buffer<uint16_t>> converted_for_use_;  // for it
+  mutable std::unique_ptr<WeightStream> stream_;
 };
 
 }  // namespace fovea

@@ -98,15 +98,66 @@ int64_t plan_pictures(const VisionConfig& config, const LayeredPrecision& vision
 void plan_text(const TextConfig& config, const LayeredPrecision& text, const PlanRequest& request,
                int64_t products, Plan& plan) {
   const int64_t chunk = request.prefill_chunk > 0 ? request.prefill_chunk : plan.prompt_tokens;
-  const int64_t rows = std::min(chunk, plan.prompt_tokens);
-  const CallMemory prefill = Decoder::memory(config, text, rows, plan.prompt_tokens, request.guard),
+  const int64_t rows = std::min(chunk, plan.prompt_tokens),
+                pieces = plan.streamed ? (plan.prompt_tokens + rows - 1) / rows : 1;
+  const CallMemory prefill = Decoder::memory(config, text, rows, plan.prompt_tokens, request.guard, pieces),
                    decode = Decoder::memory(config, text, 1, plan.context, request.guard);
   plan.kv_cache = KvCache::bytes_for(config, plan.context, text.layers);
   plan.attention = std::max(prefill.attention, decode.attention);
-  // With the runner's own copy of the hidden states.
+  // With the runner's own copy of the hidden states; of all tokens when each layer is passed once.
+  const int64_t hidden = plan.streamed ? plan.prompt_tokens : rows;
   plan.activations =
-      prefill.activations + rows * config.hidden_size * kFloat + std::max(products, prefill.products);
-  plan.logits = config.vocab_size * kFloat;
+      prefill.activations + hidden * config.hidden_size * kFloat + std::max(products, prefill.products);
+  if (request.all_logits) plan.activations += (hidden - rows) * config.hidden_size * kFloat;  // normed
+  plan.logits = (request.all_logits ? plan.prompt_tokens : 1) * config.vocab_size * kFloat;
+}
+
+bool quantizes(const Precision& precision) {
+  const auto any = [](const LayeredPrecision& tower) {
+    return std::any_of(tower.layers.begin(), tower.layers.end(),
+                       [](const TowerPrecision& nodes) { return nodes.quantization != Quantization::none; });
+  };
+  return any(precision.text) || any(precision.vision) || precision.text.tower.head != Quantization::none;
+}
+
+// The largest group's conversions, which exist while it computes.
+int64_t converted_at_once(const WeightGroups& groups, const Precision& precision) {
+  int64_t largest = 0;
+  for (const WeightGroup& group : groups.all()) {
+    int64_t bytes = 0;
+    for (const GroupPart& part : group.parts) {
+      const DType type = wanted(part.tensor->name, precision).nodes.weights;
+      if (type == DType::f32 || type == part.tensor->dtype) continue;
+      bytes += part.rows * (part.tensor->elements() / part.tensor->shape[0]) *
+               static_cast<int64_t>(bytes_of(type));
+    }
+    largest = std::max(largest, bytes);
+  }
+  return largest;
+}
+
+// Fills what the request leaves of the limit with weights; with the least there can be where that is more.
+void stream_weights(const Checkpoint& checkpoint, const Precision& precision, const PlanRequest& request,
+                    int64_t products, Plan& plan) {
+  const WeightGroups groups(checkpoint);
+  plan.streamed = true;
+  plan.weights = 0;
+  plan.converted_weights = converted_at_once(groups, precision);
+  plan_text(checkpoint.config().text, precision.text, request, products, plan);
+  const auto room = [&](const GroupRange& range, int64_t others) {
+    return std::max(*request.ram - others, least_residency(groups, range));
+  };
+  plan.weight_limit = {room(groups.vision(), plan.encoding()), room(groups.text(), plan.generating())};
+  Residency residency{std::vector<bool>(groups.all().size()), 0, 0};
+  if (!request.pictures.empty()) {
+    residency = choose_residency(groups, groups.vision(), residency.kept, plan.weight_limit.vision);
+    plan.vision_weights = residency.bytes();
+  }
+  residency = choose_residency(groups, groups.text(), residency.kept, plan.weight_limit.text);
+  plan.text_weights = residency.bytes();
+  for (int64_t g = groups.text().first; g < groups.text().last; ++g) {
+    if (!residency.kept[static_cast<size_t>(g)]) plan.fetched_per_token += groups[g].bytes;
+  }
 }
 
 }  // namespace
@@ -128,6 +179,12 @@ Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const P
   plan.prompt_tokens = request.text_tokens + plan.image_tokens;
   plan.context = plan.prompt_tokens + request.answer_tokens;
   plan_text(config.text, precision.text, request, products, plan);
+  if (request.ram && plan.peak() > *request.ram && !quantizes(precision)) {
+    Plan streamed = plan;
+    stream_weights(checkpoint, precision, request, products, streamed);
+    if (streamed.peak() < plan.peak())
+      plan = streamed;  // a long prompt can need more than small weights give
+  }
   return plan;
 }
 

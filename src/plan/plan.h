@@ -2,9 +2,11 @@
 //
 // What is counted is the resident set of the process. Weights are mapped from their files and counted whole,
 // because every page of them is read; they can be dropped and read again, so they alone never make a process
-// die. The other parts cannot.
+// die. The other parts cannot. With a limit that they exceed, weights are streamed instead of mapped: what is
+// left of the limit is filled with groups that stay and buffers for the others (checkpoint/weight_groups.h).
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "base/precision.h"
 #include "checkpoint/checkpoint.h"
 #include "media/media.h"
+#include "model/weight_store.h"
 
 namespace fovea {
 
@@ -28,7 +31,9 @@ struct PlanRequest {
   int64_t prefill_chunk = 512;  // 0: the whole prompt at once
   int64_t vision_budget_bytes = 0;
   bool guard = false;
-  int64_t process_bytes = 0;  // program, libraries, tokenizer: what is resident before weights are read
+  bool all_logits = false;     // of every prompt token, not of the last one alone
+  int64_t process_bytes = 0;   // program, libraries, tokenizer: what is resident before weights are read
+  std::optional<int64_t> ram;  // stream weights when the peak would be above it
 };
 
 struct Plan {
@@ -42,11 +47,21 @@ struct Plan {
   int64_t kv_cache = 0;
   int64_t activations = 0, attention = 0;  // of the decoder's largest call
   int64_t logits = 0;
+  // Of weights that are streamed: what stays and the buffers, while pictures are encoded and afterwards;
+  // `weights` is 0 then.
+  bool streamed = false;
+  int64_t vision_weights = 0, text_weights = 0;
+  int64_t fetched_per_token = 0;  // what a decode step reads
+  WeightLimit weight_limit;       // as the engine wants it
 
   int64_t held() const { return process + weights + converted_weights + patches; }
   int64_t preprocessing() const { return held() + decoding; }
-  int64_t encoding() const { return held() + embeddings + vision_activations + vision_attention; }
-  int64_t generating() const { return held() + embeddings + kv_cache + activations + attention + logits; }
+  int64_t encoding() const {
+    return held() + vision_weights + embeddings + vision_activations + vision_attention;
+  }
+  int64_t generating() const {
+    return held() + text_weights + embeddings + kv_cache + activations + attention + logits;
+  }
   int64_t peak() const;
   const char* peak_phase() const;  // "preprocessing", "encoding" or "generating"
   // Of the peak, what the system cannot take back: all but the mapped weights.

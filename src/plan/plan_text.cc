@@ -17,6 +17,8 @@ std::string bytes_text(int64_t bytes) {
 std::vector<PlanPart> parts_of(const Plan& p) {
   return {{"process", "program and tokenizer", "always", p.process},
           {"weights", "weights, mapped", "always", p.weights},
+          {"vision_weights", "weights, kept and buffered", "encoding", p.vision_weights},
+          {"text_weights", "weights, kept and buffered", "generating", p.text_weights},
           {"converted_weights", "weights, converted", "always", p.converted_weights},
           {"patches", "image patches", "always", p.patches},
           {"decoding", "picture decoding", "preprocessing", p.decoding},
@@ -56,10 +58,18 @@ MemoryLimit memory_limit(const std::optional<int64_t>& ram) {
   return ram ? MemoryLimit{*ram, true} : MemoryLimit{available_memory(), false};
 }
 
-void require_fit(const Checkpoint& checkpoint, PlanSetup& setup, const std::optional<int64_t>& ram) {
+std::string streaming_text(const Plan& plan) {
+  if (!plan.streamed) return "";
+  return fmt::format("weights are streamed: {} of memory for them, every token reads {}",
+                     bytes_text(std::max(plan.vision_weights, plan.text_weights)),
+                     bytes_text(plan.fetched_per_token));
+}
+
+Plan require_fit(const Checkpoint& checkpoint, PlanSetup& setup, const std::optional<int64_t>& ram) {
   const MemoryLimit limit = memory_limit(ram);
+  setup.request.ram = ram;
   const Plan plan = make_plan(checkpoint, setup.policy.resolve(setup.target).precision, setup.request);
-  if (limit.fits(plan)) return;
+  if (limit.fits(plan)) return plan;
   std::string changes;
   for (const Remedy& remedy :
        find_remedies(checkpoint, setup, limit.bytes, [&](const Plan& p) { return limit.need(p); })) {

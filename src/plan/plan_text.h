@@ -23,9 +23,13 @@ std::string need_text(const Plan& plan);
 // "--attn flash_attention_2 (accuracy: none...; time: less; 8.1 GB)".
 std::string remedy_text(const Remedy& remedy);
 
-// Throws Error(exhausted) with these words unless the plan fits. A limit that the user gave (`ram`) is one of
-// the whole resident set; without one, what cannot be taken back must fit into what is available.
-void require_fit(const Checkpoint& checkpoint, PlanSetup& setup, const std::optional<int64_t>& ram);
+// The request's plan. Throws Error(exhausted) with these words unless it fits. A limit that the user gave
+// (`ram`) is one of the whole resident set, and weights that do not fit are streamed; without one, what
+// cannot be taken back must fit into what is available.
+Plan require_fit(const Checkpoint& checkpoint, PlanSetup& setup, const std::optional<int64_t>& ram);
+
+// "weights are streamed: 1.50 GB of memory for them, every token reads 4.62 GB"; empty when they are mapped.
+std::string streaming_text(const Plan& plan);
 
 // The limit that applies, and what of a plan is held against it.
 struct MemoryLimit {

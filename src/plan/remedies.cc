@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "media/geometry.h"
 #include "media/token_budget.h"
+#include "plan/plan_text.h"
 
 namespace fovea {
 
@@ -24,6 +25,7 @@ class Search {
     attention("sdpa", AttentionKind::sdpa, "none: its scores are fp32", "less");
     chunk();
     vision_budget();
+    offload();
     if (before.converted_weights > 0) stored_dtype();
     cache();
     if (found_.empty()) together();
@@ -76,6 +78,19 @@ class Search {
     const int64_t old = std::exchange(setup_.request.vision_budget_bytes, 1);
     offer("--vision-budget 1M", kSame, "a little more for videos");
     setup_.request.vision_budget_bytes = old;
+  }
+
+  // Where a limit was given, weights are streamed already.
+  void offload() {
+    if (setup_.request.ram) return;
+    setup_.request.ram = limit_;
+    const Plan plan = planned();
+    if (plan.streamed && fits(plan)) {
+      found_.push_back({fmt::format("--ram {}M", limit_ / 1'000'000), kSame,
+                        fmt::format("every token reads {} of weights", bytes_text(plan.fetched_per_token)),
+                        plan});
+    }
+    setup_.request.ram.reset();
   }
 
   void stored_dtype() {

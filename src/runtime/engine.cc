@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/freed_memory.h"
+#include "checkpoint/weight_source.h"
 #include "kernels/kernels.h"
 #include "runtime/state.h"
 
@@ -55,6 +56,7 @@ std::unique_ptr<EngineState> state_of(std::shared_ptr<const EngineParts> parts, 
   options.vision_attention = precision.vision.tower.kind;
   VisionTower vision(parts->weights, precision.vision);
   Decoder decoder(parts->weights, precision.text, precision.logits);
+  if (parts->weights.streams()) parts->checkpoint.drop_pages();  // those around the vectors
   return std::make_unique<EngineState>(EngineState{std::move(parts), std::move(options), resolved.dtype,
                                                    precision, std::move(vision), std::move(decoder)});
 }
@@ -74,7 +76,11 @@ Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& optio
   // A policy that does not fit is refused before anything is read.
   const ResolvedPolicy resolved = resolve(options, parts->checkpoint.config());
   return_freed_memory();  // what reading the tokenizer took
-  if (fits_in_memory(parts->checkpoint)) parts->checkpoint.read_ahead(observer.progress);
+  if (options.weight_limit) {
+    parts->weights.stream(disk_weights(parts->checkpoint));
+  } else if (fits_in_memory(parts->checkpoint)) {
+    parts->checkpoint.read_ahead(observer.progress);
+  }
   Engine engine(state_of(std::move(parts), options, resolved));
   engine.state_->load_seconds = watch.seconds();
   return engine;
@@ -82,10 +88,21 @@ Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& optio
 
 Engine Engine::with(const EngineOptions& options) const {
   const Stopwatch watch;
-  Engine engine(state_of(state_->parts, options, resolve(options, state_->parts->checkpoint.config())));
+  EngineOptions own = options;
+  if (!own.weight_limit) own.weight_limit = state_->options.weight_limit;
+  Engine engine(state_of(state_->parts, own, resolve(own, state_->parts->checkpoint.config())));
   engine.state_->load_seconds = watch.seconds();
   return engine;
 }
+
+void Engine::limit_weights(const WeightLimit& limit) const {
+  const EngineParts& parts = *state_->parts;
+  if (!parts.weights.streams()) parts.weights.stream(disk_weights(parts.checkpoint));
+  state_->options.weight_limit = limit;
+}
+
+StreamState Engine::stream_state() const { return state_->parts->weights.stream_state(); }
+bool Engine::streams_weights() const { return state_->parts->weights.streams(); }
 
 const Checkpoint& Engine::checkpoint() const { return state_->parts->checkpoint; }
 const Tokenizer& Engine::tokenizer() const { return state_->parts->tokenizer; }

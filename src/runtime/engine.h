@@ -19,6 +19,7 @@
 #include "media/media.h"
 #include "model/layer_observer.h"
 #include "model/positions.h"
+#include "model/weight_store.h"
 #include "policy/precision_policy.h"
 #include "runtime/sampler.h"
 #include "text/message.h"
@@ -31,7 +32,7 @@ inline constexpr int64_t kVisionBudgetBytes = int64_t{256} << 20;
 struct EngineOptions {
   AttentionKind attention = AttentionKind::flash_attention_2;         // text decoder
   AttentionKind vision_attention = AttentionKind::flash_attention_2;  // vision tower
-  std::optional<DType> dtype;                                         // nothing: the checkpoint's own
+  std::optional<DType> dtype = std::nullopt;                          // nothing: the checkpoint's own
   // Nodes that differ from what the attentions compute in the dtype. Its preset, if it has one, takes the
   // place of both attentions; a dtype that contradicts it is refused.
   std::optional<PrecisionPolicy> policy = std::nullopt;
@@ -40,6 +41,9 @@ struct EngineOptions {
   // The vision tower works image by image, and takes as many groups of a video's frames at once as fit into
   // this, but at least one. No result depends on it.
   int64_t vision_budget_bytes = kVisionBudgetBytes;
+  // Nothing: all weights are mapped. Otherwise they are streamed from the checkpoint's files within this,
+  // past the page cache; no result depends on it. Not with a policy that quantizes them.
+  std::optional<WeightLimit> weight_limit = std::nullopt;
 };
 
 struct MediaLimits {
@@ -81,6 +85,8 @@ struct Prompt {
 struct Timings {
   double load_s = 0, preprocess_s = 0, vision_s = 0, prefill_s = 0, decode_s = 0;
   int64_t prompt_tokens = 0, generated_tokens = 0;
+  // Weights fetched meanwhile, where they are streamed.
+  int64_t vision_fetched_bytes = 0, prefill_fetched_bytes = 0, decode_fetched_bytes = 0;
 };
 
 // What speculation did to an answer. generated_tokens - accepted forward calls made it.
@@ -134,6 +140,13 @@ class Engine {
   // The same checkpoint computed differently: files, tokenizer and converted weights are shared, nothing is
   // read again. Both engines live on their own.
   Engine with(const EngineOptions& options) const;
+  // Requests from now on run with weights streamed within `limit`, which may differ from request to request,
+  // also of engines that share a checkpoint. Not while one runs. Throws Error(unsupported) when weights are
+  // quantized.
+  void limit_weights(const WeightLimit& limit) const;
+  // What of the weights is in memory and what is streamed; all zero when they are mapped.
+  StreamState stream_state() const;
+  bool streams_weights() const;
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
   ~Engine();

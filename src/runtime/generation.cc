@@ -1,5 +1,6 @@
 // Vision, prefill and the decode loop.
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "runtime/next_logits.h"
@@ -104,8 +105,14 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   try {
     check_cancelled(observer);
     Stopwatch watch;
+    int64_t fetched_before = stream_state().fetched_bytes;
+    const auto fetched = [&] {
+      const int64_t now = stream_state().fetched_bytes;
+      return now - std::exchange(fetched_before, now);
+    };
     const Buffer<float> vision = encode_pictures(s, prompt, observer, guard);
     answer.timings.vision_s = watch.seconds();
+    answer.timings.vision_fetched_bytes = fetched();
     watch = Stopwatch();
     KvCache cache(config.text, capacity, s.precision.text.layers);
     Runner runner(s, vision, options.prefill_chunk, observer, guard);
@@ -116,6 +123,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
       const int32_t id = sampler.next(logits, sequence.ids());
       if (answer.token_ids.empty()) {
         answer.timings.prefill_s = watch.seconds();
+        answer.timings.prefill_fetched_bytes = fetched();
         watch = Stopwatch();
       }
       answer.token_ids.push_back(id);
@@ -127,6 +135,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
         break;
       }
       answer.timings.decode_s = watch.seconds();
+      answer.timings.decode_fetched_bytes += fetched();
       check_cancelled(observer);
     }
   } catch (const Cancelled&) {

@@ -5,6 +5,12 @@
 
 namespace fovea {
 
+namespace {
+
+constexpr int64_t kManyPasses = 1000;  // an answer takes the decoder's weights once for every token
+
+}  // namespace
+
 void Sequence::reserve(int64_t size) {
   ids_.reserve(static_cast<size_t>(size));
   for (auto& axis : positions_.axis) axis.reserve(static_cast<size_t>(size));
@@ -43,11 +49,14 @@ Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, co
     slices.push_back({groups, picture.grid.h, picture.grid.w});
     blocks_total += (picture.grid.t + groups - 1) / groups * state.vision.blocks();
   }
+  const int64_t calls = blocks_total / state.vision.blocks();
+  if (calls > 0) state.parts->weights.begin(ModelPart::vision, calls, state.options.weight_limit);
   Buffer<float> embeddings(tokens * config.out_hidden_size);
   float* to = embeddings.data();
   ForwardHooks hooks;
   hooks.layers = observer.layers;
   hooks.guard = guard;
+  hooks.while_waiting = [&] { check_cancelled(observer); };
   hooks.after_layer = [&] {
     check_cancelled(observer);
     if (observer.progress) observer.progress("vision", ++blocks_done, blocks_total);
@@ -83,19 +92,34 @@ GuardReport* watching(GuardReport& report) {
 int64_t Runner::feed(const Sequence& sequence, int64_t first, int64_t count, int64_t vision_row,
                      KvCache& cache) {
   const int64_t width = state_.decoder.config().hidden_size;
+  state_.parts->weights.begin(ModelPart::text, kManyPasses, state_.options.weight_limit);
   const auto ids = std::span(sequence.ids()).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
   state_.decoder.embed(ids, hidden_.data());
   for (int64_t i = 0; i < count; ++i) {
     if (!is_pad(sequence, first + i)) continue;
     std::copy_n(vision_.data() + vision_row++ * width, width, hidden_.data() + i * width);
   }
+  state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, scratch_,
+                         hooks_for(count), chunk_);
+  return vision_row;
+}
+
+ForwardHooks Runner::hooks_for(int64_t count) const {
   ForwardHooks hooks;
   hooks.layers = observer_.layers;
   hooks.guard = guard_;
-  // One layer of a long chunk takes a second on a slow machine.
-  if (count > 1) hooks.after_layer = [&] { check_cancelled(observer_); };
-  state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, scratch_, hooks);
-  return vision_row;
+  // One layer of a long chunk takes a second on a slow machine, and so does fetching one.
+  if (count > 1 || streams()) hooks.after_layer = [this] { check_cancelled(observer_); };
+  if (!streams()) return hooks;
+  hooks.while_waiting = hooks.after_layer;
+  if (count == 1 || !observer_.progress) return hooks;
+  const int64_t pieces = chunk_ > 0 ? (count + chunk_ - 1) / chunk_ : 1,
+                calls = pieces * state_.decoder.config().num_hidden_layers;
+  hooks.after_layer = [this, count, calls, done = int64_t{0}]() mutable {
+    check_cancelled(observer_);
+    observer_.progress("prefill", ++done * count / calls, count);
+  };
+  return hooks;
 }
 
 void Runner::next_logits(const Sequence& sequence, KvCache& cache, float* logits) {

@@ -50,17 +50,19 @@ class Runner {
       : state_(state), vision_(vision), chunk_(chunk), observer_(observer), guard_(guard) {}
 
   // Feeds tokens cache.tokens() .. sequence.size() - 1 in chunks and calls body(first, count, hidden) for
-  // each.
+  // each; for all of them at once where weights are streamed.
   template <typename Body>
   void run(const Sequence& sequence, KvCache& cache, Body body) {
-    const int64_t start = cache.tokens(), total = sequence.size(), chunk = chunk_ > 0 ? chunk_ : total;
+    const int64_t start = cache.tokens(), total = sequence.size();
+    // Streamed weights are passed once for all chunks: the decoder cuts the tokens itself.
+    const int64_t chunk = chunk_ > 0 && !streams() ? chunk_ : total;
     hidden_.reserve(std::min(chunk, total - start) * state_.decoder.config().hidden_size);
     int64_t vision_row = count_pads(sequence, start);
     while (cache.tokens() < total) {
       const int64_t first = cache.tokens(), count = std::min(chunk, total - first);
       vision_row = feed(sequence, first, count, vision_row, cache);
       body(first, count, hidden_.data());
-      if (count > 1 && observer_.progress)
+      if (count > 1 && !streams() && observer_.progress)
         observer_.progress("prefill", cache.tokens() - start, total - start);
       if (cache.tokens() < total) check_cancelled(observer_);
     }
@@ -68,7 +70,7 @@ class Runner {
 
   // hidden: [rows, hidden_size] as run() hands it out; out: [rows, vocab].
   void logits_of(const float* hidden, int64_t rows, float* out) {
-    state_.decoder.logits(hidden, rows, out, scratch_);
+    state_.decoder.logits(hidden, rows, out, scratch_, [this] { check_cancelled(observer_); });
   }
   // Feeds what is new and writes the logits of the last token, [vocab].
   void next_logits(const Sequence& sequence, KvCache& cache, float* logits);
@@ -77,6 +79,8 @@ class Runner {
   void all_logits(const Sequence& sequence, KvCache& cache, float* logits);
 
  private:
+  bool streams() const { return state_.parts->weights.streams(); }
+  ForwardHooks hooks_for(int64_t count) const;
   bool is_pad(const Sequence& sequence, int64_t at) const;
   int64_t count_pads(const Sequence& sequence, int64_t end) const;
   // Runs `count` tokens from `first` on; hidden_ then holds their hidden states. Returns the next vision row.

@@ -1,0 +1,266 @@
+// Goal: with streamed weights every token, logit and embedding is what it is with mapped ones, bit for bit,
+// whatever the budget; what cannot be streamed, and files that break meanwhile, are refused by name. Method:
+// the golden checkpoints (tied and untied, several shards), budgets from the least to everything; equality.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "runtime/session.h"
+
+namespace fovea {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kGoldens = fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden";
+const fs::path kDemo = fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo";
+
+std::vector<WeightLimit> limits(const fs::path& model) {
+  const Checkpoint checkpoint = Checkpoint::open(model);
+  const WeightGroups groups(checkpoint);
+  const WeightLimit least{least_residency(groups, groups.vision()), least_residency(groups, groups.text())};
+  const int64_t all = groups.total(groups.vision()) + groups.total(groups.text());
+  return {least, {least.vision, (least.text + groups.total(groups.text())) / 2}, {all, all}};
+}
+
+Prompt ask(const Engine& engine, const fs::path& model) {
+  return engine.prepare(
+      messages_from_prompt(
+          "Compare <image> with <image>, and say it twice: compare it.",
+          {(model / "inputs" / "image0.png").string(), (model / "inputs" / "image1.png").string()}, {}, {}),
+      {}, false);
+}
+
+GenerationOptions greedy(const Engine& engine, int64_t chunk) {
+  GenerationOptions options = engine.default_generation();
+  options.sampling.greedy = true;
+  options.ignore_eos = true;
+  options.max_new_tokens = 8;
+  options.prefill_chunk = chunk;
+  return options;
+}
+
+void expect_equal(const Buffer<float>& a, const Buffer<float>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  EXPECT_TRUE(std::equal(a.span().begin(), a.span().end(), b.span().begin()));
+}
+
+class Offload : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override { model_ = kGoldens / GetParam(); }
+  fs::path model_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Checkpoints, Offload, testing::Values("two_images", "three_images"),
+                         [](const auto& checkpoint) { return std::string(checkpoint.param); });
+
+TEST_P(Offload, EveryNumberIsTheSame) {
+  for (const std::optional<DType> dtype : {std::optional<DType>(), std::optional(DType::f16)}) {
+    const Engine mapped = Engine::open(model_, {.dtype = dtype}, {});
+    const Prompt prompt = ask(mapped, model_);
+    const Evaluation expected = mapped.evaluate(prompt, 16, {});
+    const Answer answer = mapped.generate(prompt, greedy(mapped, 16), {});
+    for (const WeightLimit& limit : limits(model_)) {
+      const Engine streamed = Engine::open(model_, {.dtype = dtype, .weight_limit = limit}, {});
+      for (const int64_t chunk : {0, 7, 16}) {
+        const Evaluation result = streamed.evaluate(prompt, chunk, {});
+        expect_equal(result.logits, expected.logits);
+        expect_equal(result.vision_embeddings, expected.vision_embeddings);
+        EXPECT_EQ(streamed.generate(prompt, greedy(streamed, chunk), {}).token_ids, answer.token_ids);
+      }
+      const StreamState state = streamed.stream_state();
+      EXPECT_LE(state.kept_bytes + state.buffer_bytes, limit.text);
+      EXPECT_GT(state.fetched_bytes, 0);
+    }
+  }
+}
+
+TEST_P(Offload, ARequestMayChangeTheBudgetOfTheNext) {
+  const Engine engine = Engine::open(model_, {}, {});
+  const Prompt prompt = ask(engine, model_);
+  const std::vector<int32_t> expected = engine.generate(prompt, greedy(engine, 16), {}).token_ids;
+  EXPECT_FALSE(engine.streams_weights());
+  for (const WeightLimit& limit : limits(model_)) {
+    engine.limit_weights(limit);
+    EXPECT_EQ(engine.generate(prompt, greedy(engine, 16), {}).token_ids, expected);
+  }
+  engine.limit_weights(limits(model_).front());
+  const Answer answer = engine.generate(prompt, greedy(engine, 16), {});
+  EXPECT_EQ(answer.token_ids, expected);
+  EXPECT_GE(answer.timings.decode_fetched_bytes, 6 * engine.stream_state().streamed_bytes);
+}
+
+TEST_P(Offload, EnginesOfOneCheckpointShareTheStream) {
+  const Engine exact =
+      Engine::open(model_, {.dtype = DType::f32, .weight_limit = limits(model_).front()}, {});
+  const Engine half = exact.with({.attention = AttentionKind::eager, .dtype = DType::f16});
+  const Engine mapped = Engine::open(model_, {.attention = AttentionKind::eager, .dtype = DType::f16}, {});
+  const Prompt prompt = ask(exact, model_);
+  const std::vector<int32_t> expected = mapped.generate(prompt, greedy(mapped, 16), {}).token_ids;
+  for (int i = 0; i < 2; ++i) {
+    exact.generate(prompt, greedy(exact, 16), {});
+    const Buffer<float> vision = half.encode(prompt, {});
+    Session session(half, prompt, vision, greedy(half, 16), {});
+    EXPECT_EQ(session.continue_greedily({}, {}), expected);
+    expect_equal(vision, mapped.encode(prompt, {}));
+  }
+}
+
+TEST_P(Offload, AnInterruptedRequestLeavesTheEngineUsable) {
+  const Engine engine = Engine::open(model_, {.weight_limit = limits(model_).front()}, {});
+  const Prompt prompt = ask(engine, model_);
+  const std::vector<int32_t> expected = engine.generate(prompt, greedy(engine, 16), {}).token_ids;
+  std::atomic<bool> cancel{false};
+  Observer observer;
+  observer.cancel = &cancel;
+  observer.progress = [&](std::string_view stage, int64_t done, int64_t total) {
+    if (stage == "prefill" && 2 * done > total) cancel = true;
+  };
+  EXPECT_EQ(engine.generate(prompt, greedy(engine, 16), observer).finish_reason, "cancelled");
+  EXPECT_EQ(engine.generate(prompt, greedy(engine, 16), {}).token_ids, expected);
+}
+
+TEST_P(Offload, QuantizedPoliciesAreRefused) {
+  EngineOptions options{.policy = PrecisionPolicy::parse_text("text.quantization=w8a8")};
+  const Engine quantized = Engine::open(model_, options, {});
+  EXPECT_THROW(quantized.limit_weights(limits(model_).front()), Error);
+  const Prompt prompt = ask(quantized, model_);
+  EXPECT_EQ(quantized.generate(prompt, greedy(quantized, 16), {}).token_ids.size(), 8u);  // as before
+  options.weight_limit = limits(model_).front();
+  try {
+    Engine::open(model_, options, {});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::unsupported);
+    EXPECT_NE(std::string(error.what()).find("--ram"), std::string::npos);
+  }
+}
+
+class OffloadProgram : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "fovea-test-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    model_ = folder_ / "model";
+    fs::copy(kDemo, model_, fs::copy_options::recursive);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string read(const char* name) const {
+    std::ifstream file(folder_ / name);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  // `fovea run` of a long answer, with output in the files out and err.
+  pid_t start(const std::string& ram, const std::string& tokens) const {
+    const pid_t child = fork();
+    if (child != 0) return child;
+    if (!std::freopen((folder_ / "out").c_str(), "w", stdout) ||
+        !std::freopen((folder_ / "err").c_str(), "w", stderr)) {
+      _exit(99);
+    }
+    std::vector<std::string> words = {FOVEA_PROGRAM,  "run",    "-m",       model_.string(),
+                                      "--ignore-eos", "--json", "--greedy", "--max-new-tokens",
+                                      tokens,         "hello"};
+    if (tokens.size() > 3) words.push_back("--no-kv-cache");  // slow, so that something can happen meanwhile
+    if (!ram.empty()) words.insert(words.end(), {"--ram", ram});
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    execv(FOVEA_PROGRAM, arguments.data());
+    _exit(98);
+  }
+  static int exit_code(pid_t child) {
+    int status = 0;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+  // A --ram with which such a request is streamed: little more than what the planner lets pass.
+  std::string little_ram(const std::string& tokens) const {
+    const auto fits = [&](int64_t bytes) {
+      const std::string command =
+          fmt::format("{} plan -m {} --json --context {} --max-new-tokens {} --ram {} > {}", FOVEA_PROGRAM,
+                      model_.string(), std::stoi(tokens) + 40, tokens, bytes, (folder_ / "plan").string());
+      EXPECT_EQ(std::system(command.c_str()), 0);
+      return nlohmann::json::parse(read("plan"))["fits"].get<bool>();
+    };
+    int64_t refused = 1 << 20, enough = int64_t{1} << 33;
+    while (enough - refused > 100'000) {
+      const int64_t middle = refused + (enough - refused) / 2;
+      (fits(middle) ? enough : refused) = middle;
+    }
+    return std::to_string(enough + 700'000);
+  }
+  void shorten() const { fs::resize_file(model_ / "model.safetensors", 5000); }
+
+  fs::path folder_, model_;
+};
+
+TEST_F(OffloadProgram, StreamsWhatDoesNotFitAndSaysSo) {
+  ASSERT_EQ(exit_code(start("", "12")), 0);
+  const auto mapped = nlohmann::json::parse(read("out"));
+  EXPECT_EQ(mapped["weights"]["mapped"], true);
+  const std::string ram = little_ram("12");
+  ASSERT_EQ(exit_code(start(ram, "12")), 0) << read("err");
+  const auto streamed = nlohmann::json::parse(read("out"));
+  EXPECT_EQ(streamed["token_ids"], mapped["token_ids"]);
+  EXPECT_EQ(streamed["weights"]["mapped"], false);
+  EXPECT_EQ(streamed["weights"]["bytes"], mapped["weights"]["bytes"]);
+  EXPECT_GT(streamed["weights"]["streamed_bytes_per_token"], 0);
+  EXPECT_GE(streamed["weights"]["decode_read_bytes"],
+            10 * streamed["weights"]["streamed_bytes_per_token"].get<int64_t>());
+  ASSERT_NE(exit_code(start("8M", "12")), 0);
+  EXPECT_NE(read("err").find("--ram allows a resident set of 8.0 MB"), std::string::npos) << read("err");
+}
+
+TEST_F(OffloadProgram, AFileThatShrinksIsNamedStreamedOrMapped) {
+  for (const std::string& ram : {std::string(), little_ram("4000")}) {
+    const pid_t child = start(ram, "4000");
+    usleep(700 * 1000);
+    shorten();
+    EXPECT_EQ(exit_code(child), 1);
+    EXPECT_NE(read("err").find("model.safetensors"), std::string::npos) << read("err");
+    EXPECT_NE(read("err").find("remedy"), std::string::npos) << read("err");
+    fs::remove_all(model_);
+    fs::copy(kDemo, model_, fs::copy_options::recursive);
+  }
+}
+
+TEST_F(OffloadProgram, AnInterruptEndsAStreamedAnswer) {
+  const pid_t child = start(little_ram("4000"), "4000");
+  usleep(700 * 1000);
+  kill(child, SIGINT);
+  EXPECT_EQ(exit_code(child), 130);
+  EXPECT_EQ(nlohmann::json::parse(read("out"))["finish_reason"], "cancelled");
+}
+
+TEST(OffloadFiles, AFileThatShrinksWhileItIsReadIsNamed) {
+  std::string pattern = (fs::temp_directory_path() / "fovea-test-XXXXXX").string();
+  ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+  const fs::path model = fs::path(pattern) / "model";
+  fs::copy(kGoldens / "two_images", model, fs::copy_options::recursive);
+  const Engine engine = Engine::open(model, {.weight_limit = limits(model).front()}, {});
+  const Prompt prompt = ask(engine, model);
+  EXPECT_EQ(engine.generate(prompt, greedy(engine, 16), {}).token_ids.size(), 8u);
+  fs::resize_file(model / "model-00001-of-00002.safetensors", 9000);
+  fs::resize_file(model / "model-00002-of-00002.safetensors", 9000);
+  try {
+    engine.generate(prompt, greedy(engine, 16), {});
+    ADD_FAILURE() << "answered";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::io);
+    EXPECT_NE(error.message().find("of-00002.safetensors has 9000 bytes"), std::string::npos) << error.what();
+  }
+  fs::remove_all(pattern);
+}
+
+}  // namespace
+}  // namespace fovea
