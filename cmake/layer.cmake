@@ -24,6 +24,19 @@ function(fovea_test name)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
 endfunction()
 
+# fovea_ranks_test(NAME RANKS COMMAND...): runs it as so many ranks of this machine, one thread each, also as root
+# and on fewer cores (environment of Open MPI; MPICH allows both).
+function(fovea_ranks_test name ranks)
+  add_test(NAME ${name} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} ${ARGN})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 120 PROCESSORS 2 LABELS ranks
+    ENVIRONMENT "${fovea_ranks_environment}")
+endfunction()
+set(fovea_ranks_environment OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OMPI_ALLOW_RUN_AS_ROOT=1
+  OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none)
+if(FOVEA_SANITIZE)
+  list(APPEND fovea_ranks_environment ASAN_OPTIONS=detect_leaks=0)  # MPI's own
+endif()
+
 function(fovea_layer name)
   cmake_parse_arguments(arg "" "" "SOURCES;USES;LIBRARIES" ${ARGN})
   add_library(fovea_${name} STATIC ${arg_SOURCES})

@@ -29,6 +29,8 @@ libavcodec-dev|module libavcodec|decodes videos
 libswscale-dev|module libswscale|video frames to RGB
 libavutil-dev|module libavutil|the base of FFmpeg's libraries
 liblzma-dev|module liblzma|unpacks the tokenizer that ships, and test data
+libopenmpi-dev|module ompi|several processes and hosts (mpirun), optional
+openmpi-bin|command mpirun|starts them
 libgtest-dev|module gtest|the tests
 TABLE
   if [ "$with_lint" = yes ]; then

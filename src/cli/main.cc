@@ -5,10 +5,19 @@
 #include "base/freed_memory.h"
 #include "cli/bus_error.h"
 #include "cli/commands.h"
+#include "comm/world.h"
 
 namespace {
 
 constexpr int kFailure = 1, kUsage = 2;
+
+void refuse_several_ranks(const std::string& command) {
+  const fovea::Launch start = fovea::launch();
+  if (start.size == 1) return;
+  throw fovea::Error(fovea::ErrorKind::invalid_argument,
+                     fmt::format("fovea {} cannot share its work among {} ranks", command, start.size),
+                     "start it without mpirun");
+}
 
 // CLI11 does not say which subcommand it did not know, nor which help to read.
 int usage_error(const CLI::App& app, const CLI::ParseError& error, const std::string& first) {
@@ -16,7 +25,7 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, const std::st
   const std::string command = known.empty() ? "" : " " + known.front()->get_name();
   const bool unknown = command.empty() && !first.empty() && first.front() != '-';
   const std::string what = unknown ? fmt::format("there is no command '{}'", first) : error.what();
-  fmt::print(stderr, "fovea: {}\n  remedy: see fovea{} --help\n", what, command);
+  fovea::fail_world(fmt::format("{}\n  remedy: see fovea{} --help", what, command), kUsage);
   return kUsage;
 }
 
@@ -38,6 +47,9 @@ int run(int argc, char** argv) {
   fovea::add_suite_command(app);
   fovea::add_bench_command(app);
   fovea::add_plan_command(app);
+  for (CLI::App* command : app.get_subcommands({})) {
+    command->parse_complete_callback([command] { refuse_several_ranks(command->get_name()); });
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -52,18 +64,24 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   fovea::free_large_blocks_at_once();
   fovea::explain_bus_errors();
+  std::string failure;
   try {
-    return run(argc, argv);
-  } catch (const fovea::ExitWith& exit) {
-    return exit.code;
+    int code = 0;
+    try {
+      code = run(argc, argv);
+    } catch (const fovea::ExitWith& exit) {
+      code = exit.code;
+    }
+    if (code != kUsage) fovea::finish_world();
+    return code;
   } catch (const fovea::Error& error) {
-    fmt::print(stderr, "fovea: {}\n", error.what());
+    failure = error.what();
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr,
-               "fovea: out of memory\n  remedy: use smaller images (--max-pixels) or a shorter prompt\n");
+    failure = "out of memory\n  remedy: use smaller images (--max-pixels) or a shorter prompt";
   } catch (const std::exception& error) {
-    fmt::print(stderr, "fovea: internal error: {}\n  remedy: please report this with the command line\n",
-               error.what());
+    failure =
+        fmt::format("internal error: {}\n  remedy: please report this with the command line", error.what());
   }
+  fovea::fail_world(failure, kFailure);
   return kFailure;
 }
