@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <atomic>
 #include <ctime>
+#include <string_view>
 
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
 
 #include "base/parallel.h"
+#include "kernels/kernels.h"
 
 namespace fovea::bench {
 
@@ -141,6 +143,60 @@ __attribute__((target("avx512f,avx512vnni"))) float avx512_int8_loop(int64_t ste
   return static_cast<float>(_mm512_reduce_add_epi32(sums[0]));
 }
 
+// Both loops below make 12 products of tiles in every kTileSteps-th step: they take as long as the others.
+// How fast tiles are multiplied depends on the bits in them (they draw power), hence operands like real ones.
+constexpr int64_t kTileSteps = 32;
+
+__attribute__((target("amx-tile"))) void load_tiles() {
+  struct {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } shape;
+  alignas(64) uint16_t operand[512];  // bf16 between -2 and 2; as bytes, anything
+  uint32_t bits = 1;
+  for (uint16_t& value : operand) {
+    bits = bits * 1664525u + 1013904223u;
+    value = static_cast<uint16_t>((bits >> 31 << 15) | 0x3f00u | (bits >> 16 & 0xffu));
+  }
+  __asm__ volatile("" ::: "memory");  // gcc does not know how much memory the next lines read
+  _tile_loadconfig(&shape);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_loadd(4, operand, 64);
+  _tile_loadd(5, operand, 64);
+  _tile_loadd(6, operand, 64);
+  _tile_loadd(7, operand, 64);
+}
+__attribute__((target("amx-tile"))) float release_tiles() {
+  alignas(64) float sums[256];
+  _tile_stored(0, sums, 64);
+  _tile_release();
+  return sums[0] < 1 ? 1.f : 2.f;
+}
+__attribute__((target("amx-tile,amx-bf16"))) float amx_bf16_loop(int64_t steps) {
+  load_tiles();
+  for (int64_t i = 0; i < steps / kTileSteps * (kSums / 4); ++i) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 5, 6);
+    _tile_dpbf16ps(2, 4, 7);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  return release_tiles();
+}
+__attribute__((target("amx-tile,amx-int8"))) float amx_int8_loop(int64_t steps) {
+  load_tiles();
+  for (int64_t i = 0; i < steps / kTileSteps * (kSums / 4); ++i) {
+    _tile_dpbssd(0, 4, 6);
+    _tile_dpbssd(1, 5, 6);
+    _tile_dpbssd(2, 4, 7);
+    _tile_dpbssd(3, 5, 7);
+  }
+  return release_tiles();
+}
+
 __attribute__((target("avx512f"))) uint64_t avx512_sum(const uint64_t* p, int64_t run) {
   __m512i sums[kRuns] = {};
   for (int64_t i = 0; i < run; i += kLine) {
@@ -159,14 +215,24 @@ __attribute__((target("avx512f"))) uint64_t avx512_sum(const uint64_t* p, int64_
 
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 bool has_avx512() { return has_avx2() && __builtin_cpu_supports("avx512f"); }
+// Granted to the kernels, and with them to this process.
+bool has_tiles() {
+  const auto& all = available_kernels();
+  return std::any_of(all.begin(), all.end(),
+                     [](const Kernels* k) { return k->name == std::string_view("amx"); });
+}
 
 Rate fp32_rate() {
   if (has_avx512()) return {avx512_loop, 32};
   if (has_avx2()) return {avx2_loop, 16};
   return {portable_loop, 8};
 }
-Rate bf16_rate() { return has_native_bf16() ? Rate{avx512_bf16_loop, 64} : fp32_rate(); }
+Rate bf16_rate() {
+  if (has_tiles()) return {amx_bf16_loop, 2 * 16 * 16 * 32 / kTileSteps};
+  return has_native_bf16() ? Rate{avx512_bf16_loop, 64} : fp32_rate();
+}
 Rate int8_rate() {
+  if (has_tiles()) return {amx_int8_loop, 2 * 16 * 16 * 64 / kTileSteps};
   if (has_avx512() && __builtin_cpu_supports("avx512vnni")) return {avx512_int8_loop, 128};
   if (has_avx2()) return {avx2_int8_loop, 64};
   return fp32_rate();
@@ -220,6 +286,7 @@ double seconds_of(Clock clock, int workers, const std::function<void()>& work) {
 
 const char* instruction_set() {
 #ifdef __x86_64__
+  if (has_tiles()) return "amx";
   if (has_avx512()) return "avx512";
   if (has_avx2()) return "avx2";
 #endif

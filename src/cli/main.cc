@@ -35,7 +35,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "Start with: fovea run --help\nKernels are chosen by the CPU; "
-      "FOVEA_ISA=scalar|avx2|avx512|avx512_vnni|avx512_bf16 "
+      "FOVEA_ISA=scalar|avx2|avx512|avx512_vnni|avx512_bf16|amx "
       "forces one.");
   fovea::add_run_command(app);
   fovea::add_audit_command(app);

@@ -1,4 +1,12 @@
 // Chooses the kernels once per process.
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <cstdlib>
 #include <string>
 
@@ -9,10 +17,27 @@ namespace fovea {
 
 extern const Kernels kScalarKernels;
 #ifdef __x86_64__
-extern const Kernels kAvx2Kernels, kAvx512Kernels, kAvx512VnniKernels, kAvx512Bf16Kernels;
+extern const Kernels kAvx2Kernels, kAvx512Kernels, kAvx512VnniKernels, kAvx512Bf16Kernels, kAmxKernels;
 #endif
 
 namespace {
+
+#ifdef __x86_64__
+// Whether the CPU has AMX for bf16 and int8 and the kernel lets this process, and threads it starts from now
+// on, use the tiles: they enlarge a thread's saved state, so Linux wants to be asked
+// (Documentation/arch/x86/xstate.rst).
+bool tiles_granted() {
+#ifdef __linux__
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kAll = kBf16 | kTile | kInt8;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & kAll) != kAll) return false;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 std::vector<const Kernels*> find_available() {
   std::vector<const Kernels*> found{&kScalarKernels};
@@ -29,7 +54,9 @@ std::vector<const Kernels*> find_available() {
   found.push_back(&kAvx512Kernels);
   if (!__builtin_cpu_supports("avx512vnni")) return found;
   found.push_back(&kAvx512VnniKernels);
-  if (__builtin_cpu_supports("avx512bf16")) found.push_back(&kAvx512Bf16Kernels);
+  if (!__builtin_cpu_supports("avx512bf16")) return found;
+  found.push_back(&kAvx512Bf16Kernels);
+  if (tiles_granted()) found.push_back(&kAmxKernels);
 #endif
   return found;
 }

@@ -95,12 +95,16 @@ TEST(Variants, EveryOneThatThisCpuHasIsExecuted) {
   EXPECT_EQ(contains(executed, "avx512"), avx512);
   const bool vnni = avx512 && has_all({"avx512_vnni"});
   EXPECT_EQ(contains(executed, "avx512_vnni"), vnni);
-  EXPECT_EQ(contains(executed, "avx512_bf16"), vnni && has_all({"avx512_bf16"}));
+  const bool bf16 = vnni && has_all({"avx512_bf16"});
+  EXPECT_EQ(contains(executed, "avx512_bf16"), bf16);
+  EXPECT_EQ(contains(executed, "amx_emulated"), avx2);
+  // The kernel may keep tiles from this process, but there must be some to have them.
+  EXPECT_TRUE(!contains(executed, "amx") || (bf16 && has_all({"amx_tile", "amx_bf16", "amx_int8"})));
 }
 
 TEST(Variants, OnlyBf16MachinesMultiplyBf16) {
   for (const Variant& variant : all_variants()) {
-    const bool named = std::string_view(variant.kernels->name).starts_with("avx512_bf16");
+    const bool named = std::string_view(variant.kernels->name).starts_with("avx512_bf16") || variant.tiles();
     EXPECT_EQ(variant.kernels->matmul_nt_bf16_bf16 != nullptr, named) << variant.kernels->name;
   }
 }

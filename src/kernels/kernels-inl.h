@@ -147,6 +147,18 @@ void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, in
   }
 }
 
+#ifdef FOVEA_BF16_DOT
+// Rows of bf16 as they are, without gaps.
+inline void matmul_nt_bf16_rows(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
+                                int64_t rows, int64_t cols, int64_t k) {
+  matmul_nt<Bf16Bf16>(x, k, w, ldw, y, ldy, rows, cols, k);
+}
+inline void bf16_from_f32_all(const float* in, uint16_t* out, int64_t count);
+inline void pack_bf16_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out) {
+  for (int64_t r = 0; r < rows; ++r) bf16_from_f32_all(x + r * ldx, out + r * k, k);
+}
+#endif
+
 // 16-bit weights against many rows: each block of w is widened once into scratch that fits the L2 cache.
 template <typename Op>
 void matmul_nt_widening(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
@@ -349,11 +361,15 @@ inline float exp_sum_of(float* x, int64_t count, float scale, float shift) {
 constexpr Kernels make_kernels(const char* name) {
   Kernels table{};
   table.name = name;
+  table.product_cols = 96;
+  table.quantized_product_cols = 64;
   table.matmul_nt_f32 = matmul_nt<F32F32>;
   table.matmul_nt_bf16 = matmul_nt_widening<F32Bf16>;
   table.matmul_nt_f16 = matmul_nt_widening<F32F16>;
 #ifdef FOVEA_BF16_DOT
-  table.matmul_nt_bf16_bf16 = matmul_nt<Bf16Bf16>;
+  table.matmul_nt_bf16_bf16 = matmul_nt_bf16_rows;
+  table.pack_bf16_rows = pack_bf16_rows;
+  table.bf16_depth_unit = 1;
   table.flash_tile = flash_tile;
   table.pack_flash_keys = pack_flash_keys;
   table.pack_flash_values = pack_flash_values;

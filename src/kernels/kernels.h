@@ -30,7 +30,7 @@ struct FlashTile {
 
 // What a matrix product reads: f32 everywhere, or bf16 pairs where the machine multiplies them natively.
 struct Kernels {
-  const char* name;  // "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16"
+  const char* name;  // "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"
 
   // y[m, n] = sum_k x[m, k] * w[n, k] in f32. x, w f32 with row strides ldx, ldw; y with stride ldy.
   // For one (m, n) the order of the sum depends on k alone, never on rows, cols or which tile it fell in.
@@ -42,9 +42,18 @@ struct Kernels {
                          int64_t rows, int64_t cols, int64_t k);
   void (*matmul_nt_f16)(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                         int64_t rows, int64_t cols, int64_t k);
-  // Both operands bf16 by native dot products, f32 accumulation; null where the machine has none.
-  void (*matmul_nt_bf16_bf16)(const uint16_t* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y,
-                              int64_t ldy, int64_t rows, int64_t cols, int64_t k);
+  // Both operands bf16 by native products, f32 accumulation; null where the machine has none. x comes from
+  // pack_bf16_rows, in whatever form the variant reads it.
+  void (*matmul_nt_bf16_bf16)(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
+                              int64_t rows, int64_t cols, int64_t k);
+  // x [rows, k] f32 with row stride ldx, as bf16 in blocks of kBf16Rows rows, each kBf16Rows * k elements
+  // with k rounded up to bf16_depth_unit; blocks are independent of each other.
+  void (*pack_bf16_rows)(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out);
+  static constexpr int64_t kBf16Rows = 16;
+  int64_t bf16_depth_unit;
+
+  // Columns of y that a task of many rows should take: their weights stay in a core's own cache.
+  int64_t product_cols, quantized_product_cols;
 
   // The tile's part of flash attention: scores by bf16 products with f32 sums (ascending pairs of head_dim),
   // powers of two relative to the updated maximum with a relative error below 2^-21, their f32 sum, and the

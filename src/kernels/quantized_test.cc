@@ -234,6 +234,32 @@ TEST_P(QuantizedTest, Int4ProductsAreExactGroupsTimesTheScales) {
   }
 }
 
+// More rows, columns and depth than any variant takes at once, against the same in small pieces.
+TEST_P(QuantizedTest, LargeProductsHaveTheBitsOfSmallOnes) {
+  const Product p(530, 275, 1100, 7, false);
+  const PackedInt8 w8(p);
+  const PackedInt4 w4(p);
+  for (const bool int8 : {true, false}) {
+    const auto multiply = int8 ? kernels().matmul_int8 : kernels().matmul_int4;
+    const GuardedArray<float> whole = result_of(p), pieces = result_of(p);
+    const auto columns_from = [&](int64_t n) -> std::pair<const void*, const void*> {
+      if (int8) return {w8.values.data() + n * p.depth, w8.scales.data() + n};
+      return {w4.values.data() + n * p.depth / 2, w4.scales.data() + n * p.groups};
+    };
+    const auto [values, scales] = columns_from(0);
+    multiply({p.quantized_rows(0), values, scales, whole.data(), p.cols + 3, p.rows, p.cols});
+    for (int64_t n = 0; n < p.cols; n += 80) {
+      const auto [some_values, some_scales] = columns_from(n);
+      for (int64_t m = 0; m < p.rows; m += 3) {
+        multiply({p.quantized_rows(m), some_values, some_scales, pieces.data() + m * (p.cols + 3) + n,
+                  p.cols + 3, std::min<int64_t>(3, p.rows - m), std::min<int64_t>(80, p.cols - n)});
+      }
+    }
+    for (int64_t i = 0; i < whole.size(); ++i)
+      ASSERT_EQ(whole[i], pieces[i]) << (int8 ? "int8 " : "int4 ") << i;
+  }
+}
+
 TEST_P(QuantizedTest, EveryVariantHasTheBitsOfTheScalarOne) {
   const Kernels& scalar = *available_kernels().front();
   std::vector<float> x(1000);

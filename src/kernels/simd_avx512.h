@@ -107,6 +107,11 @@ struct Simd {
   }
   static I low_nibbles(I a) { return (I)_mm512_and_si512((__m512i)a, _mm512_set1_epi32(0x0f0f0f0f)); }
   static I high_nibbles(I a) { return low_nibbles((I)_mm512_srli_epi32((__m512i)a, 4)); }
+  static void store_int(void* p, I a) { _mm512_storeu_epi16(p, (__m512i)a); }
+  // Bytes from 0 to 15 to bytes from -8 to 7.
+  static I nibbles_to_signed(I a) {
+    return (I)_mm512_mask_sub_epi8((__m512i)a, ~__mmask64{0}, (__m512i)a, _mm512_set1_epi32(0x08080808));
+  }
 #ifdef FOVEA_VNNI
   // The instruction wants one side unsigned: w + 128.
   static constexpr int kByteOffset = 128;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -9,7 +10,7 @@
 namespace fovea {
 
 #ifdef __x86_64__
-extern const Kernels kAvx512EmulatedKernels, kAvx512Bf16EmulatedKernels;
+extern const Kernels kAvx512EmulatedKernels, kAvx512Bf16EmulatedKernels, kAmxEmulatedKernels;
 // One VDPBF16PS of the emulation.
 void emulated_dot_pairs(const float acc[16], const uint16_t a[32], const uint16_t b[32], float out[16]);
 #endif
@@ -19,11 +20,13 @@ struct Variant {
   const Kernels* kernels;
   int width;   // f32 lanes: the partial sums of an inner product
   bool fused;  // a * b + c rounds once
+  // Products of bf16 on AMX tiles.
+  bool tiles() const { return std::string_view(kernels->name).starts_with("amx"); }
 };
 
 inline Variant variant_of(const Kernels& kernels) {
   const std::string_view name = kernels.name;
-  return {&kernels, name.starts_with("avx512") ? 16 : 8, name != "scalar"};
+  return {&kernels, name.starts_with("avx512") || name.starts_with("amx") ? 16 : 8, name != "scalar"};
 }
 
 inline std::vector<Variant> all_variants() {
@@ -33,6 +36,7 @@ inline std::vector<Variant> all_variants() {
   if (variants.size() > 1) {  // AVX2, which the emulation stands on
     variants.push_back(variant_of(kAvx512EmulatedKernels));
     variants.push_back(variant_of(kAvx512Bf16EmulatedKernels));
+    variants.push_back(variant_of(kAmxEmulatedKernels));
   }
 #endif
   return variants;

@@ -9,16 +9,13 @@ namespace fovea {
 
 namespace {
 
-// Blocks handed to one thread at a time: rows of x that stay in the shared cache, columns whose widened
-// weights stay in a core's own.
+// Rows handed to one thread at a time: they stay in the shared cache.
 constexpr int64_t kRowsPerTask = 512;
-constexpr int64_t kColsPerTask = 96;
 // A single token only streams weights: long runs, few tasks.
 constexpr int64_t kColsPerTaskStreaming = 256;
-// Quantized weights that stay in a core's own cache, in whole vectors of columns.
-constexpr int64_t kColsPerTaskQuantized = 64;
 // Rows that one task converts.
-constexpr int64_t kRowsConverted = 16;
+constexpr int64_t kRowsConverted = Kernels::kBf16Rows;
+static_assert(kRowsPerTask % kRowsConverted == 0);
 
 void round_serial(float* x, int64_t count, DType type) {
   if (type == DType::bf16) kernels().round_bf16(x, count);
@@ -37,13 +34,20 @@ struct Operand {
   }
 };
 
+// Elements of `rows` packed rows; of the rows before a task when `rows` is a multiple of kBf16Rows.
+int64_t packed_elements(int64_t rows, int64_t depth) {
+  const int64_t unit = kernels().bf16_depth_unit;
+  return (rows + kRowsConverted - 1) / kRowsConverted * kRowsConverted * ((depth + unit - 1) / unit * unit);
+}
+
 Operand bf16_rows(const float* x, int64_t rows, int64_t depth) {
   static thread_local Buffer<uint16_t> kept;
-  kept.reserve(rows * depth);
+  kept.reserve(packed_elements(rows, depth));
   uint16_t* to = kept.data();
   parallel_for((rows + kRowsConverted - 1) / kRowsConverted, [&](int64_t piece) {
-    const int64_t begin = piece * kRowsConverted * depth;
-    kernels().bf16_from_f32(x + begin, to + begin, std::min(kRowsConverted * depth, rows * depth - begin));
+    const int64_t row = piece * kRowsConverted;
+    kernels().pack_bf16_rows(x + row * depth, depth, std::min(kRowsConverted, rows - row), depth,
+                             to + packed_elements(row, depth));
   });
   return {to, {}};
 }
@@ -139,7 +143,7 @@ int64_t Linear::scratch_bytes(const LinearTypes& types, int64_t rows, int64_t de
     const int64_t groups = (depth + kQuantGroup - 1) / kQuantGroup;
     return rows * (groups * (kQuantGroup + int64_t{sizeof(int32_t)}) + int64_t{sizeof(float)});
   }
-  return native_products(types) ? rows * depth * int64_t{sizeof(uint16_t)} : 0;
+  return native_products(types) ? packed_elements(rows, depth) * int64_t{sizeof(uint16_t)} : 0;
 }
 
 void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) const {
@@ -150,8 +154,8 @@ void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) con
                           : native              ? bf16_rows(x, rows, in())
                                                 : Operand{};
   const int64_t cols_per_task = rows <= 4               ? kColsPerTaskStreaming
-                                : quantized_ != nullptr ? kColsPerTaskQuantized
-                                                        : kColsPerTask;
+                                : quantized_ != nullptr ? kernels().quantized_product_cols
+                                                        : kernels().product_cols;
   const int64_t col_tasks = (out() + cols_per_task - 1) / cols_per_task;
   const int64_t row_tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
   parallel_for(col_tasks * row_tasks, [&](int64_t task) {
@@ -162,7 +166,7 @@ void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) con
     if (quantized_ != nullptr) {
       quantized_->multiply(operand.quantized_from(row), rows_now, col, cols_now, tile, y_stride);
     } else if (operand.bf16 != nullptr) {
-      kernels().matmul_nt_bf16_bf16(operand.bf16 + row * in(), in(),
+      kernels().matmul_nt_bf16_bf16(operand.bf16 + packed_elements(row, in()),
                                     static_cast<const uint16_t*>(weight.row(col)), in(), tile, y_stride,
                                     rows_now, cols_now, in());
     } else {

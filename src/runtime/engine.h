@@ -159,7 +159,8 @@ class Engine {
   // Every node of every layer, as resolved.
   const Precision& precision() const;
   double load_seconds() const;
-  // Which kernels this process uses: "scalar", "avx2", "avx512", "avx512_vnni" or "avx512_bf16".
+  // Which kernels this process uses: "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16" or
+  // "amx".
   const char* kernel_variant() const;
   // The checkpoint's own generation settings, with max_new_tokens 512 where it states none.
   GenerationOptions default_generation() const;
