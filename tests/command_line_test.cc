@@ -246,6 +246,27 @@ TEST_F(CommandLine, PresetsAreListedShownAndObeyed) {
       run(ask(kModel, "--dtype fp32 hello --precision " + (folder_ / "policy.json").string())).exit_code, 0);
 }
 
+TEST_F(CommandLine, KeysAndValuesAreStoredAsAsked) {
+  const auto cache = [&](const std::string& flags) {
+    const std::string plan = "plan -m " + kModel.string() + " --context 2000 --dtype fp32 --json ";
+    return nlohmann::json::parse(run(plan + flags).out)["parts"]["kv_cache"]["bytes"].get<int64_t>();
+  };
+  const int64_t wide = cache("");
+  EXPECT_GT(wide, 0);
+  EXPECT_EQ(cache("--kv-cache-dtype auto"), wide);
+  EXPECT_EQ(cache("--kv-cache-dtype fp32"), wide);
+  EXPECT_EQ(cache("--kv-cache-dtype bf16"), wide / 2);
+  const auto answer = [&](const std::string& flags) {
+    return nlohmann::json::parse(run(ask(kModel, "--json --dtype fp32 hello " + flags)).out);
+  };
+  const std::string nodes = "text.k_cache=bf16,text.v_cache=bf16";
+  const auto by_flag = answer("--kv-cache-dtype bf16"), by_nodes = answer("--precision " + nodes);
+  EXPECT_EQ(by_flag["precision"], nodes);
+  EXPECT_EQ(by_flag["token_ids"], by_nodes["token_ids"]);
+  expect_error(ask(kModel, "hello --kv-cache-dtype bf16 --precision text.k_cache=fp32"),
+               {"text.k_cache is set to fp32 and to bf16"});
+}
+
 TEST_F(CommandLine, PoliciesThatMakeNoSense) {
   expect_error("presets fastest", {"fastest", "eager-bf16"});
   expect_error(ask(kModel, "hello --preset fastest"), {"fastest", "eager-bf16"});

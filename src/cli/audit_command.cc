@@ -68,7 +68,7 @@ AuditOptions common_options(const SuiteFlags& flags) {
   return options;
 }
 
-// The policy that --preset, --precision, --attn, --vision-attn and --dtype describe.
+// The policy that --preset, --precision, --kv-cache-dtype, --attn, --vision-attn and --dtype describe.
 Configuration configuration_of(const EngineFlags& flags) {
   Configuration one{"", flags.policy().value_or(PrecisionPolicy()), parse_guard(flags.guard)};
   const std::string vision = flags.vision_attention.empty() ? flags.attention : flags.vision_attention;
@@ -87,6 +87,7 @@ Engine open(const EngineFlags& flags, const std::optional<WeightLimit>& limit, c
   EngineFlags plain = flags;  // the evaluator makes the engines of the configurations
   plain.attention = plain.vision_attention = plain.dtype = plain.preset = plain.precision = "";
   plain.guard = "off";
+  plain.kv_cache_dtype = "auto";
   return plain.open(observer, limit);
 }
 
@@ -139,10 +140,13 @@ void end(const SuiteFlags& flags, const AuditOptions& options, const AuditOutcom
 void audit(const AuditFlags& flags) {
   AuditOptions options = common_options(flags);
   if (!flags.engine.preset.empty() || !flags.engine.precision.empty() || !flags.engine.attention.empty() ||
-      !flags.engine.vision_attention.empty() || !flags.engine.dtype.empty() || flags.engine.guard != "off") {
-    throw Error(
-        ErrorKind::invalid_argument, "an audit takes its configurations from --compare and --reference",
-        "leave --attn, --vision-attn, --dtype, --preset, --precision and --guard out, or use fovea eval");
+      !flags.engine.vision_attention.empty() || !flags.engine.dtype.empty() || flags.engine.guard != "off" ||
+      flags.engine.kv_cache_dtype != "auto") {
+    throw Error(ErrorKind::invalid_argument,
+                "an audit takes its configurations from --compare and --reference",
+                "leave --attn, --vision-attn, --dtype, --kv-cache-dtype, --preset, --precision and --guard "
+                "out, or use "
+                "fovea eval");
   }
   check_writable(flags.report);
   options.compare = parse_configurations(flags.compare);

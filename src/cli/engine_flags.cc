@@ -60,6 +60,12 @@ void EngineFlags::add_engine_to(CLI::App& command) {
           "--help lists the nodes); refines --preset or --attn and --dtype")
       ->type_name("TEXT|FILE.json");
   command
+      .add_option("--kv-cache-dtype", kv_cache_dtype,
+                  "storage of keys and values between tokens: fp32, bf16 or fp16, in every layer that "
+                  "--precision does not name; auto: as k and v are computed")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
+      ->capture_default_str();
+  command
       .add_option(
           "--guard", guard,
           "watch for attention scores that their dtype cannot resolve: warn says where, escalate also "
@@ -130,7 +136,8 @@ EngineOptions EngineFlags::engine_options() const {
 }
 
 std::optional<PrecisionPolicy> EngineFlags::policy() const {
-  if (preset.empty() && precision.empty()) return std::nullopt;
+  const bool stored_otherwise = kv_cache_dtype != "auto";
+  if (preset.empty() && precision.empty() && !stored_otherwise) return std::nullopt;
   PrecisionPolicy policy;
   if (precision.ends_with(".json")) {
     policy = PrecisionPolicy::parse_json(read_text_file(precision));
@@ -138,6 +145,9 @@ std::optional<PrecisionPolicy> EngineFlags::policy() const {
     policy = PrecisionPolicy::parse_text(precision);
   }
   if (!preset.empty()) policy.set_preset(preset);
+  for (const char* node : {"k_cache", "v_cache"}) {
+    if (stored_otherwise) policy.set({}, node, kv_cache_dtype);
+  }
   const std::string flag = !attention.empty() ? "--attn " + attention : "--vision-attn " + vision_attention;
   if (policy.preset() && (!attention.empty() || !vision_attention.empty())) {
     throw Error(ErrorKind::invalid_argument,

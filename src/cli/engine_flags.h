@@ -11,8 +11,8 @@
 namespace fovea {
 
 struct EngineFlags {
-  std::string model, attention, vision_attention, dtype, preset, precision, resize = "pil", messages, prompt,
-                                                                            guard = "off";
+  std::string model, attention, vision_attention, dtype, preset, precision,
+      resize = "pil", messages, prompt, guard = "off", kv_cache_dtype = "auto";
   std::vector<std::string> images, videos;
   std::optional<std::string> system, vision_budget;
   std::optional<int64_t> min_pixels, max_pixels, max_image_tokens, max_total_image_tokens;
@@ -27,7 +27,8 @@ struct EngineFlags {
   // Only model, precision, pictures' sizes and threads: for commands that take their questions elsewhere.
   void add_engine_to(CLI::App& command);
   MediaLimits media_limits() const;
-  // What --preset and --precision say; throws Error(invalid_argument) where they contradict other flags.
+  // What --preset, --precision and --kv-cache-dtype say; throws Error(invalid_argument) where they contradict
+  // other flags.
   std::optional<PrecisionPolicy> policy() const;
   EngineOptions engine_options() const;
   // Applies --threads and opens the engine, with streamed weights if they are limited.

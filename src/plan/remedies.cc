@@ -108,8 +108,7 @@ class Search {
     try {
       setup_.policy.set({}, "k_cache", "bf16");
       setup_.policy.set({}, "v_cache", "bf16");
-      offer("--precision text.k_cache=bf16,text.v_cache=bf16", "keys and values are rounded to bf16",
-            "the same or less");
+      offer("--kv-cache-dtype bf16", "keys and values are rounded to bf16", "the same or less");
     } catch (const Error&) {  // the policy says otherwise, or another dtype makes no sense there
     }
     setup_.policy = old;
