@@ -208,9 +208,13 @@ TEST_F(OffloadProgram, StreamsWhatDoesNotFitAndSaysSo) {
   ASSERT_EQ(exit_code(start("", "12")), 0);
   const auto mapped = nlohmann::json::parse(read("out"));
   EXPECT_EQ(mapped["weights"]["mapped"], true);
-  const std::string ram = little_ram("12");
-  ASSERT_EQ(exit_code(start(ram, "12")), 0) << read("err");
-  const auto streamed = nlohmann::json::parse(read("out"));
+  // From the least on: another run of the process may itself take 0.3 MB more or less, and 1.6 MB above the
+  // least nothing needs to be streamed any more.
+  nlohmann::json streamed;
+  for (int64_t ram = std::stoll(little_ram("12")) - 700'000; streamed.empty(); ram += 150'000) {
+    ASSERT_LE(ram, int64_t{100} << 20) << read("err");
+    if (exit_code(start(std::to_string(ram), "12")) == 0) streamed = nlohmann::json::parse(read("out"));
+  }
   EXPECT_EQ(streamed["token_ids"], mapped["token_ids"]);
   EXPECT_EQ(streamed["weights"]["mapped"], false);
   EXPECT_EQ(streamed["weights"]["bytes"], mapped["weights"]["bytes"]);

@@ -77,8 +77,9 @@ class Audit {
         options_(options),
         follower_(follower),
         store_(fingerprint_of(engine, suite, options)),
-        evaluator_(engine, options.media, options.evaluation, options.check, store_, options.state_file,
-                   follower) {
+        state_file_(options.sharing.rank == 0 ? options.state_file : std::filesystem::path()),
+        evaluator_(engine, options.media, options.evaluation, options.check, store_, state_file_, follower,
+                   options.sharing) {
     const int64_t count = options.limit > 0 ? options.limit : std::ssize(suite.items);
     for (const SuiteItem& item : suite.items) {
       if (std::ssize(items_) < count) items_.push_back(&item);
@@ -87,6 +88,7 @@ class Audit {
     for (const Configuration& configuration : options.compare) add_once(configuration);
     asked_for();  // refused before any work
     find_state();
+    evaluator_.exchange(items_, true);
   }
 
   AuditOutcome run() {
@@ -104,9 +106,9 @@ class Audit {
     outcome.json = report(attribution, found);
     outcome.json["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     outcome.complete = complete_;
-    if (complete_ && !options_.state_file.empty()) {
+    if (complete_ && !state_file_.empty()) {
       std::error_code ignored;
-      std::filesystem::remove(options_.state_file, ignored);
+      std::filesystem::remove(state_file_, ignored);
     } else {
       evaluator_.save();
     }
@@ -124,7 +126,7 @@ class Audit {
   // Without --resume, a state file left over from another audit does not stop this one: it begins anew and
   // says so.
   void find_state() {
-    const auto& path = options_.state_file;
+    const auto& path = state_file_;
     std::error_code ignored;
     if (path.empty() || (!options_.resume && !std::filesystem::exists(path, ignored))) return;
     try {
@@ -358,6 +360,7 @@ class Audit {
   const AuditOptions& options_;
   const AuditFollower& follower_;
   ResultStore store_;
+  std::filesystem::path state_file_;  // empty for none of this rank's
   Evaluator evaluator_;
   std::vector<const SuiteItem*> items_;
   std::vector<Configuration> configurations_;  // the reference, if any, first

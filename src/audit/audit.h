@@ -25,6 +25,7 @@ struct AuditOptions {
   EngineCheck check;                 // refuses questions that an engine has no memory for; they are skipped
   std::filesystem::path state_file;  // empty: an interrupted audit is lost
   bool resume = false;               // state_file must be there and belong to this audit
+  Sharing sharing;                   // with other ranks, which call run_audit with the same suite and options
 };
 
 struct AuditOutcome {
@@ -33,7 +34,8 @@ struct AuditOutcome {
 };
 
 // Throws Error for options that do not fit the model; a question or a configuration that fails is part of the
-// result. The state file is removed when the audit is complete.
+// result. The state file is removed when the audit is complete. Of several ranks only the first reads, writes
+// and removes it; the outcome is the same on all.
 AuditOutcome run_audit(const Engine& engine, const Suite& suite, const AuditOptions& options,
                        const AuditFollower& follower);
 

@@ -12,14 +12,15 @@ constexpr auto kSaveInterval = std::chrono::seconds(10);
 
 Evaluator::Evaluator(const Engine& engine, const MediaLimits& limits, const EvaluationOptions& options,
                      const EngineCheck& check, ResultStore& store, std::filesystem::path state_file,
-                     const AuditFollower& follower)
+                     const AuditFollower& follower, Sharing sharing)
     : engine_(engine),
       limits_(limits),
       options_(options),
       check_(check),
       store_(store),
       state_file_(std::move(state_file)),
-      follower_(follower) {}
+      follower_(follower),
+      sharing_(std::move(sharing)) {}
 
 const Engine& Evaluator::engine(const Configuration& configuration) {
   const auto known = engines_.find(configuration.key());
@@ -79,11 +80,35 @@ void Evaluator::ask(const SuiteItem& item, const Configuration* reference,
   }
 }
 
+bool Evaluator::exchange(std::span<const SuiteItem* const> items, bool go_on) {
+  if (sharing_.size == 1) return go_on;
+  std::string own = store_.part(items);
+  own.push_back(go_on ? '1' : '0');
+  std::vector<std::string> all = sharing_.exchange(own);
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    go_on = go_on && all[rank].back() == '1';
+    all[rank].pop_back();
+    if (static_cast<int>(rank) != sharing_.rank) store_.take(all[rank]);
+  }
+  return go_on;
+}
+
 bool Evaluator::evaluate(std::string_view stage, const Configuration* reference,
                          std::span<const Configuration> configurations,
                          std::span<const SuiteItem* const> items) {
   if (reference != nullptr) engine(*reference);
   for (const Configuration& configuration : configurations) engine(configuration);  // refused before any work
+  std::vector<const SuiteItem*> own;
+  for (size_t i = static_cast<size_t>(sharing_.rank); i < items.size();
+       i += static_cast<size_t>(sharing_.size)) {
+    own.push_back(items[i]);
+  }
+  return exchange(own, evaluate_own(stage, reference, configurations, own));
+}
+
+bool Evaluator::evaluate_own(std::string_view stage, const Configuration* reference,
+                             std::span<const Configuration> configurations,
+                             std::span<const SuiteItem* const> items) {
   const auto total = static_cast<int64_t>(items.size()),
              per_item = static_cast<int64_t>(configurations.size());
   int64_t done = 0;

@@ -6,6 +6,8 @@
 #include <functional>
 #include <map>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "audit/configuration.h"
 #include "audit/item_evaluation.h"
@@ -24,16 +26,24 @@ struct AuditFollower {
 using EngineCheck = std::function<void(const Engine& engine, int64_t tokens, std::span<const Picture>,
                                        std::span<const MediaOptions>)>;
 
+// Several processes that make the same calls: of each evaluation every one takes its part of the questions,
+// and then all have all results.
+struct Sharing {
+  int rank = 0, size = 1;
+  // Collective: every rank's text, in rank order.
+  std::function<std::vector<std::string>(const std::string& own)> exchange = {};
+};
+
 class Evaluator {
  public:
   // Everything but the check is borrowed; a question it refuses is skipped. `state_file` may be empty;
   // otherwise the store is saved there now and then.
   Evaluator(const Engine& engine, const MediaLimits& limits, const EvaluationOptions& options,
             const EngineCheck& check, ResultStore& store, std::filesystem::path state_file,
-            const AuditFollower& follower);
+            const AuditFollower& follower, Sharing sharing = {});
 
   // Asks every item under every configuration, question by question. A question that cannot be asked becomes
-  // a problem in the store. False when cancelled: the questions before are complete.
+  // a problem in the store. False when cancelled, here or on another rank: the questions before are complete.
   bool evaluate(std::string_view stage, const Configuration* reference,
                 std::span<const Configuration> configurations, std::span<const SuiteItem* const> items);
 
@@ -41,8 +51,12 @@ class Evaluator {
   const Engine& engine(const Configuration& configuration);
   const ResultStore& store() const { return store_; }
   void save();
+  // What the store holds of these questions comes to be known by all ranks. False if any says so.
+  bool exchange(std::span<const SuiteItem* const> items, bool go_on);
 
  private:
+  bool evaluate_own(std::string_view stage, const Configuration* reference,
+                    std::span<const Configuration> configurations, std::span<const SuiteItem* const> items);
   bool is_done(const Configuration& configuration, const SuiteItem& item) const;
   void ask(const SuiteItem& item, const Configuration* reference,
            const std::vector<const Configuration*>& missing, const std::function<void()>& answered);
@@ -55,6 +69,7 @@ class Evaluator {
   ResultStore& store_;
   std::filesystem::path state_file_;
   const AuditFollower& follower_;
+  Sharing sharing_;
   std::map<std::string, Engine> engines_;
   std::chrono::steady_clock::time_point saved_ = std::chrono::steady_clock::now();
 };

@@ -1,6 +1,7 @@
 #include "audit/result_store.h"
 
 #include <fstream>
+#include <set>
 
 #include "base/error.h"
 #include "checkpoint/output_file.h"
@@ -67,16 +68,54 @@ void ResultStore::put(const std::string& configuration, const std::string& item,
 const ItemFacts* ResultStore::facts(const std::string& item) const { return value_at(facts_, item); }
 const SuiteProblem* ResultStore::problem(const std::string& item) const { return value_at(problems_, item); }
 
-void ResultStore::save(const std::filesystem::path& path) const {
-  json document = {{"format", kFormat}, {"fingerprint", fingerprint_}};
+json ResultStore::contents(const std::function<bool(const std::string& item)>& wanted) const {
+  json document = json::object();
   json &results = document["results"] = json::object(), &facts = document["facts"] = json::object(),
        &problems = document["problems"] = json::object();
   for (const auto& [configuration, items] : results_) {
     json& list = results[configuration] = json::object();
-    for (const auto& [item, result] : items) list[item] = fovea::to_json(result);
+    for (const auto& [item, result] : items) {
+      if (wanted(item)) list[item] = fovea::to_json(result);
+    }
   }
-  for (const auto& [item, value] : facts_) facts[item] = fovea::to_json(value);
-  for (const auto& [item, value] : problems_) problems[item] = to_json(value);
+  for (const auto& [item, value] : facts_) {
+    if (wanted(item)) facts[item] = fovea::to_json(value);
+  }
+  for (const auto& [item, value] : problems_) {
+    if (wanted(item)) problems[item] = to_json(value);
+  }
+  return document;
+}
+
+void ResultStore::add(const json& contents) {
+  for (const auto& [configuration, items] : contents.at("results").items()) {
+    for (const auto& [item, result] : items.items()) put(configuration, item, item_result_from(result));
+  }
+  for (const auto& [item, value] : contents.at("facts").items()) put_facts(item, item_facts_from(value));
+  for (const auto& [item, value] : contents.at("problems").items()) put_problem(item, problem_from(value));
+}
+
+std::string ResultStore::part(std::span<const SuiteItem* const> items) const {
+  std::set<std::string> ids;
+  for (const SuiteItem* item : items) ids.insert(item->id);
+  const auto wanted = [&](const std::string& item) { return ids.count(item) > 0; };
+  return contents(wanted).dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+void ResultStore::take(const std::string& part) {
+  try {
+    add(json::parse(part));
+  } catch (const json::exception& error) {
+    throw Error(ErrorKind::corrupt,
+                fmt::format("another rank sent results that cannot be read: {}", error.what()),
+                "start the same version of fovea on every host");
+  }
+}
+
+void ResultStore::save(const std::filesystem::path& path) const {
+  json document = contents([](const std::string&) { return true; });
+  document["format"] = kFormat;
+  document["fingerprint"] = fingerprint_;
   OutputFile file(path);
   file.append(document.dump(-1, ' ', false, json::error_handler_t::replace));
   file.finish();
@@ -87,11 +126,7 @@ void ResultStore::load(const std::filesystem::path& path) {
   try {
     if (document.at("format") != kFormat) throw json::other_error::create(500, "another format", nullptr);
     check_fingerprint(fingerprint_, document.at("fingerprint"), path);
-    for (const auto& [configuration, items] : document.at("results").items()) {
-      for (const auto& [item, result] : items.items()) put(configuration, item, item_result_from(result));
-    }
-    for (const auto& [item, value] : document.at("facts").items()) put_facts(item, item_facts_from(value));
-    for (const auto& [item, value] : document.at("problems").items()) put_problem(item, problem_from(value));
+    add(document);
   } catch (const json::exception& error) {
     throw Error(ErrorKind::corrupt,
                 fmt::format("{} is no state of an audit: {}", path.string(), error.what()),

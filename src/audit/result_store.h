@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "audit/item_result.h"
@@ -29,6 +31,10 @@ class ResultStore {
   void put_problem(const std::string& item, SuiteProblem problem) { problems_[item] = std::move(problem); }
   const std::map<std::string, SuiteProblem>& problems() const { return problems_; }
 
+  // Everything known of these questions, as text, and back. take() throws Error(corrupt) for another text.
+  std::string part(std::span<const SuiteItem* const> items) const;
+  void take(const std::string& part);
+
   // Written under a temporary name and moved. Throws Error(exhausted | io).
   void save(const std::filesystem::path& path) const;
   // Takes over what `path` holds. Throws Error(corrupt) for a file that is no such store, and
@@ -36,6 +42,10 @@ class ResultStore {
   void load(const std::filesystem::path& path);
 
  private:
+  // Of the questions that `wanted` says.
+  nlohmann::json contents(const std::function<bool(const std::string& item)>& wanted) const;
+  void add(const nlohmann::json& contents);
+
   nlohmann::json fingerprint_;
   std::map<std::string, std::map<std::string, ItemResult>> results_;
   std::map<std::string, ItemFacts> facts_;

@@ -93,6 +93,25 @@ int64_t WeightGroups::total(const GroupRange& range) const {
   return bytes;
 }
 
+int64_t zero_cut(int64_t bytes, int64_t rank, int64_t ranks) {
+  // Without the overflow of bytes * rank.
+  return bytes / ranks * rank + bytes % ranks * rank / ranks;
+}
+
+int64_t zero_share(const Checkpoint& checkpoint, const WeightGroups& groups, int64_t rank, int64_t ranks) {
+  const auto share = [&](int64_t bytes) {
+    return zero_cut(bytes, rank + 1, ranks) - zero_cut(bytes, rank, ranks);
+  };
+  int64_t total = 0;
+  for (const WeightGroup& group : groups.all()) {
+    for (const GroupPart& part : group.parts) total += share(part.bytes);
+  }
+  if (!checkpoint.config().text.tie_word_embeddings) {
+    total += share(checkpoint.tensor("model.language_model.embed_tokens.weight").bytes());
+  }
+  return total;
+}
+
 int64_t least_residency(const WeightGroups& groups, const GroupRange& range) {
   return std::min(2 * groups.largest(range), groups.total(range));
 }

@@ -57,6 +57,13 @@ class WeightGroups {
   std::vector<WeightGroup> groups_;
 };
 
+// With ZeRO stage 3, of `bytes` of a matrix rank r of R stores those from zero_cut(bytes, r, R) to
+// zero_cut(bytes, r + 1, R).
+int64_t zero_cut(int64_t bytes, int64_t rank, int64_t ranks);
+
+// All that a rank stores: of every group, and of an embedding that is no output head.
+int64_t zero_share(const Checkpoint& checkpoint, const WeightGroups& groups, int64_t rank, int64_t ranks);
+
 // What stays in memory while the groups of one range are used in turn, over and over.
 struct Residency {
   std::vector<bool> kept;  // of all groups

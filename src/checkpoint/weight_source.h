@@ -20,6 +20,9 @@ class WeightSource {
 
   // Bytes [first, first + count) of a tensor, at once. May be called while another thread fetches.
   virtual void read(const TensorInfo& tensor, int64_t first, int64_t count, char* to) = 0;
+
+  // What the source itself keeps in memory.
+  virtual int64_t resident_bytes() const { return 0; }
 };
 
 // The checkpoint's own files, read past the page cache.

@@ -23,6 +23,7 @@ ordered_json weights_json(const Engine& engine, const Timings& t) {
   const StreamState stream = engine.stream_state();
   return {{"bytes", total},
           {"mapped", false},
+          {"share_bytes", stream.source_bytes},
           {"kept_bytes", stream.kept_bytes},
           {"buffer_bytes", stream.buffer_bytes},
           {"streamed_bytes_per_token", stream.streamed_bytes},

@@ -4,12 +4,14 @@
 #include "audit/audit.h"
 #include "base/error.h"
 #include "checkpoint/output_file.h"
+#include "cli/answer_json.h"
 #include "cli/audit_tables.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
 #include "cli/interrupt.h"
 #include "cli/memory_check.h"
 #include "cli/progress_bar.h"
+#include "cli/ranks.h"
 #include "cli/text_file.h"
 #include "report/report.h"
 
@@ -36,6 +38,7 @@ struct SuiteFlags {
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     EngineFlags::add_ram_to(command, ram);
+    engine.add_zero_to(command);
     command.add_option("--json", json, "write everything that was measured")->type_name("FILE");
     command
         .add_option("--resume", resume,
@@ -83,35 +86,60 @@ Configuration configuration_of(const EngineFlags& flags) {
   return one;
 }
 
-Engine open(const EngineFlags& flags, const std::optional<WeightLimit>& limit, const Observer& observer) {
+Engine open(const EngineFlags& flags, const MemoryCheck& memory, const Observer& observer) {
   EngineFlags plain = flags;  // the evaluator makes the engines of the configurations
   plain.attention = plain.vision_attention = plain.dtype = plain.preset = plain.precision = "";
   plain.guard = "off";
   plain.kv_cache_dtype = "auto";
-  return plain.open(observer, limit);
+  return plain.open(observer, memory.weight_limit(), memory.share_on_disk());
+}
+
+// What each rank holds of the weights, and in all.
+nlohmann::ordered_json ranks_json(const Engine& engine) {
+  const StreamState stream = engine.stream_state();
+  const nlohmann::ordered_json own = {{"share_bytes", stream.source_bytes},
+                                      {"buffer_bytes", stream.buffer_bytes + stream.kept_bytes},
+                                      {"fetched_bytes", stream.fetched_bytes},
+                                      {"peak_memory_bytes", peak_memory_bytes()}};
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const std::string& text : gather_texts(own.dump()))
+    list.push_back(nlohmann::ordered_json::parse(text));
+  return list;
+}
+
+AuditOutcome run_shared(const Engine& engine, const Suite& suite, const AuditOptions& options,
+                        const AuditFollower& follower, bool zero) {
+  AuditOutcome outcome;
+  among_ranks([&] {
+    outcome = run_audit(engine, suite, options, follower);
+    if (zero) outcome.json["ranks"] = ranks_json(engine);
+  });
+  return outcome;
 }
 
 AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
-  check_writable(flags.json);
+  if (first_rank()) check_writable(flags.json);
   stop_on_interrupt();
   ProgressBar bar;
   const Suite suite = read_suite(flags.suite);
   Observer observer;
-  observer.progress = bar.callback();
+  if (first_rank()) observer.progress = bar.callback();
+  if (flags.engine.zero_stage == 3) options.sharing = sharing_among_ranks();
   const MemoryCheck memory(flags.engine, flags.ram);
   options.check = [&](const Engine& asked, int64_t tokens, std::span<const Picture> pictures,
                       std::span<const MediaOptions> media) {
     memory.require(asked, flags.max_new_tokens, tokens, pictures, media);
   };
-  const Engine engine = open(flags.engine, memory.weight_limit(), observer);
+  const Engine engine = open(flags.engine, memory, observer);
   AuditFollower follower;
-  follower.progress = bar.callback();
+  follower.progress = observer.progress;
   follower.cancel = &interrupted();
   follower.note = [&](std::string_view line) {
+    if (!first_rank()) return;
     bar.clear();
     fmt::print(stderr, "{}\n", line);
   };
-  AuditOutcome outcome = run_audit(engine, suite, options, follower);
+  AuditOutcome outcome = run_shared(engine, suite, options, follower, flags.engine.zero_stage == 3);
   bar.clear();
   outcome.json["machine"]["version"] = FOVEA_VERSION;
   return outcome;
@@ -121,12 +149,23 @@ std::string dump(const nlohmann::ordered_json& json) {
   return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
+void print_ranks(const nlohmann::ordered_json& json) {
+  if (!json.contains("ranks")) return;
+  int64_t rank = 0;
+  for (const auto& item : json["ranks"]) {
+    fmt::print(stderr,
+               "rank {}: weights in memory: {:.2f} MB of its own share, {:.2f} MB gathered for the moment\n",
+               rank++, item["share_bytes"].get<double>() / 1e6, item["buffer_bytes"].get<double>() / 1e6);
+  }
+}
+
 // An interrupted run has kept its state, if it was told where.
 void end(const SuiteFlags& flags, const AuditOptions& options, const AuditOutcome& outcome) {
   if (!flags.json.empty()) write_file(flags.json, dump(outcome.json));
   if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
     throw Error(ErrorKind::io, "cannot write to standard output", "check the disk or the pipe it goes to");
   }
+  print_ranks(outcome.json);
   if (outcome.complete) return;
   if (options.state_file.empty()) {
     fmt::print(stderr, "stopped; with --json FILE or --resume FILE it could be continued\n");
@@ -148,7 +187,7 @@ void audit(const AuditFlags& flags) {
                 "out, or use "
                 "fovea eval");
   }
-  check_writable(flags.report);
+  if (first_rank()) check_writable(flags.report);
   options.compare = parse_configurations(flags.compare);
   options.reference = parse_configuration(flags.reference);
   options.evaluation.drift = flags.drift;
@@ -158,6 +197,7 @@ void audit(const AuditFlags& flags) {
   options.search = flags.search;
   options.target = flags.target;
   const AuditOutcome outcome = run(flags, options);
+  if (!first_rank()) return;
   fmt::print("{}\n{}", suite_text(outcome.json), configurations_text(outcome.json));
   for (const std::string& part :
        {tags_text(outcome.json), attribution_text(outcome.json), search_text(outcome.json)}) {
@@ -173,6 +213,7 @@ void eval(const SuiteFlags& flags) {
   options.compare = {configuration_of(flags.engine)};
   options.evaluation.examine = false;
   const AuditOutcome outcome = run(flags, options);
+  if (!first_rank()) return;
   fmt::print("{}\n{}\n{}", suite_text(outcome.json), configurations_text(outcome.json),
              conclusion_text(outcome.json));
   end(flags, options, outcome);

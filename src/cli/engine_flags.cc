@@ -4,6 +4,8 @@
 #include "base/parallel.h"
 #include "cli/byte_size.h"
 #include "cli/text_file.h"
+#include "comm/world.h"
+#include "zero/zero_weights.h"
 
 namespace fovea {
 
@@ -117,10 +119,27 @@ void EngineFlags::add_ram_to(CLI::App& command, std::optional<std::string>& ram)
       ->type_name("SIZE");
 }
 
-Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLimit>& limit) const {
+void EngineFlags::add_zero_to(CLI::App& command) {
+  command
+      .add_option("--zero-stage", zero_stage,
+                  "3: the processes that mpirun started store the weights together, 1/R each, and gather a "
+                  "layer just "
+                  "before it is used; no result changes (docs/memory.md)")
+      ->type_name("N")
+      ->check(CLI::IsMember({0, 3}));
+}
+
+Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLimit>& limit,
+                         bool share_on_disk) const {
   if (threads != 0) set_threads(threads);
   EngineOptions options = engine_options();
   options.weight_limit = limit;
+  if (zero_stage == 3) {
+    FOVEA_CHECK(limit);
+    options.weight_source = [&](const Checkpoint& checkpoint) {
+      return zero_weights(checkpoint, world(), {!share_on_disk, observer.progress});
+    };
+  }
   return Engine::open(model, options, observer);
 }
 

@@ -6,6 +6,7 @@
 #include "cli/guard_text.h"
 #include "cli/memory_check.h"
 #include "cli/progress_bar.h"
+#include "cli/ranks.h"
 
 namespace fovea {
 
@@ -44,12 +45,8 @@ Dump collect(const Prompt& prompt, int64_t patch_dim) {
   return dump;
 }
 
-void logits(const LogitsFlags& flags) {
-  ProgressBar bar;
-  Observer observer;
-  observer.progress = bar.callback();
-  const MemoryCheck memory(flags.engine, flags.ram, true);
-  const Engine engine = flags.engine.open(observer, memory.weight_limit());
+void write_logits(const LogitsFlags& flags, const MemoryCheck& memory, const Engine& engine,
+                  const Observer& observer, ProgressBar& bar) {
   const ModelConfig& config = engine.checkpoint().config();
   const Prompt prompt = flags.engine.prepare(
       engine, [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
@@ -99,6 +96,15 @@ void logits(const LogitsFlags& flags) {
   if (!warning.empty()) fmt::print(stderr, "{}\n", warning);
 }
 
+void logits(const LogitsFlags& flags) {
+  ProgressBar bar;
+  Observer observer;
+  if (first_rank()) observer.progress = bar.callback();
+  const MemoryCheck memory(flags.engine, flags.ram, true);
+  const Engine engine = flags.engine.open(observer, memory.weight_limit(), memory.share_on_disk());
+  if (first_rank()) among_ranks([&] { write_logits(flags, memory, engine, observer, bar); });
+}
+
 }  // namespace
 
 void add_logits_command(CLI::App& app) {
@@ -108,6 +114,7 @@ void add_logits_command(CLI::App& app) {
   flags->engine.add_to(*command);
   command->add_option("--out", flags->out, "file to write")->required()->type_name("FILE.safetensors");
   EngineFlags::add_ram_to(*command, flags->ram);
+  flags->engine.add_zero_to(*command);
   command->footer(
       "Tensors: input_ids [n], position_ids [3, n], pixel_values [patches, 1176], image_grid_thw, "
       "video_grid_thw,\n"

@@ -11,12 +11,16 @@ namespace {
 
 constexpr int kFailure = 1, kUsage = 2;
 
-void refuse_several_ranks(const std::string& command) {
+void refuse_several_ranks(const CLI::App& app) {
   const fovea::Launch start = fovea::launch();
   if (start.size == 1) return;
-  throw fovea::Error(fovea::ErrorKind::invalid_argument,
-                     fmt::format("fovea {} cannot share its work among {} ranks", command, start.size),
-                     "start it without mpirun");
+  const CLI::Option* zero = app.get_option_no_throw("--zero-stage");
+  if (zero != nullptr && zero->count() > 0 && zero->as<int>() == 3) return;
+  const std::string command = app.get_name();
+  throw fovea::Error(
+      fovea::ErrorKind::invalid_argument,
+      fmt::format("fovea {} cannot share its work among {} ranks", command, start.size),
+      zero != nullptr ? "give --zero-stage 3, or start it without mpirun" : "start it without mpirun");
 }
 
 // CLI11 does not say which subcommand it did not know, nor which help to read.
@@ -48,7 +52,7 @@ int run(int argc, char** argv) {
   fovea::add_bench_command(app);
   fovea::add_plan_command(app);
   for (CLI::App* command : app.get_subcommands({})) {
-    command->parse_complete_callback([command] { refuse_several_ranks(command->get_name()); });
+    command->parse_complete_callback([command] { refuse_several_ranks(*command); });
   }
   try {
     app.parse(argc, argv);

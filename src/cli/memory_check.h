@@ -20,6 +20,9 @@ class MemoryCheck {
   // For the engine's options: what weights may occupy, if even without a request not all of them fit.
   const std::optional<WeightLimit>& weight_limit() const { return weight_limit_; }
 
+  // With --zero-stage 3: this rank's part of the weights has no room in memory.
+  bool share_on_disk() const { return share_on_disk_; }
+
   // Throws Error(exhausted) when `engine` has no room for a request as Engine::prepare measured it. Limits
   // the engine's weights to what the request leaves.
   void require(const Engine& engine, int64_t max_new_tokens, int64_t tokens,
@@ -27,7 +30,8 @@ class MemoryCheck {
 
  private:
   int64_t prefill_chunk_;
-  bool all_logits_;
+  bool all_logits_, share_on_disk_ = false;
+  int64_t ranks_;  // of ZeRO stage 3, or 0
   std::optional<WeightLimit> weight_limit_;
   std::optional<int64_t> ram_;
   int64_t files_ = 0;  // resident program files before weights are read

@@ -21,7 +21,7 @@ using nlohmann::ordered_json;
 struct PlanFlags {
   EngineFlags engine;
   std::optional<int64_t> context;
-  int64_t max_new_tokens = 0;
+  int64_t max_new_tokens = 0, ranks = 0;
   std::vector<std::string> pictures;
   std::optional<std::string> ram;
   bool json = false;
@@ -72,6 +72,7 @@ PlanSetup setup_of(const PlanFlags& flags, const Checkpoint& checkpoint) {
   for (const PlanPicture& picture : request.pictures) images += picture.measured.tokens(merge);
   const int64_t context = flags.context.value_or(images + flags.max_new_tokens + 512);
   request.answer_tokens = flags.max_new_tokens;
+  request.ranks = flags.ranks;
   request.text_tokens = context - images - flags.max_new_tokens;
   if (request.text_tokens < 1) {
     throw Error(ErrorKind::invalid_argument,
@@ -146,7 +147,12 @@ void plan_memory(const PlanFlags& flags) {
   if (flags.ram) ram = parse_bytes(*flags.ram, "--ram");
   setup.request.ram = ram;
   const MemoryLimit limit = memory_limit(ram);
-  const Plan plan = make_plan(checkpoint, setup.policy.resolve(setup.target).precision, setup.request);
+  const Precision precision = setup.policy.resolve(setup.target).precision;
+  Plan plan = make_plan(checkpoint, precision, setup.request);
+  if (flags.ranks > 0 && !limit.fits(plan)) {
+    setup.request.share_on_disk = true;
+    plan = make_plan(checkpoint, precision, setup.request);
+  }
   std::vector<Remedy> remedies;
   if (!limit.fits(plan)) {
     remedies = find_remedies(checkpoint, setup, limit.bytes, [&](const Plan& p) { return limit.need(p); });
@@ -191,6 +197,11 @@ void add_plan_command(CLI::App& app) {
       ->add_option("--ram", flags->ram,
                    "memory the process may occupy, mapped weights included (default: what is available)")
       ->type_name("SIZE");
+  command
+      ->add_option("--ranks", flags->ranks,
+                   "processes that store the weights together (--zero-stage 3 of run)")
+      ->type_name("R")
+      ->check(CLI::PositiveNumber);
   command->add_flag("--json", flags->json, "print one JSON object");
   command->footer(
       "Examples:\n"

@@ -8,6 +8,7 @@
 #include "cli/interrupt.h"
 #include "cli/memory_check.h"
 #include "cli/progress_bar.h"
+#include "cli/ranks.h"
 
 namespace fovea {
 
@@ -83,14 +84,8 @@ void flush_answer() {
               "check the disk or the pipe it goes to");
 }
 
-void run(const RunFlags& flags) {
-  stop_on_interrupt();
-  ProgressBar bar;
-  Observer observer;
-  observer.progress = bar.callback();
-  observer.cancel = &interrupted();
-  const MemoryCheck memory(flags.engine, flags.ram);
-  const Engine engine = flags.engine.open(observer, memory.weight_limit());
+Answer ask(const RunFlags& flags, const MemoryCheck& memory, const Engine& engine, Observer& observer,
+           ProgressBar& bar) {
   const GenerationOptions options = generation_options(flags, engine);
   const Prompt prompt = flags.engine.prepare(
       engine, [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
@@ -107,7 +102,7 @@ void run(const RunFlags& flags) {
       flush_answer();
     };
   }
-  const Answer answer = engine.generate(prompt, options, observer);
+  Answer answer = engine.generate(prompt, options, observer);
   bar.clear();
   if (flags.json) {
     fmt::print(
@@ -121,7 +116,26 @@ void run(const RunFlags& flags) {
   const std::string warning = guard_warning(engine, answer.guard);
   if (!warning.empty()) fmt::print(stderr, "{}\n", warning);
   flush_answer();
-  if (answer.finish_reason == "cancelled") throw ExitWith{kInterrupted};
+  return answer;
+}
+
+void run(const RunFlags& flags) {
+  stop_on_interrupt();
+  ProgressBar bar;
+  Observer observer;
+  if (first_rank()) observer.progress = bar.callback();
+  observer.cancel = &interrupted();
+  bool cancelled = false;
+  const MemoryCheck memory(flags.engine, flags.ram);
+  {
+    const Engine engine = flags.engine.open(observer, memory.weight_limit(), memory.share_on_disk());
+    // The other ranks only serve their share of the weights, at the end of the engine's life.
+    if (first_rank()) {
+      among_ranks(
+          [&] { cancelled = ask(flags, memory, engine, observer, bar).finish_reason == "cancelled"; });
+    }
+  }
+  if (cancelled) throw ExitWith{kInterrupted};
 }
 
 }  // namespace
@@ -162,6 +176,7 @@ void add_run_command(CLI::App& app) {
                    "changes (default: as many as pay, 0: off; not with --guard, --no-kv-cache)")
       ->type_name("N");
   EngineFlags::add_ram_to(*command, flags->ram);
+  flags->engine.add_zero_to(*command);
   command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
   command->footer(
       "Sampling follows the checkpoint's generation_config.json unless a flag says otherwise.\n\n"

@@ -180,6 +180,7 @@ StreamState WeightStream::state() const {
   StreamState state;
   state.buffer_bytes = 2 * residency_.slot_bytes;
   state.fetched_bytes = fetched_bytes_;
+  state.source_bytes = source_->resident_bytes();
   for (int64_t g = 0; g < std::ssize(groups_.all()); ++g) {
     if (filled_[static_cast<size_t>(g)]) state.kept_bytes += groups_[g].bytes;
     if (in_range(g) && !residency_.kept[static_cast<size_t>(g)]) state.streamed_bytes += groups_[g].bytes;

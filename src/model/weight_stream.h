@@ -19,6 +19,7 @@ namespace fovea {
 // What a stream holds and has done.
 struct StreamState {
   int64_t kept_bytes = 0, buffer_bytes = 0;  // in memory now
+  int64_t source_bytes = 0;                  // and what the source holds
   int64_t streamed_bytes = 0;                // what one pass through the current range has to fetch
   int64_t fetched_bytes = 0;                 // since the beginning
 };

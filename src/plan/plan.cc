@@ -144,8 +144,12 @@ void stream_weights(const Checkpoint& checkpoint, const Precision& precision, co
   plan.weights = 0;
   plan.converted_weights = converted_at_once(groups, precision);
   plan_text(checkpoint.config().text, precision.text, request, products, plan);
+  if (request.ranks > 0 && !request.share_on_disk) {
+    plan.weight_share = zero_share(checkpoint, groups, request.ranks - 1, request.ranks);
+  }
   const auto room = [&](const GroupRange& range, int64_t others) {
-    return std::max(*request.ram - others, least_residency(groups, range));
+    const int64_t least = least_residency(groups, range);
+    return request.ranks > 0 ? least : std::max(*request.ram - others, least);
   };
   plan.weight_limit = {room(groups.vision(), plan.encoding()), room(groups.text(), plan.generating())};
   Residency residency{std::vector<bool>(groups.all().size()), 0, 0};
@@ -179,7 +183,9 @@ Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const P
   plan.prompt_tokens = request.text_tokens + plan.image_tokens;
   plan.context = plan.prompt_tokens + request.answer_tokens;
   plan_text(config.text, precision.text, request, products, plan);
-  if (request.ram && plan.peak() > *request.ram && !quantizes(precision)) {
+  if (request.ranks > 0) {
+    stream_weights(checkpoint, precision, request, products, plan);
+  } else if (request.ram && plan.peak() > *request.ram && !quantizes(precision)) {
     Plan streamed = plan;
     stream_weights(checkpoint, precision, request, products, streamed);
     if (streamed.peak() < plan.peak())

@@ -33,6 +33,8 @@ struct PlanRequest {
   bool guard = false;
   bool all_logits = false;     // of every prompt token, not of the last one alone
   int64_t process_bytes = 0;   // program, libraries, tokenizer: what is resident before weights are read
+  int64_t ranks = 0;           // that store the weights together (ZeRO stage 3); 0: this process alone
+  bool share_on_disk = false;  // this rank's part of them stays in its files
   std::optional<int64_t> ram;  // stream weights when the peak would be above it
 };
 
@@ -51,10 +53,11 @@ struct Plan {
   // `weights` is 0 then.
   bool streamed = false;
   int64_t vision_weights = 0, text_weights = 0;
+  int64_t weight_share = 0;       // with ranks: what this one stores
   int64_t fetched_per_token = 0;  // what a decode step reads
   WeightLimit weight_limit;       // as the engine wants it
 
-  int64_t held() const { return process + weights + converted_weights + patches; }
+  int64_t held() const { return process + weights + weight_share + converted_weights + patches; }
   int64_t preprocessing() const { return held() + decoding; }
   int64_t encoding() const {
     return held() + vision_weights + embeddings + vision_activations + vision_attention;

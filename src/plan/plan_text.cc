@@ -17,6 +17,7 @@ std::string bytes_text(int64_t bytes) {
 std::vector<PlanPart> parts_of(const Plan& p) {
   return {{"process", "program and tokenizer", "always", p.process},
           {"weights", "weights, mapped", "always", p.weights},
+          {"weight_share", "weights, this rank's share", "always", p.weight_share},
           {"vision_weights", "weights, kept and buffered", "encoding", p.vision_weights},
           {"text_weights", "weights, kept and buffered", "generating", p.text_weights},
           {"converted_weights", "weights, converted", "always", p.converted_weights},

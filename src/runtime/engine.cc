@@ -77,7 +77,8 @@ Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& optio
   const ResolvedPolicy resolved = resolve(options, parts->checkpoint.config());
   return_freed_memory();  // what reading the tokenizer took
   if (options.weight_limit) {
-    parts->weights.stream(disk_weights(parts->checkpoint));
+    parts->weights.stream(options.weight_source ? options.weight_source(parts->checkpoint)
+                                                : disk_weights(parts->checkpoint));
   } else if (fits_in_memory(parts->checkpoint)) {
     parts->checkpoint.read_ahead(observer.progress);
   }

@@ -44,6 +44,8 @@ struct EngineOptions {
   // Nothing: all weights are mapped. Otherwise they are streamed from the checkpoint's files within this,
   // past the page cache; no result depends on it. Not with a policy that quantizes them.
   std::optional<WeightLimit> weight_limit = std::nullopt;
+  // Where streamed weights come from; nothing: the checkpoint's files.
+  std::function<std::unique_ptr<WeightSource>(const Checkpoint&)> weight_source = {};
 };
 
 struct MediaLimits {

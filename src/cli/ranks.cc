@@ -1,0 +1,41 @@
+#include "cli/ranks.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "comm/world.h"
+
+namespace fovea {
+
+bool first_rank() { return launch().rank == 0; }
+
+void among_ranks(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    if (launch().size > 1) fail_world(error.what(), 1);
+    throw;
+  }
+}
+
+std::vector<std::string> gather_texts(const std::string& own) {
+  Communicator& ranks = world();
+  const auto count = static_cast<size_t>(ranks.size());
+  const uint64_t size = own.size();
+  std::vector<uint64_t> sizes(count);
+  ranks.all_gather(std::as_bytes(std::span(&size, 1)), std::as_writable_bytes(std::span(sizes)));
+  const size_t largest = *std::max_element(sizes.begin(), sizes.end());
+  std::string padded = own, all(largest * count, '\0');
+  padded.resize(largest);
+  ranks.all_gather(std::as_bytes(std::span(padded)), std::as_writable_bytes(std::span(all)));
+  std::vector<std::string> texts;
+  for (size_t rank = 0; rank < count; ++rank) texts.push_back(all.substr(rank * largest, sizes[rank]));
+  return texts;
+}
+
+Sharing sharing_among_ranks() {
+  const Launch start = launch();
+  return {start.rank, start.size, gather_texts};
+}
+
+}  // namespace fovea

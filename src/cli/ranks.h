@@ -1,0 +1,22 @@
+// What commands do when mpirun started several of them (comm/world.h).
+#pragma once
+
+#include <functional>
+
+#include "audit/evaluator.h"
+
+namespace fovea {
+
+bool first_rank();
+
+// Work that other ranks may have to wait for at its end. With several ranks an error in it ends all of them
+// at once, with its words, instead of leaving the others to finish first.
+void among_ranks(const std::function<void()>& work);
+
+// All ranks of this run share the questions.
+Sharing sharing_among_ranks();
+
+// Every rank's text, in rank order. Collective.
+std::vector<std::string> gather_texts(const std::string& own);
+
+}  // namespace fovea
