@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attention/problem.h"
+#include "base/rounding.h"
 
 namespace fovea {
 
@@ -52,8 +53,5 @@ int64_t segment_count(const AttentionProblem& problem);
 // The number of leading keys of its segment that `query` may attend to, when it is in the causal or only
 // segment.
 int64_t causal_keys(const AttentionProblem& problem, int64_t query);
-
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
 }  // namespace fovea

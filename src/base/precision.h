@@ -80,9 +80,10 @@ struct TowerPrecision {
   DType mlp = DType::f32;              // silu(gate) and its product with up; the merger's GELU
   DType down_proj = DType::f32;        // what the down projection returns
   DType residual = DType::f32;         // the hidden state between blocks
-  // Of a layer's projections; quantized from values rounded to `weights`. head: of the output head (text's
-  // tower only).
-  Quantization quantization = Quantization::none, head = Quantization::none;
+  // Of attention's projections, of the MLP's, and of the output head (text's tower only); quantized from
+  // values rounded to `weights`.
+  Quantization quantization = Quantization::none, mlp_quantization = Quantization::none,
+               head = Quantization::none;
   bool bias_split = false;  // K is kept without its bias, which is added to the scores in fp32
   AttentionPrecision attention;
 

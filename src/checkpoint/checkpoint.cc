@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "checkpoint/mapped_file.h"
+#include "checkpoint/quantized_tensors.h"
 #include "checkpoint/strict_json.h"
 #include "checkpoint/tensor_names.h"
 #include "checkpoint/weight_files.h"
@@ -51,11 +52,11 @@ PreprocessorConfig read_preprocessor(const fs::path& dir, const VisionConfig& vi
   return config;
 }
 
-// The weights among the tensors of one file, under their canonical names. Buffers are dropped, strangers
-// refused.
-void collect(const SafetensorsFile& file, std::vector<TensorInfo>& tensors) {
+// The weights among the tensors of one file, under their canonical names; parts of quantized ones go to
+// `quantized`. Buffers are dropped, strangers refused.
+void collect(const SafetensorsFile& file, QuantizedTensors& quantized, std::vector<TensorInfo>& tensors) {
   for (const StoredTensor& stored : file.tensors()) {
-    if (is_saved_buffer(stored.name)) continue;
+    if (is_saved_buffer(stored.name) || quantized.take(stored, file.path().filename().string())) continue;
     const std::optional<std::string> name = canonical_tensor_name(stored.name);
     if (!name) {
       throw Error(ErrorKind::unsupported,
@@ -106,17 +107,26 @@ void check_expected(const std::vector<ExpectedTensor>& expected, const std::vect
   }
 }
 
-// Keeps what the config implies. A tied checkpoint's own lm_head goes unused, as in transformers; any other
-// tensor means that the model is not the one the config describes.
-void drop_unused_head(std::vector<TensorInfo>& tensors, const std::vector<ExpectedTensor>& expected,
-                      bool tied) {
-  if (tied) {
-    tensors.erase(std::remove_if(tensors.begin(), tensors.end(),
-                                 [](const auto& t) { return t.name == "lm_head.weight"; }),
-                  tensors.end());
-  }
+bool is_zero(const TensorInfo& tensor) {
+  const char* bytes = static_cast<const char*>(tensor.data);
+  return std::all_of(bytes, bytes + tensor.bytes(), [](char byte) { return byte == 0; });
+}
+
+// Keeps what the config implies. A tied checkpoint's own lm_head goes unused, as in transformers, unless it
+// is quantized; so do zero biases, which GPTQ writes for every matrix. Any other tensor means that the model
+// is not the one the config describes.
+void drop_unused(std::vector<TensorInfo>& tensors, const std::vector<ExpectedTensor>& expected,
+                 const ModelConfig& config) {
   std::unordered_map<std::string_view, bool> known;
   for (const ExpectedTensor& wanted : expected) known.emplace(wanted.name, true);
+  const bool gptq = config.quantization.method == QuantizationConfig::Method::gptq;
+  const auto unused = [&](const TensorInfo& t) {
+    if (known.count(t.name) != 0) return false;
+    if (t.name == "lm_head.weight") return config.text.tie_word_embeddings && t.format == WeightFormat::plain;
+    return gptq && t.name.ends_with(".bias") && is_zero(t);
+  };
+  tensors.erase(std::remove_if(tensors.begin(), tensors.end(), unused), tensors.end());
+  if (config.quantization.method != QuantizationConfig::Method::none) known.emplace("lm_head.weight", true);
   std::vector<std::string> strangers;
   for (const TensorInfo& tensor : tensors) {
     if (known.count(tensor.name) == 0)
@@ -125,17 +135,18 @@ void drop_unused_head(std::vector<TensorInfo>& tensors, const std::vector<Expect
   if (strangers.empty()) return;
   const size_t count = strangers.size();
   strangers.resize(std::min<size_t>(count, 5));
-  throw Error(
-      ErrorKind::unsupported,
-      fmt::format("{} tensors that config.json does not imply: {}{}", count, fmt::join(strangers, ", "),
-                  count > 5 ? ", ..." : ""),
-      "config.json must belong to these weights; adapters and quantised weights must be merged first");
+  throw Error(ErrorKind::unsupported,
+              fmt::format("{} tensors that config.json does not imply: {}{}", count,
+                          fmt::join(strangers, ", "), count > 5 ? ", ..." : ""),
+              "config.json must belong to these weights; adapters must be merged first");
 }
 
 }  // namespace
 
 int64_t TensorInfo::elements() const { return element_count(shape, name); }
-int64_t TensorInfo::bytes() const { return elements() * static_cast<int64_t>(bytes_of(dtype)); }
+int64_t TensorInfo::bytes() const {
+  return format == WeightFormat::plain ? elements() * static_cast<int64_t>(bytes_of(dtype)) : parts.bytes;
+}
 
 struct Checkpoint::State {
   fs::path dir;
@@ -164,9 +175,11 @@ Checkpoint Checkpoint::open(const fs::path& dir) {
   state->generation = read_generation(dir, state->config);
   state->preprocessor = read_preprocessor(dir, state->config.vision);
   state->files = open_weight_files(dir);
-  for (const SafetensorsFile& file : state->files) collect(file, state->tensors);
+  QuantizedTensors quantized(state->config);
+  for (const SafetensorsFile& file : state->files) collect(file, quantized, state->tensors);
   const std::vector<ExpectedTensor> expected = expected_tensors(state->config);
-  drop_unused_head(state->tensors, expected, state->config.text.tie_word_embeddings);
+  quantized.assemble(expected, state->tensors);
+  drop_unused(state->tensors, expected, state->config);
   std::sort(state->tensors.begin(), state->tensors.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
   state->index = index_by_name(state->tensors);
@@ -184,6 +197,10 @@ const GenerationConfig& Checkpoint::generation() const { return state_->generati
 const PreprocessorConfig& Checkpoint::preprocessor() const { return state_->preprocessor; }
 const std::vector<TensorInfo>& Checkpoint::tensors() const { return state_->tensors; }
 bool Checkpoint::has(const std::string& name) const { return state_->index.count(name) != 0; }
+bool Checkpoint::quantized() const {
+  return std::any_of(state_->tensors.begin(), state_->tensors.end(),
+                     [](const TensorInfo& tensor) { return tensor.format != WeightFormat::plain; });
+}
 
 const TensorInfo& Checkpoint::tensor(const std::string& name) const {
   const auto found = state_->index.find(name);
@@ -196,7 +213,7 @@ const TensorInfo& Checkpoint::tensor(const std::string& name) const {
 
 MatrixView Checkpoint::matrix(const std::string& name) const {
   const TensorInfo& info = tensor(name);
-  FOVEA_CHECK(info.shape.size() >= 2 && info.shape[0] > 0);
+  FOVEA_CHECK(info.shape.size() >= 2 && info.shape[0] > 0 && info.format == WeightFormat::plain);
   const int64_t columns = info.elements() / info.shape[0];
   return {info.data, info.dtype, info.shape[0], columns, columns};
 }

@@ -14,15 +14,33 @@
 
 namespace fovea {
 
+// How a matrix is stored: plain; in 8 or 4 bits as the kernels read it, written by fovea quantize; or as
+// published. docs/quantization.md has the layouts.
+enum class WeightFormat : uint8_t { plain, w8a8, int4, awq, gptq };
+const char* name_of(WeightFormat format);
+
+// The parts of a matrix that is not plain, borrowed from the mapping.
+struct QuantizedParts {
+  const void *values = nullptr, *scales = nullptr;
+  const int32_t* zeros = nullptr;   // awq, gptq
+  const int32_t* groups = nullptr;  // gptq: the group of each column; null: in order
+  DType scale_type = DType::f32;
+  int64_t bits = 0, group_size = 0;
+  bool zeros_minus_one = false;
+  int64_t bytes = 0;  // of all parts together
+};
+
 struct TensorInfo {
-  std::string name;       // canonical: the newer era's, "model.visual.blocks.0.attn.qkv.weight",
-                          // "model.language_model.layers.0.self_attn.q_proj.weight", "lm_head.weight"
-  std::string file_name;  // the name in the file, possibly the older era's ("visual.*", "model.*")
-  std::string file;       // which safetensors file
-  DType dtype = DType::f32;
+  std::string name;          // canonical: the newer era's, "model.visual.blocks.0.attn.qkv.weight",
+                             // "model.language_model.layers.0.self_attn.q_proj.weight", "lm_head.weight"
+  std::string file_name;     // the name in the file, possibly the older era's ("visual.*", "model.*")
+  std::string file;          // which safetensors file
+  DType dtype = DType::f32;  // f32 unless plain: what its values are exact in
   std::vector<int64_t> shape;
-  const void* data = nullptr;  // borrowed from the mapping
+  const void* data = nullptr;  // borrowed from the mapping; null unless plain
   int64_t offset = 0;          // of the first byte in the file
+  WeightFormat format = WeightFormat::plain;
+  QuantizedParts parts = {};
   int64_t elements() const;
   int64_t bytes() const;
 };
@@ -44,9 +62,11 @@ class Checkpoint {
 
   const std::vector<TensorInfo>& tensors() const;  // sorted by canonical name
   bool has(const std::string& name) const;
+  bool quantized() const;  // some matrix is not plain
   // Throws Error(not_found) naming the tensor.
   const TensorInfo& tensor(const std::string& name) const;
-  // [out, in] weight as a matrix; leading dimensions past the first are folded into columns (Conv3d -> GEMM).
+  // [out, in] weight as a matrix, which must be plain; leading dimensions past the first are folded into
+  // columns (Conv3d -> GEMM).
   MatrixView matrix(const std::string& name) const;
   // A 1-D tensor converted to f32.
   std::vector<float> vector(const std::string& name) const;
@@ -61,6 +81,10 @@ class Checkpoint {
   explicit Checkpoint(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
+
+// Output channels [first, first + count) of an awq or gptq matrix, (value - zero) * scale, exact in f32.
+// out: [count, in].
+void dequantize(const TensorInfo& tensor, int64_t first, int64_t count, float* out);
 
 // Names and shapes of every tensor a config implies, in canonical names (lm_head.weight only when untied).
 struct ExpectedTensor {

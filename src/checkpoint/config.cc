@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "checkpoint/json_fields.h"
+#include "checkpoint/quantization_config.h"
 #include "checkpoint/strict_json.h"
 
 namespace fovea {
@@ -327,6 +328,11 @@ ModelConfig parse_config(std::string_view json, const std::string& file_name) {
   config.dtype_stated = dtype.has_value();
   config.dtype = dtype.value_or(DType::bf16);
   read_tokens(root, text, config);
+  if (const nlohmann::json* quantization = root.get("quantization_config")) {
+    config.quantization = read_quantization(*quantization, root.name_of("quantization_config"));
+  } else if (nested && (quantization = nested->get("quantization_config")) != nullptr) {
+    config.quantization = read_quantization(*quantization, nested->name_of("quantization_config"));
+  }
   for (JsonFields* fields : {&root, nested ? &*nested : &root}) {
     ignore_bookkeeping(*fields);
     // transformers 4.5x repeats these in text_config.

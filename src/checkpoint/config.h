@@ -44,6 +44,15 @@ struct TextConfig {
   bool tie_word_embeddings = false;
 };
 
+// quantization_config: how the matrices are stored that have no plain weight (docs/quantization.md).
+struct QuantizationConfig {
+  enum class Method : uint8_t { none, fovea, awq, gptq };
+  Method method = Method::none;
+  int64_t bits = 4;              // awq: 4; gptq: 4 or 8
+  int64_t group_size = 128;      // columns that share a scale and a zero point; 0: all
+  bool zeros_minus_one = false;  // each zero point is stored less one (gptq's first version)
+};
+
 struct ModelConfig {
   VisionConfig vision;
   TextConfig text;
@@ -56,6 +65,7 @@ struct ModelConfig {
   int64_t vision_end_token_id = 151653;
   int64_t bos_token_id = 151643;
   std::vector<int64_t> eos_token_ids;
+  QuantizationConfig quantization;
 };
 
 // Parses and validates the text of a config.json. Throws Error(corrupt | unsupported | invalid_argument)

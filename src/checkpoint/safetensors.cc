@@ -48,6 +48,7 @@ size_t bytes_of(StoredType type) {
     case StoredType::bf16:
     case StoredType::f16:
       return 2;
+    case StoredType::i8:
     case StoredType::u8:
       return 1;
   }
@@ -68,6 +69,8 @@ const char* name_of(StoredType type) {
       return "I64";
     case StoredType::i32:
       return "I32";
+    case StoredType::i8:
+      return "I8";
     case StoredType::u8:
       return "U8";
   }
@@ -79,7 +82,8 @@ DType weight_dtype(StoredType type, const std::string& tensor_name) {
   if (type == StoredType::bf16) return DType::bf16;
   if (type == StoredType::f16) return DType::f16;
   throw Error(ErrorKind::unsupported, fmt::format("tensor {} is stored as {}", tensor_name, name_of(type)),
-              "convert the weights to F32, BF16 or F16; quantised checkpoints are not supported");
+              "convert the weights to F32, BF16 or F16; of a quantized checkpoint config.json must state the "
+              "quantization_config (fovea reads AWQ, GPTQ and its own)");
 }
 
 StoredType stored_type(DType type) {

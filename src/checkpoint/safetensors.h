@@ -15,8 +15,9 @@
 
 namespace fovea {
 
-// The element types fovea reads: weights are f32, bf16 or f16, the others occur in data files.
-enum class StoredType : uint8_t { f64, f32, bf16, f16, i64, i32, u8 };
+// The element types fovea reads: weights are f32, bf16 or f16, the others occur in quantized weights and in
+// data files.
+enum class StoredType : uint8_t { f64, f32, bf16, f16, i64, i32, i8, u8 };
 
 size_t bytes_of(StoredType type);
 // "F32", "BF16", ...: the names in the file.

@@ -16,9 +16,9 @@ constexpr size_t kMaxMetadata = 1 << 16;
 constexpr size_t kMaxRank = 16;
 constexpr const char* kRemedy = "download or write the file again; a partial download is the usual cause";
 
-constexpr std::array<StoredType, 7> kTypes{StoredType::f64, StoredType::f32, StoredType::bf16,
+constexpr std::array<StoredType, 8> kTypes{StoredType::f64, StoredType::f32, StoredType::bf16,
                                            StoredType::f16, StoredType::i64, StoredType::i32,
-                                           StoredType::u8};
+                                           StoredType::i8,  StoredType::u8};
 
 // Receives the parser's events. The grammar is two levels: {"name": {"dtype": s, "shape": [n...],
 // "data_offsets": [n, n]}, "__metadata__": {s: s}}; `Place` says where in it the parser stands.
@@ -52,7 +52,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (found == kTypes.end()) {
       throw Error(ErrorKind::unsupported,
                   fmt::format("{}: tensor {} has dtype {}", file_name_, tensor_.name, value.substr(0, 40)),
-                  "convert it to F32, BF16 or F16; quantised checkpoints are not supported");
+                  "convert it to F32, BF16 or F16");
     }
     type_ = *found;
     return true;

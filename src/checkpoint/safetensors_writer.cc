@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/rounding.h"
 
 namespace fovea {
 namespace {
@@ -18,9 +19,9 @@ int64_t byte_count(const std::vector<TensorToWrite>& tensors) {
   return bytes;
 }
 
-// Length and JSON, padded with spaces so that the data begins at a multiple of 8 bytes.
+// Length and JSON, padded with spaces so that the data begins at a multiple of `alignment` bytes.
 std::string header_of(const std::vector<TensorToWrite>& tensors,
-                      const std::map<std::string, std::string>& metadata) {
+                      const std::map<std::string, std::string>& metadata, int64_t alignment) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t offset = 0;
@@ -41,7 +42,7 @@ std::string header_of(const std::vector<TensorToWrite>& tensors,
   } catch (const nlohmann::json::exception&) {
     throw Error(ErrorKind::invalid_argument, "a tensor name or metadata value is not UTF-8", "rename it");
   }
-  text.resize((text.size() + 7) / 8 * 8, ' ');
+  text.resize(static_cast<size_t>(round_up(std::ssize(text) + 8, alignment) - 8), ' ');
   std::string length(8, '\0');
   for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(static_cast<uint64_t>(text.size()) >> (8 * i));
   return length + text;
@@ -51,8 +52,8 @@ std::string header_of(const std::vector<TensorToWrite>& tensors,
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
                                      const std::vector<TensorToWrite>& tensors,
-                                     const std::map<std::string, std::string>& metadata)
-    : SafetensorsWriter(path, header_of(tensors, metadata), byte_count(tensors)) {}
+                                     const std::map<std::string, std::string>& metadata, int64_t alignment)
+    : SafetensorsWriter(path, header_of(tensors, metadata, alignment), byte_count(tensors)) {}
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::string& header,
                                      int64_t data_bytes)

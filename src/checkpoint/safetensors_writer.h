@@ -26,10 +26,11 @@ void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWr
 
 // The streaming form: the bytes of all tensors are appended in the order stated. That order must keep each
 // tensor aligned to its element size, as any order of equal types, or of falling element size, does.
+// The first begins at a multiple of `alignment` bytes in the file, itself a multiple of 8.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
-                    const std::map<std::string, std::string>& metadata);
+                    const std::map<std::string, std::string>& metadata, int64_t alignment = 8);
   void append(const void* data, int64_t bytes);
   // Requires every byte of every tensor to have been appended.
   void finish();

@@ -4,6 +4,7 @@
 
 #include "base/parallel.h"
 #include "cli/guard_text.h"
+#include "cli/stored_weights.h"
 
 namespace fovea {
 
@@ -17,11 +18,14 @@ double rate(int64_t count, double seconds) { return seconds > 0 ? static_cast<do
 
 // What of the weights is in memory, what is streamed, and what was.
 ordered_json weights_json(const Engine& engine, const Timings& t) {
-  int64_t total = 0;
-  for (const TensorInfo& tensor : engine.checkpoint().tensors()) total += tensor.bytes();
-  if (!engine.streams_weights()) return {{"bytes", total}, {"mapped", true}};
+  const HeldWeights held = held_weights(engine);
+  if (!engine.streams_weights()) {
+    ordered_json json = {{"bytes", held.bytes}, {"mapped", true}, {"stored_as", held.stored_as}};
+    if (!held.widened.empty()) json["widened"] = {{"from", held.widened}, {"to", held.type}};
+    return json;
+  }
   const StreamState stream = engine.stream_state();
-  return {{"bytes", total},
+  return {{"bytes", held.bytes},
           {"mapped", false},
           {"share_bytes", stream.source_bytes},
           {"kept_bytes", stream.kept_bytes},

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/stored_weights.h"
 #include "runtime/engine.h"
 
 namespace fovea {
@@ -64,10 +65,10 @@ ordered_json inspect_json(const Checkpoint& checkpoint, bool with_tensors) {
       part->parameters += tensor.elements();
       part->bytes += tensor.bytes();
     }
-    dtypes[name_of(tensor.dtype)] += tensor.elements();
+    dtypes[stored_as(tensor)] += tensor.elements();
     if (with_tensors) {
       tensors.push_back({{"name", tensor.name},
-                         {"dtype", name_of(tensor.dtype)},
+                         {"dtype", stored_as(tensor)},
                          {"shape", tensor.shape},
                          {"bytes", tensor.bytes()},
                          {"file", tensor.file},

@@ -8,11 +8,9 @@
 namespace fovea {
 
 PlanSetup plan_setup(const EngineOptions& options, int64_t prefill_chunk, const Checkpoint& checkpoint) {
-  const ModelConfig& config = checkpoint.config();
   PlanSetup setup;
   setup.policy = options.policy.value_or(PrecisionPolicy());
-  setup.target = {options.attention, options.vision_attention,      options.dtype,
-                  config.dtype,      config.text.num_hidden_layers, config.vision.depth};
+  setup.target = policy_target(options, checkpoint);
   setup.request.prefill_chunk = prefill_chunk;
   setup.request.vision_budget_bytes = options.vision_budget_bytes;
   setup.request.guard = options.guard.mode != GuardMode::off;

@@ -9,6 +9,7 @@
 #include "cli/memory_check.h"
 #include "cli/progress_bar.h"
 #include "cli/ranks.h"
+#include "cli/stored_weights.h"
 
 namespace fovea {
 
@@ -70,6 +71,9 @@ void print_summary(const Engine& engine, const Prompt& prompt, const Answer& ans
              rate(t.prompt_tokens, t.prefill_s), t.generated_tokens, t.decode_s,
              rate(std::max<int64_t>(t.generated_tokens - 1, 0), t.decode_s),
              static_cast<double>(peak_memory_bytes()) / 1e9, answer.finish_reason);
+  if (const HeldWeights held = held_weights(engine); !held.widened.empty()) {
+    fmt::print(stderr, "weights: {}, widened to {} when loaded\n", held.widened, held.type);
+  }
   if (engine.streams_weights()) print_streaming(engine.stream_state(), t);
   if (const Speculation& s = answer.speculation; s.steps > 0) {
     fmt::print(stderr, "speculation: {} of {} proposed tokens accepted in {} steps\n", s.accepted, s.proposed,

@@ -31,7 +31,8 @@ int64_t products(const TowerPrecision& nodes, int64_t rows, int64_t width, int64
       {Linear::scratch_bytes({nodes.weights, nodes.norm, nodes.qkv, nodes.quantization}, rows, width),
        Linear::scratch_bytes({nodes.weights, nodes.attention.output, nodes.linear, nodes.quantization}, rows,
                              attended),
-       Linear::scratch_bytes({nodes.weights, nodes.mlp, nodes.down_proj, nodes.quantization}, rows, inner)});
+       Linear::scratch_bytes({nodes.weights, nodes.mlp, nodes.down_proj, nodes.mlp_quantization}, rows,
+                             inner)});
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "model/elementwise.h"
 #include "model/linear.h"
 #include "model/non_finite.h"
+#include "model/weight_nodes.h"
 
 namespace fovea {
 
@@ -22,7 +23,10 @@ struct Layer {
 Layer load_layer(const WeightStore& store, int64_t index, const TowerPrecision& precision) {
   const std::string name = fmt::format("model.language_model.layers.{}.", index);
   const auto linear = [&](const char* part, DType input, DType output) {
-    return Linear(store, name + part, {precision.weights, input, output, precision.quantization});
+    const bool mlp = std::string_view(part).starts_with("mlp.");
+    return Linear(
+        store, name + part,
+        {precision.weights, input, output, mlp ? precision.mlp_quantization : precision.quantization});
   };
   Layer layer;
   layer.precision = precision;
@@ -111,7 +115,7 @@ Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType l
   s.embedding_name = "model.language_model.embed_tokens.weight";
   const DType weights = text.tower.weights;
   s.embedding = Linear::of_weight(store, s.embedding_name, {weights, weights, weights});
-  s.load_head(s.config.tie_word_embeddings ? s.embedding_name : "lm_head.weight",
+  s.load_head(head_tensor(store.checkpoint(), text.tower.head),
               {weights, text.tower.norm, logits, text.tower.head});
   s.final_norm = store.vector("model.language_model.norm.weight", text.tower.norm);
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {

@@ -108,11 +108,10 @@ Linear::Linear(const WeightStore& store, const std::string& name, const LinearTy
 }
 
 Linear Linear::of_weight(const WeightStore& store, const std::string& tensor, const LinearTypes& types) {
-  Linear linear = of_rows(store, tensor, 0, store.checkpoint().tensor(tensor).shape[0], types);
-  if (types.quantization != Quantization::none) {
-    linear.quantized_ = &store.quantized(tensor, types.weights, types.quantization);
-  }
-  return linear;
+  const TensorInfo& info = store.checkpoint().tensor(tensor);
+  if (types.quantization == Quantization::none) return of_rows(store, tensor, 0, info.shape[0], types);
+  return of_quantized(store.quantized(tensor, types.weights, types.quantization),
+                      info.elements() / info.shape[0], types);
 }
 
 Linear Linear::of_rows(const WeightStore& store, const std::string& tensor, int64_t first, int64_t count,

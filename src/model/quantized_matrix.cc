@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "base/rounding.h"
 #include "kernels/kernels.h"
 
 namespace fovea {
@@ -13,8 +14,6 @@ namespace {
 constexpr int64_t kColumns = kQuantColumns, kGroup = kQuantGroup;
 // Bytes of 16 columns: a depth of 4 in 8 bits (or of 8 in 4 bits) is one record of 64 bytes.
 constexpr int64_t kRecord = 4 * kColumns;
-
-int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 // Four values from -8 to 7 as nibbles of v + 8, one to a byte.
 uint32_t nibbles_of(const int8_t* values) {
@@ -54,11 +53,53 @@ QuantizedMatrix::QuantizedMatrix(const MatrixView& source, Quantization quantiza
     : quantization_(quantization), rows_(source.rows), depth_(round_up(source.cols, kGroup)) {
   FOVEA_CHECK(quantization != Quantization::none);
   const bool int8 = quantization == Quantization::w8a8;
-  const int64_t columns = round_up(rows_, kColumns);
-  values_.resize(value_bytes(columns, depth_, quantization));
-  scales_.resize(scale_bytes(columns, depth_, quantization));
-  parallel_for(columns / kColumns,
+  own_values_.resize(value_bytes(columns(), depth_, quantization));
+  own_scales_.resize(scale_bytes(columns(), depth_, quantization));
+  values_ = own_values_.data();
+  scales_ = own_scales_.data();
+  parallel_for(columns() / kColumns,
                [&](int64_t block) { int8 ? pack_int8(source, block) : pack_int4(source, block); });
+}
+
+QuantizedMatrix QuantizedMatrix::borrowed(const void* values, const void* scales, int64_t rows, int64_t cols,
+                                          Quantization quantization) {
+  QuantizedMatrix matrix;
+  matrix.quantization_ = quantization;
+  matrix.rows_ = rows;
+  matrix.depth_ = round_up(cols, kGroup);
+  matrix.values_ = static_cast<const char*>(values);
+  matrix.scales_ = static_cast<const char*>(scales);
+  return matrix;
+}
+
+int64_t QuantizedMatrix::columns() const { return round_up(rows_, kColumns); }
+
+std::span<const char> QuantizedMatrix::packed_values() const {
+  return {values_, static_cast<size_t>(value_bytes(columns(), depth_, quantization_))};
+}
+std::span<const char> QuantizedMatrix::packed_scales() const {
+  return {scales_, static_cast<size_t>(scale_bytes(columns(), depth_, quantization_))};
+}
+
+void QuantizedMatrix::widen(int64_t row, int64_t cols, float* out) const {
+  const int64_t block = row / kColumns, n = row % kColumns, groups = depth_ / kGroup;
+  if (quantization_ == Quantization::w8a8) {
+    const auto* values = reinterpret_cast<const int8_t*>(values_) + block * kColumns * depth_ + 4 * n;
+    float scale;
+    std::memcpy(&scale, scales_ + row * int64_t{sizeof scale}, sizeof scale);
+    for (int64_t k = 0; k < cols; ++k) out[k] = scale * values[k / 4 * kRecord + k % 4];
+    return;
+  }
+  const auto* values = reinterpret_cast<const uint8_t*>(values_) + block * kColumns * depth_ / 2 + 4 * n;
+  for (int64_t k = 0; k < cols; ++k) {
+    const int64_t group = k / kGroup, within = k % kGroup, low = within % (kGroup / 2);
+    const uint8_t both = values[group * kGroup / 2 * kColumns + low / 4 * kRecord + low % 4];
+    uint16_t scale;
+    std::memcpy(&scale, scales_ + ((block * groups + group) * kColumns + n) * int64_t{sizeof scale},
+                sizeof scale);
+    const int value = (within == low ? both & 15 : both >> 4) - 8;
+    out[k] = f32_from_bf16(scale) * static_cast<float>(value);
+  }
 }
 
 // Output channels [16 block, 16 block + 16); those beyond the last are zero.
@@ -66,8 +107,8 @@ void QuantizedMatrix::pack_int8(const MatrixView& source, int64_t block) {
   std::vector<float> wide(static_cast<size_t>(depth_));
   std::vector<int8_t> row(static_cast<size_t>(depth_));
   std::vector<int32_t> sums(static_cast<size_t>(depth_ / kGroup));
-  char* values = values_.data() + block * kColumns * depth_;
-  auto* scales = reinterpret_cast<float*>(scales_.data()) + block * kColumns;
+  char* values = own_values_.data() + block * kColumns * depth_;
+  auto* scales = reinterpret_cast<float*>(own_scales_.data()) + block * kColumns;
   for (int64_t n = 0; n < kColumns; ++n) {
     const int64_t channel = block * kColumns + n;
     if (channel < rows_) widen_row(source, channel, wide.data());
@@ -80,8 +121,8 @@ void QuantizedMatrix::pack_int8(const MatrixView& source, int64_t block) {
 void QuantizedMatrix::pack_int4(const MatrixView& source, int64_t block) {
   const int64_t groups = depth_ / kGroup;
   std::vector<float> wide(static_cast<size_t>(depth_));
-  char* values = values_.data() + block * kColumns * depth_ / 2;
-  auto* scales = reinterpret_cast<uint16_t*>(scales_.data()) + block * groups * kColumns;
+  char* values = own_values_.data() + block * kColumns * depth_ / 2;
+  auto* scales = reinterpret_cast<uint16_t*>(own_scales_.data()) + block * groups * kColumns;
   for (int64_t n = 0; n < kColumns; ++n) {
     const int64_t channel = block * kColumns + n;
     if (channel < rows_) widen_row(source, channel, wide.data());
@@ -107,8 +148,8 @@ int64_t QuantizedMatrix::bytes_for(int64_t rows, int64_t cols, Quantization quan
 void QuantizedMatrix::multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y,
                                int64_t ldy) const {
   const auto product = quantization_ == Quantization::w8a8 ? kernels().matmul_int8 : kernels().matmul_int4;
-  product({x, values_.data() + value_bytes(first, depth_, quantization_),
-           scales_.data() + scale_bytes(first, depth_, quantization_), y, ldy, x_rows, count});
+  product({x, values_ + value_bytes(first, depth_, quantization_),
+           scales_ + scale_bytes(first, depth_, quantization_), y, ldy, x_rows, count});
 }
 
 }  // namespace fovea

@@ -1,6 +1,8 @@
 // A weight matrix in 8 or 4 bits, packed for the kernels (layout and meaning: kernels/quantized.h).
 #pragma once
 
+#include <span>
+
 #include "base/buffer.h"
 #include "base/precision.h"
 #include "kernels/quantized.h"
@@ -14,6 +16,10 @@ class QuantizedMatrix {
   // scales each group of 64 by the best of a few scales. In parallel over rows.
   QuantizedMatrix(const MatrixView& source, Quantization quantization);
 
+  // Borrows the packed bytes of a matrix of `rows` x `cols`: what packed_values() and packed_scales() gave.
+  static QuantizedMatrix borrowed(const void* values, const void* scales, int64_t rows, int64_t cols,
+                                  Quantization quantization);
+
   int64_t rows() const { return rows_; }    // output channels
   int64_t depth() const { return depth_; }  // of the source's columns, rounded up to whole groups
   // Of one made from a matrix of `rows` x `cols`.
@@ -23,13 +29,21 @@ class QuantizedMatrix {
   void multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y,
                 int64_t ldy) const;
 
+  std::span<const char> packed_values() const;
+  std::span<const char> packed_scales() const;
+  // The first `cols` weights of output channel `row`, which f32 holds exactly for int4 and rounds once for
+  // w8a8.
+  void widen(int64_t row, int64_t cols, float* out) const;
+
  private:
+  int64_t columns() const;  // rows_ rounded up to whole blocks
   void pack_int8(const MatrixView& source, int64_t block);
   void pack_int4(const MatrixView& source, int64_t block);
 
   Quantization quantization_ = Quantization::none;
   int64_t rows_ = 0, depth_ = 0;
-  Buffer<char> values_, scales_;
+  Buffer<char> own_values_, own_scales_;  // empty when borrowed
+  const char *values_ = nullptr, *scales_ = nullptr;
 };
 
 // Row `row` of a matrix of any storage type as f32.

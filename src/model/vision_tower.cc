@@ -59,7 +59,10 @@ Block load_block(const WeightStore& store, int64_t index, const TowerPrecision& 
   const std::string name = fmt::format("model.visual.blocks.{}.", index);
   const auto& full = store.checkpoint().config().vision.fullatt_block_indexes;
   const auto linear = [&](const char* part, DType input, DType output) {
-    return Linear(store, name + part, {precision.weights, input, output, precision.quantization});
+    const bool mlp = std::string_view(part).starts_with("mlp.");
+    return Linear(
+        store, name + part,
+        {precision.weights, input, output, mlp ? precision.mlp_quantization : precision.quantization});
   };
   Block block;
   block.precision = precision;

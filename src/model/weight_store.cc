@@ -4,23 +4,73 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/rounding.h"
+#include "checkpoint/quantized_tensors.h"
 #include "kernels/kernels.h"
+#include "model/weight_nodes.h"
 
 namespace fovea {
 
 namespace {
 
-// Every value rounded to a type of 16 bits.
+static_assert(kPackedColumns == kQuantColumns && kPackedGroup == kQuantGroup);
+
+void narrow(const float* from, int64_t count, DType type, void* to) {
+  switch (type) {
+    case DType::bf16:
+      kernels().bf16_from_f32(from, static_cast<uint16_t*>(to), count);
+      break;
+    case DType::f16:
+      kernels().f16_from_f32(from, static_cast<uint16_t*>(to), count);
+      break;
+    default:
+      std::copy_n(from, count, static_cast<float*>(to));
+  }
+}
+
+}  // namespace
+
 Buffer<uint16_t> converted(const MatrixView& source, DType type) {
   Buffer<uint16_t> values(source.rows * source.cols);
   parallel_for(source.rows, [&](int64_t r) {
     std::vector<float> wide(static_cast<size_t>(source.cols));
     widen_row(source, r, wide.data());
-    uint16_t* to = values.data() + r * source.cols;
-    type == DType::bf16 ? kernels().bf16_from_f32(wide.data(), to, source.cols)
-                        : kernels().f16_from_f32(wide.data(), to, source.cols);
+    narrow(wide.data(), source.cols, type, values.data() + r * source.cols);
   });
   return values;
+}
+
+namespace {
+
+QuantizedMatrix stored_matrix(const TensorInfo& info) {
+  return QuantizedMatrix::borrowed(info.parts.values, info.parts.scales, info.shape[0], info.shape[1],
+                                   quantization_of(info.format));
+}
+
+// A matrix that is stored quantized, every value rounded to `type`.
+Buffer<char> dequantized(const TensorInfo& info, DType type) {
+  constexpr int64_t kRows = 64;  // words of awq and gptq hold neighbouring rows
+  const int64_t rows = info.shape[0], cols = info.shape[1];
+  const bool packed = quantization_of(info.format) != Quantization::none;
+  const QuantizedMatrix matrix = packed ? stored_matrix(info) : QuantizedMatrix();
+  Buffer<char> values(rows * cols * static_cast<int64_t>(bytes_of(type)));
+  parallel_for(divide_up(rows, kRows), [&](int64_t block) {
+    const int64_t first = block * kRows, count = std::min(kRows, rows - first);
+    std::vector<float> wide(static_cast<size_t>(count * cols));
+    if (!packed) dequantize(info, first, count, wide.data());
+    for (int64_t r = 0; packed && r < count; ++r) matrix.widen(first + r, cols, wide.data() + r * cols);
+    narrow(wide.data(), count * cols, type,
+           values.data() + first * cols * static_cast<int64_t>(bytes_of(type)));
+  });
+  return values;
+}
+
+[[noreturn]] void refuse_other(const TensorInfo& info, Quantization wanted) {
+  throw Error(ErrorKind::invalid_argument,
+              fmt::format("{} is stored in {}, the precision policy wants {}", info.name,
+                          name_of(info.format), name_of(wanted)),
+              "leave the preset and quantization out to compute as stored, or give the checkpoint that was "
+              "quantized");
 }
 
 bool serves(DType stored, DType wanted) { return wanted == DType::f32 || stored == wanted; }
@@ -40,6 +90,12 @@ WeightLease::~WeightLease() {
 
 // The mutex is held.
 MatrixView WeightStore::in_memory(const std::string& tensor, DType type) const {
+  const TensorInfo& info = checkpoint_.tensor(tensor);
+  if (info.format != WeightFormat::plain) {
+    Buffer<char>& copy = dequantized_[{tensor, type}];
+    if (copy.size() == 0) copy = dequantized(info, type);
+    return {copy.data(), type, info.shape[0], info.shape[1], info.shape[1]};
+  }
   const MatrixView source = checkpoint_.matrix(tensor);
   if (serves(source.dtype, type)) return source;
   Buffer<uint16_t>& copy = converted_[{tensor, type}];
@@ -79,10 +135,15 @@ const MatrixView& WeightStore::rows(const std::string& tensor, DType type, int64
 const QuantizedMatrix& WeightStore::quantized(const std::string& tensor, DType type,
                                               Quantization quantization) const {
   if (streams()) refuse_quantization();
-  const MatrixView source = matrix(tensor, type);
+  const TensorInfo& info = checkpoint_.tensor(tensor);
+  const Quantization stored = quantization_of(info.format);
+  if (stored != Quantization::none && stored != quantization) refuse_other(info, quantization);
+  const MatrixView source = stored == Quantization::none ? matrix(tensor, type) : MatrixView{};
   const std::lock_guard lock(mutex_);
   QuantizedMatrix& made = quantized_[{tensor, type, quantization}];
-  if (made.rows() == 0) made = QuantizedMatrix(source, quantization);
+  if (made.rows() == 0) {
+    made = stored == Quantization::none ? QuantizedMatrix(source, quantization) : stored_matrix(info);
+  }
   return made;
 }
 
@@ -94,6 +155,10 @@ std::vector<float> WeightStore::vector(const std::string& tensor, DType type) co
 
 void WeightStore::stream(std::unique_ptr<WeightSource> source) const {
   const std::lock_guard lock(mutex_);
+  if (checkpoint_.quantized()) {
+    throw Error(ErrorKind::unsupported, "a quantized checkpoint cannot be streamed",
+                "raise --ram until it fits, or stream the checkpoint it was made from");
+  }
   if (!quantized_.empty()) refuse_quantization();
   stream_ = std::make_unique<WeightStream>(groups_, std::move(source));
   for (auto& [key, part] : parts_) part.view.data = nullptr;

@@ -21,6 +21,9 @@
 
 namespace fovea {
 
+// Every value rounded to a type of 16 bits: [rows, cols].
+Buffer<uint16_t> converted(const MatrixView& source, DType type);
+
 // What weights may occupy while the vision tower and while the decoder runs, in bytes.
 struct WeightLimit {
   int64_t vision = 0, text = 0;
@@ -56,13 +59,14 @@ class WeightStore {
   // threads.
   const MatrixView& matrix(const std::string& tensor, DType type) const;
   const MatrixView& rows(const std::string& tensor, DType type, int64_t first, int64_t count) const;
-  // The same, quantized; not none. Made on first use, in parallel. Throws Error(unsupported) when streamed.
+  // The same, quantized; not none. Borrowed when it is stored so, else made on first use, in parallel. Throws
+  // Error(unsupported) when streamed, Error(invalid_argument) when it is stored quantized otherwise.
   const QuantizedMatrix& quantized(const std::string& tensor, DType type, Quantization quantization) const;
   // A 1-D tensor, each value rounded to `type`.
   std::vector<float> vector(const std::string& tensor, DType type) const;
 
   // From now on weights come from `source` and are in memory only as begin() allows. Not while anyone
-  // computes. Throws Error(unsupported) when some are quantized.
+  // computes. Throws Error(unsupported) when some are quantized, here or in the files.
   void stream(std::unique_ptr<WeightSource> source) const;
   bool streams() const { return stream_ != nullptr; }
 
@@ -95,6 +99,7 @@ class WeightStore {
   mutable std::mutex mutex_;
   mutable std::map<PartKey, Part> parts_;
   mutable std::map<std::pair<std::string, DType>, Buffer<uint16_t>> converted_;
+  mutable std::map<std::pair<std::string, DType>, Buffer<char>> dequantized_;
   mutable std::map<std::tuple<std::string, DType, Quantization>, QuantizedMatrix> quantized_;
   mutable std::mutex use_mutex_;                             // held by the one lease
   mutable std::vector<Part*> used_;                          // by it

@@ -6,6 +6,7 @@
 #include "model/kv_cache.h"
 #include "model/quantized_matrix.h"
 #include "model/vision_tower.h"
+#include "model/weight_nodes.h"
 
 namespace fovea {
 
@@ -16,42 +17,20 @@ constexpr int64_t kFloat = sizeof(float);
 // resident: 1 MB with text alone and 2.5 MB with pictures by tools/check_plan.py.
 constexpr int64_t kLaterPages = 3 << 20;
 
-// How the model wants a tensor (VisionTower, Decoder): the nodes of its layer or block, or of what belongs to
-// none.
-struct Wanted {
-  const TowerPrecision& nodes;
-  bool in_layer;
-};
-
-Wanted wanted(const std::string& name, const Precision& precision) {
-  const bool visual = name.starts_with("model.visual.");
-  const std::string prefix = visual ? "model.visual.blocks." : "model.language_model.layers.";
-  const LayeredPrecision& tower = visual ? precision.vision : precision.text;
-  if (!name.starts_with(prefix)) return {tower.tower, false};
-  return {tower.layers.at(std::stoul(name.substr(prefix.size()))), true};
-}
-
-// Projections of layers and blocks are quantized, and the output head.
-Quantization quantization_of(const std::string& name, const Wanted& tensor, const Precision& precision,
-                             bool tied) {
-  if (name == (tied ? "model.language_model.embed_tokens.weight" : "lm_head.weight"))
-    return precision.text.tower.head;
-  const bool projection = name.ends_with("proj.weight") || name.ends_with("attn.qkv.weight");
-  return tensor.in_layer && projection ? tensor.nodes.quantization : Quantization::none;
-}
-
-// Matrices that WeightStore converts or quantizes; vectors are small.
+// What WeightStore makes of matrices: converted, widened or quantized; vectors are small.
 int64_t converted_bytes(const Checkpoint& checkpoint, const Precision& precision) {
-  const bool tied = checkpoint.config().text.tie_word_embeddings;
+  const std::string head = head_tensor(checkpoint, precision.text.tower.head);
   int64_t bytes = 0;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
-    if (tensor.shape.size() < 2) continue;
-    const Wanted how = wanted(tensor.name, precision);
-    const DType type = how.nodes.weights;
-    if (type != DType::f32 && type != tensor.dtype) {
+    const bool unused = tensor.name == "lm_head.weight" && tensor.name != head;
+    if (tensor.shape.size() < 2 || unused) continue;
+    const auto [type, quantization] = wanted_weight(tensor.name, precision, checkpoint);
+    const bool plain = tensor.format == WeightFormat::plain;
+    if (!plain && quantization != Quantization::none && quantization == quantization_of(tensor.format))
+      continue;
+    if (!plain || (type != DType::f32 && type != tensor.dtype)) {
       bytes += tensor.elements() * static_cast<int64_t>(bytes_of(type));
     }
-    const Quantization quantization = quantization_of(tensor.name, how, precision, tied);
     if (quantization != Quantization::none) {
       bytes += QuantizedMatrix::bytes_for(tensor.shape[0], tensor.elements() / tensor.shape[0], quantization);
     }
@@ -114,19 +93,21 @@ void plan_text(const TextConfig& config, const LayeredPrecision& text, const Pla
 
 bool quantizes(const Precision& precision) {
   const auto any = [](const LayeredPrecision& tower) {
-    return std::any_of(tower.layers.begin(), tower.layers.end(),
-                       [](const TowerPrecision& nodes) { return nodes.quantization != Quantization::none; });
+    return std::any_of(tower.layers.begin(), tower.layers.end(), [](const TowerPrecision& nodes) {
+      return nodes.quantization != Quantization::none || nodes.mlp_quantization != Quantization::none;
+    });
   };
   return any(precision.text) || any(precision.vision) || precision.text.tower.head != Quantization::none;
 }
 
 // The largest group's conversions, which exist while it computes.
-int64_t converted_at_once(const WeightGroups& groups, const Precision& precision) {
+int64_t converted_at_once(const WeightGroups& groups, const Precision& precision,
+                          const Checkpoint& checkpoint) {
   int64_t largest = 0;
   for (const WeightGroup& group : groups.all()) {
     int64_t bytes = 0;
     for (const GroupPart& part : group.parts) {
-      const DType type = wanted(part.tensor->name, precision).nodes.weights;
+      const DType type = wanted_weight(part.tensor->name, precision, checkpoint).type;
       if (type == DType::f32 || type == part.tensor->dtype) continue;
       bytes += part.rows * (part.tensor->elements() / part.tensor->shape[0]) *
                static_cast<int64_t>(bytes_of(type));
@@ -142,7 +123,7 @@ void stream_weights(const Checkpoint& checkpoint, const Precision& precision, co
   const WeightGroups groups(checkpoint);
   plan.streamed = true;
   plan.weights = 0;
-  plan.converted_weights = converted_at_once(groups, precision);
+  plan.converted_weights = converted_at_once(groups, precision, checkpoint);
   plan_text(checkpoint.config().text, precision.text, request, products, plan);
   if (request.ranks > 0 && !request.share_on_disk) {
     plan.weight_share = zero_share(checkpoint, groups, request.ranks - 1, request.ranks);
@@ -185,7 +166,7 @@ Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const P
   plan_text(config.text, precision.text, request, products, plan);
   if (request.ranks > 0) {
     stream_weights(checkpoint, precision, request, products, plan);
-  } else if (request.ram && plan.peak() > *request.ram && !quantizes(precision)) {
+  } else if (request.ram && plan.peak() > *request.ram && !quantizes(precision) && !checkpoint.quantized()) {
     Plan streamed = plan;
     stream_weights(checkpoint, precision, request, products, streamed);
     if (streamed.peak() < plan.peak())

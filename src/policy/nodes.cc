@@ -49,7 +49,13 @@ std::vector<Node> make_nodes() {
        &T::quantization,
        {"none", "w8a8", "int4"},
        false,
-       "of a layer's projections: 8 bits for weights and rows, or 4-bit weights in groups of 64"},
+       "of a layer's projections: 8 bits for weights and rows, or 4-bit weights in groups of 64; sets "
+       "mlp_quantization too"},
+      {"mlp_quantization",
+       &T::mlp_quantization,
+       {"none", "w8a8", "int4"},
+       false,
+       "quantization of gate, up and down alone"},
       {"head", &T::head, {"none", "w8a8", "int4"}, true, "quantization of the output head"},
       {"norm_statistics", &T::norm_statistics, kWide, false, "RMSNorm: mean of squares and its root"},
       {"norm", &T::norm, kStored, false, "RMSNorm: normalised value, and its product with the weight"},
@@ -152,6 +158,7 @@ void set_node(TowerPrecision& precision, const Node& node, std::string_view valu
   std::visit([&](auto pointer) { set_word(member(precision, pointer), value); }, node.member);
   if (node.member == Node::Member(&T::k)) precision.k_cache = precision.k;
   if (node.member == Node::Member(&T::v)) precision.v_cache = precision.v;
+  if (node.member == Node::Member(&T::quantization)) precision.mlp_quantization = precision.quantization;
 }
 
 std::string value_of(const TowerPrecision& precision, const Node& node) {

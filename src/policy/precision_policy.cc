@@ -105,8 +105,18 @@ void PrecisionPolicy::set(const PolicyScope& scope, std::string_view node, std::
   settings.insert(at, {std::string(node), std::string(value)});
 }
 
+// For the whole tower, by a preset or by name.
+bool PrecisionPolicy::sets(Tower tower, std::string_view node) const {
+  if (preset_) return true;
+  return std::any_of(scopes_.begin(), scopes_.end(), [&](const ScopedSettings& scoped) {
+    if (scoped.scope.tower != tower || !scoped.scope.all_layers) return false;
+    return std::any_of(scoped.settings.begin(), scoped.settings.end(),
+                       [&](const NodeSetting& setting) { return setting.node == node; });
+  });
+}
+
 LayeredPrecision PrecisionPolicy::resolve_tower(Tower tower, DType dtype, AttentionKind attention,
-                                                int64_t layers) const {
+                                                int64_t layers, const StoredQuantization& stored) const {
   LayeredPrecision result;
   if (preset_) {
     result.tower = preset_named(*preset_).tower(tower, dtype);
@@ -118,7 +128,16 @@ LayeredPrecision PrecisionPolicy::resolve_tower(Tower tower, DType dtype, Attent
     if (scoped.scope.tower == tower && scoped.scope.all_layers) apply(result.tower, scoped, dtype);
   }
   check_nodes(result.tower, name_of(tower));
+  if (tower == Tower::text && !sets(tower, "head")) result.tower.head = stored.head;
   result.layers.assign(static_cast<size_t>(layers), result.tower);
+  const auto& stored_layers = tower == Tower::text ? stored.text : stored.vision;
+  FOVEA_CHECK(stored_layers.empty() || std::ssize(stored_layers) == layers);
+  const bool attention_open = !sets(tower, "quantization"),
+             mlp_open = attention_open && !sets(tower, "mlp_quantization");
+  for (size_t i = 0; i < stored_layers.size(); ++i) {
+    if (attention_open) result.layers[i].quantization = stored_layers[i].attention;
+    if (mlp_open) result.layers[i].mlp_quantization = stored_layers[i].mlp;
+  }
   for (const ScopedSettings& scoped : scopes_) {
     if (scoped.scope.tower != tower || scoped.scope.all_layers) continue;
     const auto [first, last] = layers_of(scoped.scope, layers);
@@ -142,9 +161,10 @@ ResolvedPolicy PrecisionPolicy::resolve(const PolicyTarget& target) const {
   }
   ResolvedPolicy result;
   result.dtype = fixed ? *fixed : dtype_ ? *dtype_ : target.dtype.value_or(target.model_dtype);
-  result.precision.text = resolve_tower(Tower::text, result.dtype, target.text_attention, target.text_layers);
-  result.precision.vision =
-      resolve_tower(Tower::vision, result.dtype, target.vision_attention, target.vision_layers);
+  result.precision.text =
+      resolve_tower(Tower::text, result.dtype, target.text_attention, target.text_layers, target.stored);
+  result.precision.vision = resolve_tower(Tower::vision, result.dtype, target.vision_attention,
+                                          target.vision_layers, target.stored);
   result.precision.logits = logits_.value_or(result.dtype);
   return result;
 }

@@ -39,6 +39,15 @@ struct ScopedSettings {
   friend bool operator==(const ScopedSettings&, const ScopedSettings&) = default;
 };
 
+// What the checkpoint stores quantized.
+struct StoredQuantization {
+  struct Layer {
+    Quantization attention = Quantization::none, mlp = Quantization::none;
+  };
+  std::vector<Layer> text, vision;  // one per layer, or none at all
+  Quantization head = Quantization::none;
+};
+
 // What a policy is applied to.
 struct PolicyTarget {
   AttentionKind text_attention = AttentionKind::flash_attention_2;  // without a preset
@@ -46,6 +55,8 @@ struct PolicyTarget {
   std::optional<DType> dtype;  // asked for beside the policy
   DType model_dtype = DType::bf16;
   int64_t text_layers = 0, vision_layers = 0;
+  // Where neither a preset nor a setting says how weights are quantized, they stay as they are stored.
+  StoredQuantization stored = {};
 };
 
 struct ResolvedPolicy {
@@ -85,7 +96,9 @@ class PrecisionPolicy {
   friend bool operator==(const PrecisionPolicy&, const PrecisionPolicy&) = default;
 
  private:
-  LayeredPrecision resolve_tower(Tower tower, DType dtype, AttentionKind attention, int64_t layers) const;
+  LayeredPrecision resolve_tower(Tower tower, DType dtype, AttentionKind attention, int64_t layers,
+                                 const StoredQuantization& stored) const;
+  bool sets(Tower tower, std::string_view node) const;
 
   std::optional<std::string> preset_;
   std::optional<DType> dtype_, logits_;

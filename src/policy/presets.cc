@@ -62,14 +62,14 @@ void exact_norms(TowerPrecision& precision, Tower, DType) { precision.norm_stati
 
 // 8 bits per weight and per value of a row.
 void quantize_w8a8(TowerPrecision& precision, Tower tower, DType) {
-  precision.quantization = Quantization::w8a8;
+  precision.quantization = precision.mlp_quantization = Quantization::w8a8;
   if (tower == Tower::text) precision.head = Quantization::w8a8;
 }
 
 // The text decoder's weights in 4 bits, its head and the vision tower in 8.
 void quantize_int4(TowerPrecision& precision, Tower tower, DType) {
   const bool text = tower == Tower::text;
-  precision.quantization = text ? Quantization::int4 : Quantization::w8a8;
+  precision.quantization = precision.mlp_quantization = text ? Quantization::int4 : Quantization::w8a8;
   if (text) precision.head = Quantization::w8a8;
 }
 

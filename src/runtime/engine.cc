@@ -6,6 +6,7 @@
 #include "base/freed_memory.h"
 #include "checkpoint/weight_source.h"
 #include "kernels/kernels.h"
+#include "model/weight_nodes.h"
 #include "runtime/state.h"
 
 namespace fovea {
@@ -38,10 +39,30 @@ void check_tokenizer(const Tokenizer& tokenizer, const ModelConfig& config) {
   }
 }
 
-ResolvedPolicy resolve(const EngineOptions& options, const ModelConfig& config) {
-  return options.policy.value_or(PrecisionPolicy())
-      .resolve({options.attention, options.vision_attention, options.dtype, config.dtype,
-                config.text.num_hidden_layers, config.vision.depth});
+ResolvedPolicy resolve(const EngineOptions& options, const Checkpoint& checkpoint) {
+  return options.policy.value_or(PrecisionPolicy()).resolve(policy_target(options, checkpoint));
+}
+
+StoredQuantization stored_quantization(const Checkpoint& checkpoint) {
+  StoredQuantization stored;
+  if (!checkpoint.quantized()) return stored;
+  const auto of = [&](const std::string& name) {
+    return checkpoint.has(name) ? quantization_of(checkpoint.tensor(name).format) : Quantization::none;
+  };
+  const auto layers = [&](const std::string& prefix, const char* attention, int64_t count) {
+    std::vector<StoredQuantization::Layer> list;
+    for (int64_t i = 0; i < count; ++i) {
+      const std::string layer = fmt::format("{}{}.", prefix, i);
+      list.push_back({of(layer + attention), of(layer + "mlp.down_proj.weight")});
+    }
+    return list;
+  };
+  const ModelConfig& config = checkpoint.config();
+  stored.text =
+      layers("model.language_model.layers.", "self_attn.o_proj.weight", config.text.num_hidden_layers);
+  stored.vision = layers("model.visual.blocks.", "attn.proj.weight", config.vision.depth);
+  stored.head = of("lm_head.weight");
+  return stored;
 }
 
 std::unique_ptr<EngineState> state_of(std::shared_ptr<const EngineParts> parts, EngineOptions options,
@@ -63,6 +84,17 @@ std::unique_ptr<EngineState> state_of(std::shared_ptr<const EngineParts> parts, 
 
 }  // namespace
 
+PolicyTarget policy_target(const EngineOptions& options, const Checkpoint& checkpoint) {
+  const ModelConfig& config = checkpoint.config();
+  return {options.attention,
+          options.vision_attention,
+          options.dtype,
+          config.dtype,
+          config.text.num_hidden_layers,
+          config.vision.depth,
+          stored_quantization(checkpoint)};
+}
+
 Engine::Engine(std::unique_ptr<EngineState> state) : state_(std::move(state)) {}
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
@@ -74,7 +106,7 @@ Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& optio
   auto parts = std::make_shared<const EngineParts>(dir);
   check_tokenizer(parts->tokenizer, parts->checkpoint.config());
   // A policy that does not fit is refused before anything is read.
-  const ResolvedPolicy resolved = resolve(options, parts->checkpoint.config());
+  const ResolvedPolicy resolved = resolve(options, parts->checkpoint);
   return_freed_memory();  // what reading the tokenizer took
   if (options.weight_limit) {
     parts->weights.stream(options.weight_source ? options.weight_source(parts->checkpoint)
@@ -91,7 +123,7 @@ Engine Engine::with(const EngineOptions& options) const {
   const Stopwatch watch;
   EngineOptions own = options;
   if (!own.weight_limit) own.weight_limit = state_->options.weight_limit;
-  Engine engine(state_of(state_->parts, own, resolve(own, state_->parts->checkpoint.config())));
+  Engine engine(state_of(state_->parts, own, resolve(own, state_->parts->checkpoint)));
   engine.state_->load_seconds = watch.seconds();
   return engine;
 }

@@ -48,6 +48,9 @@ struct EngineOptions {
   std::function<std::unique_ptr<WeightSource>(const Checkpoint&)> weight_source = {};
 };
 
+// What a policy is applied to: the options beside it, and the checkpoint's own dtype, layers and storage.
+PolicyTarget policy_target(const EngineOptions& options, const Checkpoint& checkpoint);
+
 struct MediaLimits {
   std::optional<int64_t> min_pixels, max_pixels;
   // Of each image or group of video frames, and of all of them together (media/token_budget.h has the rule).

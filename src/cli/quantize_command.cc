@@ -1,0 +1,151 @@
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/progress_bar.h"
+#include "cli/text_file.h"
+#include "plan/plan_text.h"
+#include "quantize/quantize.h"
+#include "runtime/engine.h"
+
+namespace fovea {
+
+namespace {
+
+struct QuantizeFlags {
+  std::string model, out, weights, preset, policy, dtype;
+  int threads = 0;
+  bool force = false;
+};
+
+// The first and the last layer and the vision tower feel rounding most: they keep more bits.
+constexpr const char* kInt8 =
+    "text.quantization=w8a8,text.head=w8a8,text.layers.0.quantization=none,text.layers.-1.quantization=none";
+constexpr const char* kInt4 =
+    "text.quantization=int4,text.head=w8a8,vision.quantization=w8a8,text.layers.0.quantization=w8a8,"
+    "text.layers.-1.quantization=w8a8";
+
+bool sets(const PrecisionPolicy& policy, const PolicyScope& scope, const std::string& node) {
+  for (const ScopedSettings& scoped : policy.scopes()) {
+    if (!(scoped.scope == scope)) continue;
+    for (const NodeSetting& setting : scoped.settings) {
+      if (setting.node == node) return true;
+    }
+  }
+  return false;
+}
+
+// --weights, where --policy does not say otherwise.
+void add_defaults(PrecisionPolicy& policy, const std::string& weights) {
+  if (weights == "bf16" || weights == "fp16") return policy.set_dtype(parse_dtype(weights));
+  const PrecisionPolicy defaults = PrecisionPolicy::parse_text(weights == "int4" ? kInt4 : kInt8);
+  for (const ScopedSettings& scoped : defaults.scopes()) {
+    for (const NodeSetting& setting : scoped.settings) {
+      if (!sets(policy, scoped.scope, setting.node)) policy.set(scoped.scope, setting.node, setting.value);
+    }
+  }
+}
+
+PrecisionPolicy policy_of(const QuantizeFlags& flags) {
+  PrecisionPolicy policy;
+  if (flags.policy.ends_with(".json")) {
+    policy = PrecisionPolicy::parse_json(read_text_file(flags.policy));
+  } else if (!flags.policy.empty()) {
+    policy = PrecisionPolicy::parse_text(flags.policy);
+  }
+  if (!flags.preset.empty()) policy.set_preset(flags.preset);
+  if (!flags.weights.empty()) {
+    add_defaults(policy, flags.weights);
+  } else if (flags.preset.empty() && flags.policy.empty()) {
+    add_defaults(policy, "int8");
+  }
+  return policy;
+}
+
+void print_summary(const QuantizeSummary& summary, const std::string& out) {
+  fmt::print("{:<10} {:>8} {:>12} {:>12} {:>12}\n", "stored as", "tensors", "parameters", "before", "now");
+  for (const auto& [name, form] : summary.forms) {
+    fmt::print("{:<10} {:>8} {:>10.1f} M {:>12} {:>12}\n", name, form.tensors,
+               static_cast<double>(form.parameters) / 1e6, bytes_text(form.bytes_before),
+               bytes_text(form.bytes));
+  }
+  fmt::print("{:<10} {:>8} {:>12} {:>12} {:>12}\nwrote {}\n", "all", "", "", bytes_text(summary.bytes_before),
+             bytes_text(summary.bytes), out);
+}
+
+void quantize(const QuantizeFlags& flags) {
+  if (flags.threads != 0) set_threads(flags.threads);
+  stop_on_interrupt();
+  const Checkpoint checkpoint = Checkpoint::open(flags.model);
+  EngineOptions engine;
+  if (!flags.dtype.empty()) engine.dtype = parse_dtype(flags.dtype);
+  const PrecisionPolicy policy = policy_of(flags);
+  const ResolvedPolicy resolved = policy.resolve(policy_target(engine, checkpoint));
+  QuantizeOptions options;
+  options.out = flags.out;
+  options.replace = flags.force;
+  options.dtype = resolved.dtype;
+  options.policy = policy.text();
+  options.cancel = &interrupted();
+  ProgressBar bar;
+  const QuantizeSummary summary =
+      quantize_checkpoint(checkpoint, resolved.precision, options, bar.callback());
+  bar.clear();
+  if (!summary.complete) {
+    fmt::print(stderr, "fovea: interrupted, nothing was written\n");
+    throw ExitWith{kInterrupted};
+  }
+  print_summary(summary, flags.out);
+}
+
+}  // namespace
+
+void add_quantize_command(CLI::App& app) {
+  const auto flags = std::make_shared<QuantizeFlags>();
+  CLI::App* command = app.add_subcommand(
+      "quantize", "write a checkpoint again with weights in 8 or 4 bits, or another dtype");
+  command->add_option("-m,--model", flags->model, "checkpoint folder in Hugging Face form")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--out", flags->out, "folder to write; it appears when it is complete")
+      ->required()
+      ->type_name("DIR");
+  command
+      ->add_option(
+          "--weights", flags->weights,
+          "bf16, fp16: plain; int8: per output channel, with the first and the last decoder layer and "
+          "the vision tower as they are; int4: groups of 64, with those and the head in int8 "
+          "(default: int8, unless --preset or --policy is given)")
+      ->check(CLI::IsMember({"bf16", "fp16", "int8", "int4"}));
+  command->add_option("--preset", flags->preset, "a preset's quantization: balanced, fast (fovea presets)")
+      ->type_name("NAME");
+  command
+      ->add_option("--policy,--precision", flags->policy,
+                   "by layer and module: the nodes quantization, mlp_quantization, head and weights of a "
+                   "precision policy, or a .json file; goes before --weights and --preset")
+      ->type_name("TEXT|FILE.json");
+  command
+      ->add_option("--dtype", flags->dtype,
+                   "fp32, bf16 or fp16: what is not quantized, and what the model computes in from then on "
+                   "(default: the checkpoint's)")
+      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
+  command->add_flag("--force", flags->force, "replace a checkpoint that is already there");
+  command->add_option("--threads", flags->threads, "worker threads (default: one per core)")->type_name("N");
+  command->footer(
+      "The folder is read like any other: fovea run -m OUT computes with the weights as they are stored, bit "
+      "for\n"
+      "bit what --preset or --precision computes from the original, without the seconds of quantizing. "
+      "Another\n"
+      "quantization than the stored one is refused; --preset exact widens the weights again.\n\n"
+      "Examples:\n"
+      "  fovea quantize -m DIR --out DIR-int8\n"
+      "  fovea quantize -m DIR --out DIR-int4 --weights int4\n"
+      "  fovea quantize -m DIR --out DIR-fast --preset fast\n"
+      "  fovea quantize -m DIR --out DIR-mixed --policy "
+      "\"text.quantization=w8a8,text.mlp_quantization=int4,text.layers.0-1.quantization=none\"");
+  command->callback([flags] { quantize(*flags); });
+}
+
+}  // namespace fovea

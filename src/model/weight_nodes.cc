@@ -1,0 +1,42 @@
+#include "model/weight_nodes.h"
+
+namespace fovea {
+
+namespace {
+
+constexpr const char *kEmbedding = "model.language_model.embed_tokens.weight", *kHead = "lm_head.weight";
+
+// The nodes of the tensor's layer or block; null when it belongs to none.
+const TowerPrecision* nodes_of_layer(const std::string& name, const Precision& precision) {
+  const bool visual = name.starts_with("model.visual.");
+  const std::string prefix = visual ? "model.visual.blocks." : "model.language_model.layers.";
+  if (!name.starts_with(prefix)) return nullptr;
+  return &(visual ? precision.vision : precision.text).layers.at(std::stoul(name.substr(prefix.size())));
+}
+
+}  // namespace
+
+Quantization quantization_of(WeightFormat format) {
+  if (format == WeightFormat::w8a8) return Quantization::w8a8;
+  return format == WeightFormat::int4 ? Quantization::int4 : Quantization::none;
+}
+
+std::string head_tensor(const Checkpoint& checkpoint, Quantization head) {
+  const bool tied = checkpoint.config().text.tie_word_embeddings;
+  return checkpoint.has(kHead) && (!tied || head != Quantization::none) ? kHead : kEmbedding;
+}
+
+WantedWeight wanted_weight(const std::string& name, const Precision& precision,
+                           const Checkpoint& checkpoint) {
+  if (const TowerPrecision* nodes = nodes_of_layer(name, precision)) {
+    const bool projection = name.ends_with("proj.weight") || name.ends_with("attn.qkv.weight"),
+               mlp = name.find(".mlp.") != std::string::npos;
+    const Quantization quantization = mlp ? nodes->mlp_quantization : nodes->quantization;
+    return {nodes->weights, projection ? quantization : Quantization::none};
+  }
+  const LayeredPrecision& tower = name.starts_with("model.visual.") ? precision.vision : precision.text;
+  const Quantization head = precision.text.tower.head;
+  return {tower.tower.weights, name == head_tensor(checkpoint, head) ? head : Quantization::none};
+}
+
+}  // namespace fovea

@@ -1,0 +1,26 @@
+// Which nodes of the precision speak of a weight.
+#pragma once
+
+#include <string>
+
+#include "base/precision.h"
+#include "checkpoint/checkpoint.h"
+
+namespace fovea {
+
+// How a forward pass wants a matrix (VisionTower, Decoder).
+struct WantedWeight {
+  DType type;  // rounded to, before it is quantized
+  Quantization quantization;
+};
+
+// Of a tensor of two or more dimensions under its canonical name.
+WantedWeight wanted_weight(const std::string& name, const Precision& precision, const Checkpoint& checkpoint);
+
+// The tensor that the output head multiplies by. A tied one may have a quantized copy of its own.
+std::string head_tensor(const Checkpoint& checkpoint, Quantization head);
+
+// What a matrix of this format can be multiplied as; none for the others.
+Quantization quantization_of(WeightFormat format);
+
+}  // namespace fovea
