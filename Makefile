@@ -43,7 +43,7 @@ asan: deps ## build with AddressSanitizer and UBSan, run all tests, or those of 
 	@$(step) 'build ($(JOBS) jobs)' build-asan/log/build.log \
 		cmake --build --preset asan -j $(JOBS) $(if $(ASAN_PROGRAMS),--target $(ASAN_PROGRAMS))
 	@$(step) 'tests (sanitizers)' build-asan/log/test.log \
-		ctest --preset asan $(ctest_filter) $(if $(ASAN_PROGRAMS),-E _NOT_BUILT)
+		ctest --preset asan $(ctest_filter) $(if $(ASAN_PROGRAMS),-E _NOT_BUILT -LE ranks)
 	@sed -n '/% tests passed/,$$p' build-asan/log/test.log
 
 lint: ## check the layers and the formatting (`tools/check_format.sh --fix` formats)

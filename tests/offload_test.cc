@@ -167,9 +167,18 @@ class OffloadProgram : public testing::Test {
         !std::freopen((folder_ / "err").c_str(), "w", stderr)) {
       _exit(99);
     }
-    std::vector<std::string> words = {FOVEA_PROGRAM,  "run",    "-m",       model_.string(),
-                                      "--ignore-eos", "--json", "--greedy", "--max-new-tokens",
-                                      tokens,         "hello"};
+    std::vector<std::string> words = {FOVEA_PROGRAM,
+                                      "run",
+                                      "-m",
+                                      model_.string(),
+                                      "--ignore-eos",
+                                      "--json",
+                                      "--greedy",
+                                      "--max-new-tokens",
+                                      tokens,
+                                      "hello",
+                                      "--prompt-lookup-num-tokens",
+                                      "0"};
     if (tokens.size() > 3) words.push_back("--no-kv-cache");  // slow, so that something can happen meanwhile
     if (!ram.empty()) words.insert(words.end(), {"--ram", ram});
     std::vector<char*> arguments;
@@ -219,8 +228,9 @@ TEST_F(OffloadProgram, StreamsWhatDoesNotFitAndSaysSo) {
   EXPECT_EQ(streamed["weights"]["mapped"], false);
   EXPECT_EQ(streamed["weights"]["bytes"], mapped["weights"]["bytes"]);
   EXPECT_GT(streamed["weights"]["streamed_bytes_per_token"], 0);
-  EXPECT_GE(streamed["weights"]["decode_read_bytes"],
-            10 * streamed["weights"]["streamed_bytes_per_token"].get<int64_t>());
+  // Eleven steps; what is read ahead for the first of them, at most the buffers, may count as prefill.
+  const auto bytes = [&](const char* name) { return streamed["weights"][name].get<int64_t>(); };
+  EXPECT_GE(bytes("decode_read_bytes"), 11 * bytes("streamed_bytes_per_token") - bytes("buffer_bytes"));
   ASSERT_NE(exit_code(start("8M", "12")), 0);
   EXPECT_NE(read("err").find("--ram allows a resident set of 8.0 MB"), std::string::npos) << read("err");
 }
