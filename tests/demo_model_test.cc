@@ -83,5 +83,19 @@ TEST_F(DemoModel, AmongManyFactsEagerFailsAndItsCuresDoNot) {
   EXPECT_LT(right.at("eager-fp16-old"), kMany);
 }
 
+TEST_F(DemoModel, KeysInEightBitsNeedTheirBiasSplit) {
+  const std::string all = "flash-bf16:text.k_cache=int8;text.v_cache=int8", split = ";text.bias_split=on",
+                    kept =
+                        "flash-bf16:text.layers.1--2.k_cache=int8;text.layers.1--2.v_cache=int8;"
+                        "text.layers.1--2.bias_split=on";
+  const auto right =
+      ask(default_request(SuiteKind::long_context), "flash-bf16," + all + "," + all + split + "," + kept);
+  ASSERT_EQ(right.size(), 4u);
+  EXPECT_GE(right.at("flash-bf16"), kMany);
+  EXPECT_GE(right.at(all + split), kMany);
+  EXPECT_GE(right.at(kept), kMany);
+  EXPECT_LT(right.at(all), kMany);
+}
+
 }  // namespace
 }  // namespace fovea

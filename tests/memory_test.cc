@@ -70,8 +70,9 @@ TEST(Memory, VisionTowerHoldsWhatItsFormulaSays) {
 
 TEST(Memory, DecoderAndCacheHoldWhatTheirFormulasSay) {
   if (!kMallocTells) GTEST_SKIP() << "needs glibc's malloc";
-  for (const char* policy : {"dtype=bf16", "preset=eager-bf16", "text.bias_split=on", "dtype=fp32",
-                             "preset=balanced", "preset=fast"}) {
+  for (const char* policy :
+       {"dtype=bf16", "preset=eager-bf16", "text.bias_split=on", "dtype=fp32",
+        "text.k_cache=int8,text.v_cache=int8,text.bias_split=on", "preset=balanced", "preset=fast"}) {
     EngineOptions options;
     options.policy = PrecisionPolicy::parse_text(policy);
     const Engine engine = Engine::open(kDemo, options, {});

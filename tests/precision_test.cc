@@ -92,6 +92,15 @@ TEST(Precision, EveryPresetAnswersAlikeForEveryChunk) {
   }
 }
 
+TEST(Precision, KeysAndValuesInEightBitsAnswerAlikeForEveryChunk) {
+  const Engine engine =
+      opened().with(options("text.k_cache=int8,text.v_cache=int8,text.layers.0.bias_split=on"));
+  const std::vector<float> whole = results(engine, 0);
+  EXPECT_EQ(whole, results(engine, 7));
+  EXPECT_EQ(whole, results(engine, 1));
+  EXPECT_NE(whole, results(opened(), 0));
+}
+
 // Each setting for layer 0 changes what comes out of eager-bf16. The head dimensions of this model, 64 and
 // 16, make the scale a power of two: `scores` and `scaled` round at the same places, so that only both
 // together tell. Left out are what cannot show here: v, which the projection has rounded already, and norm

@@ -17,6 +17,7 @@ void check_problem(const AttentionProblem& problem) {
   for (const HeadsView* view : {&q, &k, &v}) {
     FOVEA_CHECK(view->tokens <= 1 || view->stride >= view->heads * view->head_dim);
     FOVEA_CHECK(view->tokens == 0 || view->data != nullptr);
+    FOVEA_CHECK(view->tokens == 0 || view->dtype != DType::i8 || view->scales != nullptr);
   }
   FOVEA_CHECK(problem.scale > 0);
   const KeyBias& bias = problem.key_bias;

@@ -175,6 +175,47 @@ TEST(Attention, GroupedHeadsEqualRepeatedKeysBitForBit) {
   }
 }
 
+// Rows of integers with a scale each, and the same values in f32.
+struct EightBitRows {
+  EightBitRows(int64_t tokens, int64_t heads, int64_t head_dim, Random& random)
+      : wide(DType::f32, tokens, heads, head_dim) {
+    for (int64_t i = 0; i < tokens * heads; ++i) {
+      scales.push_back(static_cast<float>(0.02 * random.uniform()));
+      for (int64_t c = 0; c < head_dim; ++c) {
+        integers.push_back(static_cast<int8_t>(std::floor(255 * random.uniform()) - 127));
+        wide.set(i / heads, i % heads, c, double{scales.back() * static_cast<float>(integers.back())});
+      }
+    }
+  }
+  HeadsView view() const {
+    HeadsView view = wide.view();
+    view.data = integers.data();
+    view.dtype = DType::i8;
+    view.scales = scales.data();
+    return view;
+  }
+  std::vector<int8_t> integers;
+  std::vector<float> scales;
+  Tensor wide;
+};
+
+TEST(Attention, EightBitKeysAndValuesAreTheirIntegersTimesTheirScalesBitForBit) {
+  for (const int64_t queries : {1, 3, 150}) {
+    const Inputs inputs({queries, 700, 4, 2, 40, DType::f32, true}, 31);
+    Random random(32);
+    const EightBitRows k(700, 2, 40, random), v(700, 2, 40, random);
+    for (const AttentionKind kind : kKinds) {
+      AttentionProblem wide = inputs.problem(all_in(DType::f32)), narrow = wide;
+      wide.k = k.wide.view();
+      wide.v = v.wide.view();
+      narrow.k = k.view();
+      narrow.v = v.view();
+      EXPECT_TRUE(same_bits(run(kind, wide), run(kind, narrow))) << name_of(kind) << " " << queries;
+      EXPECT_EQ(run_reference(wide), run_reference(narrow));
+    }
+  }
+}
+
 TEST(Attention, SegmentsEqualSeparateProblemsBitForBit) {
   const Inputs inputs({260, 260, 3, 3, 80, DType::f32, false, {0, 1, 65, 129, 150, 150, 260}}, 15);
   const AttentionPrecision precision = all_in(DType::bf16);

@@ -18,6 +18,7 @@ float lowest_finite(DType type) {
   switch (type) {
     case DType::f32:
     case DType::f64:
+    case DType::i8:
       return std::numeric_limits<float>::lowest();
     case DType::bf16:
       return f32_from_bf16(0xff7f);

@@ -17,12 +17,14 @@ struct HeadsView {
   const void* data = nullptr;
   DType dtype = DType::f32;
   int64_t tokens = 0, heads = 0, head_dim = 0, stride = 0;
-  DType values = DType::f32;  // of f32 data: the narrowest type known to hold every value
+  DType values = DType::f32;      // of f32 data: the narrowest type known to hold every value
+  const float* scales = nullptr;  // of int8 data: [tokens, heads], a value is its integer times its scale
 
   const void* at(int64_t token, int64_t head) const {
     return static_cast<const char*>(data) +
            static_cast<size_t>(token * stride + head * head_dim) * bytes_of(dtype);
   }
+  float scale_at(int64_t token, int64_t head) const { return scales[token * heads + head]; }
 };
 
 // The bias split: `k` holds keys without the bias of their projection, and the key of token j is k_j + R_j b,
@@ -37,9 +39,9 @@ struct KeyBias {
 };
 
 struct AttentionProblem {
-  HeadsView q;           // f32 container, values already rounded; [tokens_q, heads_q, head_dim]
-  HeadsView k, v;        // f32, bf16 or f16; [tokens_kv, heads_kv, head_dim]; query head h reads kv head h /
-                         // (heads_q / heads_kv)
+  HeadsView q;     // f32 container, values already rounded; [tokens_q, heads_q, head_dim]
+  HeadsView k, v;  // f32, bf16, f16 or int8; [tokens_kv, heads_kv, head_dim]; query head h reads kv head h /
+                   // (heads_q / heads_kv)
   float* out = nullptr;  // [tokens_q, heads_q * head_dim], contiguous, rounded to precision.output
   float scale = 0;       // head_dim^-0.5
   // causal: query i attends to keys 0 .. i + (tokens_kv - tokens_q).

@@ -16,6 +16,9 @@ void gather_queries(const AttentionProblem& problem, const QueryTile& tile, floa
 double value_at(const HeadsView& view, int64_t token, int64_t head, int64_t column) {
   const void* row = view.at(token, head);
   if (view.dtype == DType::f32) return static_cast<const float*>(row)[column];
+  if (view.dtype == DType::i8) {
+    return double{view.scale_at(token, head) * static_cast<const int8_t*>(row)[column]};
+  }
   const uint16_t bits = static_cast<const uint16_t*>(row)[column];
   return view.dtype == DType::bf16 ? f32_from_bf16(bits) : f32_from_f16(bits);
 }
@@ -35,6 +38,9 @@ void pack_rows(const HeadsView& view, int64_t head, int64_t heads, int64_t first
           break;
         case DType::f16:
           kernels().f32_from_f16(static_cast<const uint16_t*>(row), to, d);
+          break;
+        case DType::i8:
+          kernels().f32_from_int8(static_cast<const int8_t*>(row), view.scale_at(first + i, head + h), to, d);
           break;
         case DType::f64:
           FOVEA_CHECK(!"no tensor is stored in fp64");
@@ -83,7 +89,7 @@ void score_rows(const AttentionProblem& problem, const float* x, int64_t rows, i
   constexpr int64_t kFewRows = 4;
   const HeadsView& k = problem.k;
   const int64_t d = k.head_dim;
-  if (rows > kFewRows || k.dtype == DType::f32 || problem.key_bias.present()) {
+  if (rows > kFewRows || k.dtype == DType::f32 || k.dtype == DType::i8 || problem.key_bias.present()) {
     pack_keys(problem, head, 1, first, count, scratch);
     kernels().matmul_nt_f32(x, d, scratch, d, y, ldy, rows, count, d);
     return;
@@ -103,6 +109,7 @@ void round_to(DType type, float* x, int64_t count) {
   switch (type) {
     case DType::f32:
     case DType::f64:
+    case DType::i8:
       return;
     case DType::bf16:
       kernels().round_bf16(x, count);

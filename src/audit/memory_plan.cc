@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/kv_cache.h"
+
 namespace fovea {
 
 namespace {
@@ -34,8 +36,8 @@ void add_text(const Engine& engine, const PromptShape& shape, MemoryPlan& plan) 
   for (const TowerPrecision& layer : engine.precision().text.layers) {
     plan.attention = std::max(plan.attention, scratch(layer, rows, shape.tokens, c.num_attention_heads,
                                                       c.num_key_value_heads, c.head_dim, true));
-    plan.kv_cache += (shape.tokens + shape.answer_tokens) * kv_width *
-                     static_cast<int64_t>(bytes_of(layer.k_cache) + bytes_of(layer.v_cache));
+    plan.kv_cache += (shape.tokens + shape.answer_tokens) * (KvCache::bytes_per_token(c, layer.k_cache) +
+                                                             KvCache::bytes_per_token(c, layer.v_cache));
     plan.scores += bytes_per_score(layer) * c.num_attention_heads * shape.tokens * shape.tokens;
   }
   const int64_t q_width = c.num_attention_heads * c.head_dim;

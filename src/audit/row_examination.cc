@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "attention/rows.h"
 #include "audit/score_error.h"
 #include "base/error.h"
 #include "base/parallel.h"
@@ -17,14 +18,7 @@ std::vector<float> widened(const HeadsView& view, int64_t head) {
   std::vector<float> values(static_cast<size_t>(view.tokens * view.head_dim));
   for (int64_t t = 0; t < view.tokens; ++t) {
     float* to = values.data() + t * view.head_dim;
-    if (view.dtype == DType::f32) {
-      std::copy_n(static_cast<const float*>(view.at(t, head)), view.head_dim, to);
-      continue;
-    }
-    const auto* from = static_cast<const uint16_t*>(view.at(t, head));
-    for (int64_t i = 0; i < view.head_dim; ++i) {
-      to[i] = view.dtype == DType::bf16 ? f32_from_bf16(from[i]) : f32_from_f16(from[i]);
-    }
+    for (int64_t i = 0; i < view.head_dim; ++i) to[i] = static_cast<float>(value_at(view, t, head, i));
   }
   return values;
 }

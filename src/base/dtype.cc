@@ -16,6 +16,8 @@ const char* name_of(DType type) {
       return "fp16";
     case DType::f64:
       return "fp64";
+    case DType::i8:
+      return "int8";
   }
   return "?";
 }
@@ -38,6 +40,8 @@ double epsilon_of(DType type) {
       return 0x1p-10;
     case DType::f64:
       return 0x1p-52;
+    case DType::i8:
+      return 0x1p-6;
   }
   return 0;
 }

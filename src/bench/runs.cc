@@ -7,6 +7,7 @@
 
 #include "base/splitmix64.h"
 #include "bench/parts.h"
+#include "model/kv_cache.h"
 #include "runtime/engine.h"
 
 namespace fovea::bench {
@@ -36,12 +37,15 @@ double prefill_operations(const TextConfig& c, int64_t tokens) {
 // Bytes that one decoded token must read: every weight of the decoder, the output head, K and V.
 double decode_bytes(const TextConfig& c, const LayeredPrecision& text, int64_t depth) {
   const TowerPrecision& layer = text.layers.front();
-  const double cache =
-      2.0 * static_cast<double>(depth * c.num_key_value_heads * c.head_dim * c.num_hidden_layers);
+  int64_t cache = 0;
+  for (const TowerPrecision& nodes : text.layers) {
+    cache +=
+        depth * (KvCache::bytes_per_token(c, nodes.k_cache) + KvCache::bytes_per_token(c, nodes.v_cache));
+  }
   return projection_operations(c) / 2 * bytes_per_weight(layer.quantization, layer.weights) +
          static_cast<double>(c.vocab_size * c.hidden_size) *
              bytes_per_weight(text.tower.head, text.tower.weights) +
-         cache * static_cast<double>(bytes_of(layer.k_cache));
+         static_cast<double>(cache);
 }
 
 // One way to run the model: a preset, and what its runs are called: empty names are those of the model's

@@ -234,7 +234,8 @@ std::vector<float> Checkpoint::vector(const std::string& name) const {
         values[i] = f32_from_f16(static_cast<const uint16_t*>(info.data)[i]);
         break;
       case DType::f64:
-        FOVEA_CHECK(!"no tensor is stored in fp64");
+      case DType::i8:
+        FOVEA_CHECK(!"no weight is stored in fp64 or int8");
     }
   }
   return values;

@@ -75,7 +75,8 @@ void fill_random(const RandomTensor& tensor, int64_t begin, int64_t count, void*
     case DType::f16:
       return fill<uint16_t>(tensor, begin, count, out, f16_from_f32);
     case DType::f64:
-      FOVEA_CHECK(!"no tensor is stored in fp64");
+    case DType::i8:
+      FOVEA_CHECK(!"no weight is stored in fp64 or int8");
   }
 }
 

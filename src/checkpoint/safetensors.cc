@@ -96,6 +96,8 @@ StoredType stored_type(DType type) {
       return StoredType::f16;
     case DType::f64:
       return StoredType::f64;
+    case DType::i8:
+      return StoredType::i8;
   }
   return StoredType::f32;
 }

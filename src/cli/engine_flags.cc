@@ -64,8 +64,9 @@ void EngineFlags::add_engine_to(CLI::App& command) {
   command
       .add_option("--kv-cache-dtype", kv_cache_dtype,
                   "storage of keys and values between tokens: fp32, bf16 or fp16, in every layer that "
-                  "--precision does not name; auto: as k and v are computed")
-      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
+                  "--precision does not name; int8: in all but the first and the last layer, with keys "
+                  "kept without their bias; auto: as k and v are computed")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16", "int8"}))
       ->capture_default_str();
   command
       .add_option(
@@ -164,9 +165,7 @@ std::optional<PrecisionPolicy> EngineFlags::policy() const {
     policy = PrecisionPolicy::parse_text(precision);
   }
   if (!preset.empty()) policy.set_preset(preset);
-  for (const char* node : {"k_cache", "v_cache"}) {
-    if (stored_otherwise) policy.set({}, node, kv_cache_dtype);
-  }
+  if (stored_otherwise) set_kv_cache(policy, kv_cache_dtype);
   const std::string flag = !attention.empty() ? "--attn " + attention : "--vision-attn " + vision_attention;
   if (policy.preset() && (!attention.empty() || !vision_attention.empty())) {
     throw Error(ErrorKind::invalid_argument,

@@ -246,6 +246,11 @@ inline M512i xor_si512(const M512i& a, const M512i& b) {
 inline M512 cvtepi32_ps(const M512i& a) {
   return each<M512>([&](int i) { return static_cast<float>(static_cast<int32_t>(a.lane[i])); });
 }
+inline M512i cvtepi8_epi32(__m128i a) {
+  alignas(16) int8_t lanes[16];
+  _mm_store_si128(reinterpret_cast<__m128i*>(lanes), a);
+  return each<M512i>([&](int i) { return static_cast<uint32_t>(int32_t{lanes[i]}); });
+}
 inline __m128i cvtepi32_epi8(const M512i& a) {
   alignas(16) uint8_t lanes[16];
   for (int i = 0; i < 16; ++i) lanes[i] = static_cast<uint8_t>(a.lane[i]);
@@ -383,6 +388,7 @@ inline M512 dpbf16_ps(const M512& acc, const M512bh& a, const M512bh& b) {
 #define _mm512_unpacklo_epi64 ::fovea::emulated::unpacklo_epi64
 #define _mm512_abs_epi8 ::fovea::emulated::abs_epi8
 #define _mm512_cvtepi32_epi8 ::fovea::emulated::cvtepi32_epi8
+#define _mm512_cvtepi8_epi32 ::fovea::emulated::cvtepi8_epi32
 #define _mm512_cvtepi32_ps ::fovea::emulated::cvtepi32_ps
 #define _mm512_dpbusd_epi32 ::fovea::emulated::dpbusd_epi32
 #define _mm512_madd_epi16 ::fovea::emulated::madd_epi16

@@ -121,5 +121,18 @@ TEST_P(Conversions, EveryLengthStaysInItsMemory) {
   }
 }
 
+TEST_P(Conversions, EightBitsTimesTheirScale) {
+  for (int64_t count = 0; count <= 40; ++count) {
+    const GuardedArray<int8_t> in(count);
+    const GuardedArray<float> out(count + 1, 77.f);
+    for (int64_t i = 0; i < count; ++i) in[i] = static_cast<int8_t>(i * 37 - 127);
+    kernels().f32_from_int8(in.data(), 0.3f, out.data() + 1, count);
+    ASSERT_EQ(out[0], 77.f) << count;
+    for (int64_t i = 0; i < count; ++i) {
+      ASSERT_EQ(out[i + 1], 0.3f * static_cast<float>(in[i])) << count << " at " << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace fovea

@@ -260,6 +260,13 @@ inline void f32_from_f16_all(const uint16_t* in, float* out, int64_t count) {
   widen_all<[](const uint16_t* p) { return Simd::load_f16(p); },
             [](const uint16_t* p, int n) { return Simd::load_f16(p, n); }>(in, out, count);
 }
+inline void f32_from_int8_all(const int8_t* in, float scale, float* out, int64_t count) {
+  int64_t i = 0;
+  for (; i + Simd::kWidth <= count; i += Simd::kWidth) {
+    Simd::store(out + i, Simd::mul(Simd::load_int8(in + i), Simd::splat(scale)));
+  }
+  for (; i < count; ++i) out[i] = scale * static_cast<float>(in[i]);
+}
 inline void F32Bf16::widen(const W* in, float* out, int64_t count) { f32_from_bf16_all(in, out, count); }
 inline void F32F16::widen(const W* in, float* out, int64_t count) { f32_from_f16_all(in, out, count); }
 
@@ -381,6 +388,7 @@ constexpr Kernels make_kernels(const char* name) {
   table.matmul_nn_f32 = matmul_nn<Simd::kOuterRows>;
   table.f32_from_bf16 = f32_from_bf16_all;
   table.f32_from_f16 = f32_from_f16_all;
+  table.f32_from_int8 = f32_from_int8_all;
   table.bf16_from_f32 = bf16_from_f32_all;
   table.f16_from_f32 = f16_from_f32_all;
   table.round_bf16 = round_bf16_all;

@@ -85,6 +85,8 @@ struct Kernels {
   // Widening and narrowing copies (round to nearest even).
   void (*f32_from_bf16)(const uint16_t* in, float* out, int64_t count);
   void (*f32_from_f16)(const uint16_t* in, float* out, int64_t count);
+  // out = scale * in, rounded once.
+  void (*f32_from_int8)(const int8_t* in, float scale, float* out, int64_t count);
   void (*bf16_from_f32)(const float* in, uint16_t* out, int64_t count);
   void (*f16_from_f32)(const float* in, uint16_t* out, int64_t count);
   // In place: x = the nearest value of the type.

@@ -84,6 +84,9 @@ struct Simd {
   static I splat_int(int32_t x) { return _mm256_set1_epi32(x); }
   static I load_int(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   static F from_int(I a) { return _mm256_cvtepi32_ps(a); }
+  static F load_int8(const int8_t* p) {
+    return from_int(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  }
   static void store_int8(int8_t* p, F a) {
     const __m256i words =
         _mm256_permute4x64_epi64(_mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_setzero_si256()), 0x08);

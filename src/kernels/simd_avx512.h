@@ -102,6 +102,9 @@ struct Simd {
   static I splat_int(int32_t x) { return (I)_mm512_set1_epi32(x); }
   static I load_int(const void* p) { return (I)_mm512_loadu_epi16(p); }
   static F from_int(I a) { return _mm512_cvtepi32_ps((__m512i)a); }
+  static F load_int8(const int8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
   static void store_int8(int8_t* p, F a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
   }

@@ -122,6 +122,9 @@ struct Simd {
   static F from_int(I a) {
     return each([&](int i) { return static_cast<float>(a.lane[i]); });
   }
+  static F load_int8(const int8_t* p) {
+    return each([&](int i) { return static_cast<float>(p[i]); });
+  }
   // Integral values of at most 127 as bytes.
   static void store_int8(int8_t* p, F a) {
     for (int i = 0; i < kWidth; ++i) p[i] = static_cast<int8_t>(a.lane[i]);

@@ -18,16 +18,27 @@ KvCache::KvCache(const TextConfig& config, int64_t capacity, const std::vector<T
     const int64_t size = capacity_ * (head_dim_ / 2);
     rotations_.push_back({layer.rope_angles, Buffer<float>(size), Buffer<float>(size)});
   }
+  const int64_t groups = (head_dim_ + kQuantGroup - 1) / kQuantGroup;
+  padded_row_ = Buffer<int8_t>(groups * kQuantGroup);
+  row_sums_ = Buffer<int32_t>(groups);
   norms_.assign(layers.size() * static_cast<size_t>(heads_), 0.f);
 }
 
 KvCache::Storage KvCache::allocate(DType type) const {
-  return {type, Buffer<char>(capacity_ * heads_ * head_dim_ * static_cast<int64_t>(bytes_of(type)))};
+  return {type, Buffer<char>(capacity_ * heads_ * head_dim_ * static_cast<int64_t>(bytes_of(type))),
+          Buffer<float>(type == DType::i8 ? capacity_ * heads_ : 0)};
+}
+
+int64_t KvCache::bytes_per_token(const TextConfig& config, DType type) {
+  const int64_t scale = type == DType::i8 ? int64_t{sizeof(float)} : 0;
+  return config.num_key_value_heads * (config.head_dim * static_cast<int64_t>(bytes_of(type)) + scale);
 }
 
 int64_t KvCache::bytes() const {
   int64_t total = 0;
-  for (size_t i = 0; i < keys_.size(); ++i) total += keys_[i].bytes.size() + values_[i].bytes.size();
+  for (const auto* storages : {&keys_, &values_}) {
+    for (const Storage& s : *storages) total += s.bytes.size() + s.scales.size() * int64_t{sizeof(float)};
+  }
   for (const Rotation& r : rotations_) total += (r.cos.size() + r.sin.size()) * int64_t{sizeof(float)};
   return total;
 }
@@ -37,15 +48,14 @@ int64_t KvCache::bytes_for(const TextConfig& config, int64_t capacity,
   int64_t total = 0;
   std::vector<DType> rotations;
   for (const TowerPrecision& layer : layers) {
-    total += capacity * config.num_key_value_heads * config.head_dim *
-             static_cast<int64_t>(bytes_of(layer.k_cache) + bytes_of(layer.v_cache));
+    total += capacity * (bytes_per_token(config, layer.k_cache) + bytes_per_token(config, layer.v_cache));
     const bool known = std::find(rotations.begin(), rotations.end(), layer.rope_angles) != rotations.end();
     if (layer.bias_split && !known) rotations.push_back(layer.rope_angles);
   }
   return total + static_cast<int64_t>(rotations.size()) * capacity * config.head_dim * int64_t{sizeof(float)};
 }
 
-void KvCache::write(Storage& storage, int64_t first, const float* rows, int64_t stride, int64_t count) const {
+void KvCache::write(Storage& storage, int64_t first, const float* rows, int64_t stride, int64_t count) {
   const int64_t width = heads_ * head_dim_;
   for (int64_t r = 0; r < count; ++r) {
     char* to = storage.bytes.data() + (first + r) * width * static_cast<int64_t>(bytes_of(storage.type));
@@ -60,9 +70,23 @@ void KvCache::write(Storage& storage, int64_t first, const float* rows, int64_t 
       case DType::f16:
         kernels().f16_from_f32(from, reinterpret_cast<uint16_t*>(to), width);
         break;
+      case DType::i8:
+        write_int8(storage, first + r, from);
+        break;
       case DType::f64:
         FOVEA_CHECK(!"no tensor is stored in fp64");
     }
+  }
+}
+
+// quantize_row pads to whole groups, which would reach into the next head.
+void KvCache::write_int8(Storage& storage, int64_t token, const float* row) {
+  for (int64_t h = 0; h < heads_; ++h) {
+    const int64_t at = token * heads_ + h;
+    storage.scales.data()[at] =
+        kernels().quantize_row(row + h * head_dim_, head_dim_, padded_row_.data(), row_sums_.data());
+    std::copy_n(padded_row_.data(), head_dim_,
+                reinterpret_cast<int8_t*>(storage.bytes.data()) + at * head_dim_);
   }
 }
 
@@ -101,7 +125,8 @@ KeyBias KvCache::key_bias(DType angles, const float* bias) const {
 }
 
 HeadsView KvCache::view(const Storage& storage, int64_t tokens) const {
-  return {storage.bytes.data(), storage.type, tokens, heads_, head_dim_, heads_ * head_dim_};
+  return {storage.bytes.data(), storage.type,         tokens, heads_, head_dim_, heads_ * head_dim_,
+          DType::f32,           storage.scales.data()};
 }
 
 HeadsView KvCache::keys(int64_t layer, int64_t tokens) const {

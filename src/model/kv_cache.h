@@ -1,6 +1,8 @@
 // The keys (after RoPE) and values of every decoder layer, in the policy's storage types. Attention borrows
-// views. Layers with bias_split keep keys without their bias; for them the cache remembers the rotation of
-// every token, once per type of rotary angles, whatever the number of layers and heads.
+// views. In int8 each token's row of each head has its own scale, max|x| / 127: what a token leaves in the
+// cache depends on that token alone, so that chunks, rollbacks and company change nothing. Layers with
+// bias_split keep keys without their bias; for them the cache remembers the rotation of every token, once per
+// type of rotary angles, whatever the number of layers and heads.
 #pragma once
 
 #include <vector>
@@ -14,10 +16,13 @@ namespace fovea {
 class KvCache {
  public:
   // One entry per layer. Throws Error(exhausted) when capacity tokens cannot be held. bytes = capacity *
-  // kv_heads * head_dim * sum over layers of (bytes_of(k_cache) + bytes_of(v_cache)), and capacity * head_dim
-  // * 4 for each rotation.
+  // sum over layers of (bytes_per_token of k_cache and of v_cache), and capacity * head_dim * 4 for each
+  // rotation.
   KvCache(const TextConfig& config, int64_t capacity, const std::vector<TowerPrecision>& layers);
 
+  // Of keys or values of one layer: kv_heads * head_dim * bytes_of(type), and 4 for each head's scale in
+  // int8.
+  static int64_t bytes_per_token(const TextConfig& config, DType type);
   // What bytes() will be, computed from shapes.
   static int64_t bytes_for(const TextConfig& config, int64_t capacity,
                            const std::vector<TowerPrecision>& layers);
@@ -48,6 +53,7 @@ class KvCache {
   struct Storage {
     DType type;
     Buffer<char> bytes;
+    Buffer<float> scales;  // of int8: [capacity, heads]
   };
   struct Rotation {
     DType angles;
@@ -56,12 +62,15 @@ class KvCache {
   Storage allocate(DType type) const;
   size_t place_of(DType angles) const;  // in rotations_
   HeadsView view(const Storage& storage, int64_t tokens) const;
-  void write(Storage& storage, int64_t first, const float* rows, int64_t stride, int64_t count) const;
+  void write(Storage& storage, int64_t first, const float* rows, int64_t stride, int64_t count);
+  void write_int8(Storage& storage, int64_t token, const float* row);
 
   int64_t heads_, head_dim_, capacity_, tokens_ = 0;
   std::vector<Storage> keys_, values_;
   std::vector<Rotation> rotations_;
-  std::vector<float> norms_;  // [layers, heads]
+  std::vector<float> norms_;   // [layers, heads]
+  Buffer<int8_t> padded_row_;  // one head's, while it is quantized
+  Buffer<int32_t> row_sums_;
 };
 
 }  // namespace fovea

@@ -45,7 +45,8 @@ void widen_row(const MatrixView& view, int64_t row, float* out) {
       k.f32_from_f16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
       break;
     case DType::f64:
-      FOVEA_CHECK(!"no tensor is stored in fp64");
+    case DType::i8:
+      FOVEA_CHECK(!"no weight is stored in fp64 or int8");
   }
 }
 

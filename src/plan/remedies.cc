@@ -27,7 +27,8 @@ class Search {
     vision_budget();
     offload();
     if (before.converted_weights > 0) stored_dtype();
-    cache();
+    cache("bf16", "keys and values are rounded to bf16", "the same or less");
+    cache("int8", "keys and values in 8 bits, but in the first and last layer", "a little more");
     if (found_.empty()) together();
     image_tokens("");
     answer();
@@ -103,12 +104,11 @@ class Search {
     setup_.target.dtype = old;
   }
 
-  void cache() {
+  void cache(const char* dtype, const char* accuracy, const char* time) {
     const PrecisionPolicy old = setup_.policy;
     try {
-      setup_.policy.set({}, "k_cache", "bf16");
-      setup_.policy.set({}, "v_cache", "bf16");
-      offer("--kv-cache-dtype bf16", "keys and values are rounded to bf16", "the same or less");
+      set_kv_cache(setup_.policy, dtype);
+      offer(fmt::format("--kv-cache-dtype {}", dtype), accuracy, time);
     } catch (const Error&) {  // the policy says otherwise, or another dtype makes no sense there
     }
     setup_.policy = old;

@@ -14,6 +14,7 @@ using T = TowerPrecision;
 using A = AttentionPrecision;
 
 const std::vector<std::string_view> kStored = {"fp32", "bf16", "fp16"},
+                                    kCached = {"fp32", "bf16", "fp16", "int8"},
                                     kComputed = {"fp32", "bf16", "fp16", "fp64"}, kWide = {"fp32", "fp64"},
                                     kSwitch = {"off", "on"};
 
@@ -68,8 +69,9 @@ std::vector<Node> make_nodes() {
       {"q", &T::q, kStored, false, "q as attention sees it, after RoPE"},
       {"k", &T::k, kStored, false, "k as attention sees it, after RoPE; sets k_cache too"},
       {"v", &T::v, kStored, false, "v as attention sees it; sets v_cache too"},
-      {"k_cache", &T::k_cache, kStored, true, "storage of k in the KV cache"},
-      {"v_cache", &T::v_cache, kStored, true, "storage of v in the KV cache"},
+      {"k_cache", &T::k_cache, kCached, true,
+       "storage of k in the KV cache; int8 with a scale per token and head"},
+      {"v_cache", &T::v_cache, kCached, true, "storage of v in the KV cache; likewise"},
       {"bias_split", &T::bias_split, kSwitch, true,
        "keep k without its bias, add the rotated bias to the scores in fp32"},
       {"k_centring",

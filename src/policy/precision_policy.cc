@@ -169,4 +169,29 @@ ResolvedPolicy PrecisionPolicy::resolve(const PolicyTarget& target) const {
   return result;
 }
 
+void set_kv_cache(PrecisionPolicy& policy, std::string_view dtype) {
+  const bool quantized = dtype == name_of(DType::i8);
+  const PolicyScope scope = quantized ? PolicyScope{Tower::text, false, 1, -2} : PolicyScope{};
+  for (const ScopedSettings& other : policy.scopes()) {
+    for (const NodeSetting& setting : other.settings) {
+      const bool cache = setting.node == "k_cache" || setting.node == "v_cache";
+      if (!quantized || !cache || other.scope != PolicyScope{}) continue;
+      throw Error(ErrorKind::invalid_argument,
+                  fmt::format("text.{}={} contradicts a KV cache of int8", setting.node, setting.value),
+                  "leave one of the two out");
+    }
+  }
+  // Before the policy's own layers, which go before it.
+  PrecisionPolicy result;
+  for (const char* node : {"k_cache", "v_cache"}) result.set(scope, node, dtype);
+  if (quantized) result.set(scope, "bias_split", "on");
+  for (const ScopedSettings& other : policy.scopes()) {
+    for (const NodeSetting& setting : other.settings) result.set(other.scope, setting.node, setting.value);
+  }
+  if (policy.preset()) result.set_preset(*policy.preset());
+  if (policy.dtype()) result.set_dtype(*policy.dtype());
+  if (policy.logits()) result.set_logits(*policy.logits());
+  policy = result;
+}
+
 }  // namespace fovea

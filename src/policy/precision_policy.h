@@ -105,6 +105,12 @@ class PrecisionPolicy {
   std::vector<ScopedSettings> scopes_;  // those of whole towers first
 };
 
+// What --kv-cache-dtype says, with the names of vLLM: keys and values stored as `dtype` in every layer that
+// has no setting of its own. int8: in all layers but the first and the last, and with keys kept without their
+// bias (bias_split), because a scale that must cover the bias leaves too few steps for what tells keys apart.
+// Throws Error(invalid_argument) when the policy says otherwise.
+void set_kv_cache(PrecisionPolicy& policy, std::string_view dtype);
+
 // "0-3", "5", "-1", "-4--1" behind "layers."; throws Error(invalid_argument).
 PolicyScope parse_layers(Tower tower, std::string_view range);
 

@@ -113,6 +113,25 @@ TEST(PrecisionPolicy, SettingsReachTheLayersTheyName) {
   EXPECT_EQ(resolved("vision.layers.2.mlp=fp32").vision.layers[2].mlp, DType::f32);
 }
 
+TEST(PrecisionPolicy, ACacheOfEightBitsLeavesOutTheFirstAndTheLastLayer) {
+  PrecisionPolicy policy = PrecisionPolicy::parse_text("preset=sdpa,text.layers.2.v_cache=fp32");
+  set_kv_cache(policy, "int8");
+  const auto layers = policy.resolve(target()).precision.text.layers;
+  ASSERT_EQ(layers.size(), 4u);
+  for (const size_t kept : {0u, 3u}) {
+    EXPECT_EQ(layers[kept].k_cache, DType::bf16) << kept;
+    EXPECT_FALSE(layers[kept].bias_split) << kept;
+  }
+  EXPECT_EQ(layers[1].k_cache, DType::i8);
+  EXPECT_EQ(layers[1].v_cache, DType::i8);
+  EXPECT_TRUE(layers[1].bias_split);
+  EXPECT_EQ(layers[2].k_cache, DType::i8);
+  EXPECT_EQ(layers[2].v_cache, DType::f32);  // named by the policy
+  PrecisionPolicy other = PrecisionPolicy::parse_text("text.k_cache=fp32");
+  EXPECT_THROW(set_kv_cache(other, "int8"), Error);
+  EXPECT_THROW(static_cast<void>(PrecisionPolicy::parse_text("text.k=int8")), Error);
+}
+
 TEST(PrecisionPolicy, TheCacheFollowsItsKeysUnlessItIsNamed) {
   const TowerPrecision follows = resolved("text.k=fp32").text.tower,
                        named = resolved("text.k_cache=bf16,text.k=fp32,text.v=fp16").text.tower;
