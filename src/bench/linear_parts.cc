@@ -4,6 +4,7 @@
 #include <deque>
 #include <span>
 
+#include "bench/amounts.h"
 #include "bench/parts.h"
 #include "model/linear.h"
 
@@ -139,18 +140,6 @@ Part layer_part(const std::string& name, const Storage& storage) {
 }
 
 }  // namespace
-
-double bytes_per_weight(Quantization quantization, DType type) {
-  switch (quantization) {
-    case Quantization::w8a8:
-      return 1;
-    case Quantization::int4:
-      return 0.5 + 2.0 / kQuantGroup;
-    case Quantization::none:
-      break;
-  }
-  return static_cast<double>(bytes_of(type));
-}
 
 std::vector<Part> linear_parts() {
   constexpr std::pair<const char*, Storage> kStorages[] = {{"bf16", {DType::bf16}},

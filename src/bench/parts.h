@@ -16,9 +16,6 @@ struct Part {
   std::function<Work()> make;
 };
 
-// Of a stored weight with its share of a group's scale; the scale of an output channel is left out.
-double bytes_per_weight(Quantization quantization, DType type);
-
 std::vector<Part> linear_parts();
 std::vector<Part> attention_parts();
 std::vector<Part> elementwise_parts();

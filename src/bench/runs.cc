@@ -6,8 +6,7 @@
 #include <cmath>
 
 #include "base/splitmix64.h"
-#include "bench/parts.h"
-#include "model/kv_cache.h"
+#include "bench/amounts.h"
 #include "runtime/engine.h"
 
 namespace fovea::bench {
@@ -19,35 +18,6 @@ constexpr int64_t kDecoded = 16;  // tokens behind the first
 constexpr int kMostRepetitions = 3;
 constexpr int64_t kSides[] = {448, 1344};  // pixels of square pictures
 
-// Multiplications and additions of the projections, per token.
-double projection_operations(const TextConfig& c) {
-  const double attention = static_cast<double>(c.hidden_size * c.head_dim *
-                                               (2 * c.num_attention_heads + 2 * c.num_key_value_heads));
-  const double mlp = 3.0 * static_cast<double>(c.hidden_size * c.intermediate_size);
-  return 2 * (attention + mlp) * static_cast<double>(c.num_hidden_layers);
-}
-
-double prefill_operations(const TextConfig& c, int64_t tokens) {
-  const auto n = static_cast<double>(tokens);
-  const double scores =
-      n * (n + 1) / 2 * static_cast<double>(c.num_attention_heads * c.head_dim * c.num_hidden_layers);
-  return n * projection_operations(c) + 4 * scores + 2.0 * static_cast<double>(c.vocab_size * c.hidden_size);
-}
-
-// Bytes that one decoded token must read: every weight of the decoder, the output head, K and V.
-double decode_bytes(const TextConfig& c, const LayeredPrecision& text, int64_t depth) {
-  const TowerPrecision& layer = text.layers.front();
-  int64_t cache = 0;
-  for (const TowerPrecision& nodes : text.layers) {
-    cache +=
-        depth * (KvCache::bytes_per_token(c, nodes.k_cache) + KvCache::bytes_per_token(c, nodes.v_cache));
-  }
-  return projection_operations(c) / 2 * bytes_per_weight(layer.quantization, layer.weights) +
-         static_cast<double>(c.vocab_size * c.hidden_size) *
-             bytes_per_weight(text.tower.head, text.tower.weights) +
-         static_cast<double>(cache);
-}
-
 // One way to run the model: a preset, and what its runs are called: empty names are those of the model's
 // dtype.
 struct Way {
@@ -55,21 +25,6 @@ struct Way {
   std::string_view prefill, decode;
 };
 constexpr Way kWays[] = {{"exact", "", ""}, {"balanced", "w8a8", "int8"}, {"fast", "int4", "int4"}};
-
-// Patch embedding, blocks with their window or full attention, merger.
-double vision_operations(const VisionConfig& c, const Grid& grid) {
-  const auto n = static_cast<double>(grid.patches()), width = static_cast<double>(c.hidden_size);
-  const double block = 4 * width * width + 3 * width * static_cast<double>(c.intermediate_size);
-  const auto merged = static_cast<double>(c.spatial_merge_size * c.spatial_merge_size);
-  const double merger =
-      (merged * width) * (merged * width) + merged * width * static_cast<double>(c.out_hidden_size);
-  const auto full = static_cast<double>(c.fullatt_block_indexes.size()),
-             blocks = static_cast<double>(c.depth);
-  const double side = static_cast<double>(c.window_size / c.patch_size);
-  const double scores = n * (full * n + (blocks - full) * side * side) * width;
-  return 2 * n * (static_cast<double>(c.patch_dim()) * width + blocks * block) + 2 * n / merged * merger +
-         4 * scores;
-}
 
 // A prompt of exactly so many tokens, ids drawn at random from the words below the special ones.
 Prompt text_prompt(const Engine& engine, int64_t tokens) {

@@ -51,6 +51,7 @@ int run(int argc, char** argv) {
   fovea::add_suite_command(app);
   fovea::add_bench_command(app);
   fovea::add_plan_command(app);
+  fovea::add_advise_command(app);
   fovea::add_quantize_command(app);
   for (CLI::App* command : app.get_subcommands({})) {
     command->parse_complete_callback([command] { refuse_several_ranks(*command); });

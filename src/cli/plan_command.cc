@@ -1,15 +1,11 @@
 // `fovea plan`: what a request would need, before anything is allocated.
 #include <nlohmann/json.hpp>
-#include <regex>
 
 #include "base/error.h"
 #include "base/freed_memory.h"
 #include "cli/byte_size.h"
 #include "cli/commands.h"
-#include "cli/memory_check.h"
-#include "media/geometry.h"
-#include "media/token_budget.h"
-#include "plan/available_memory.h"
+#include "cli/plan_request.h"
 #include "text/chat_template.h"
 
 namespace fovea {
@@ -20,76 +16,11 @@ using nlohmann::ordered_json;
 
 struct PlanFlags {
   EngineFlags engine;
-  std::optional<int64_t> context;
-  int64_t max_new_tokens = 0, ranks = 0;
-  std::vector<std::string> pictures;
+  PlannedUse use;
+  int64_t ranks = 0;
   std::optional<std::string> ram;
   bool json = false;
 };
-
-// "20@1280x960", or "2@640x480x32" for videos of 32 sampled frames.
-void add_pictures(const std::string& text, const EngineFlags& flags, const Checkpoint& checkpoint,
-                  PlanRequest& request) {
-  static const std::regex form(R"((?:(\d{1,5})@)?(\d{1,6})x(\d{1,6})(?:x(\d{1,4}))?)");
-  std::smatch match;
-  if (!std::regex_match(text, match, form) || match[1] == "0") {
-    throw Error(ErrorKind::invalid_argument, fmt::format("--images {} is not understood", text),
-                "write 20@1280x960 (count@widthxheight), or 2@640x480x32 for videos of 32 sampled frames");
-  }
-  Picture picture;
-  picture.source = text;
-  picture.original_width = std::stoll(match[2]);
-  picture.original_height = std::stoll(match[3]);
-  picture.is_video = match[4].matched;
-  picture.frames = picture.is_video ? std::stoll(match[4]) : 1;
-  const MediaOptions options = media_options(checkpoint.preprocessor(), flags.media_limits(), {});
-  for (int64_t i = match[1].matched ? std::stoll(match[1]) : 1; i > 0; --i) {
-    request.pictures.push_back({with_geometry(picture, options), options});
-  }
-}
-
-void apply_token_limits(const EngineFlags& flags, PlanRequest& request) {
-  std::vector<Picture> measured;
-  std::vector<MediaOptions> options;
-  for (PlanPicture& picture : request.pictures) {
-    if (flags.max_image_tokens) limit_tokens(picture.measured, picture.options, *flags.max_image_tokens);
-    measured.push_back(geometry_of(picture.measured));
-    options.push_back(picture.options);
-  }
-  if (flags.max_total_image_tokens) share_tokens(measured, options, *flags.max_total_image_tokens);
-  for (size_t i = 0; i < options.size(); ++i) {
-    request.pictures[i] = {with_geometry(measured[i], options[i]), options[i]};
-  }
-}
-
-PlanSetup setup_of(const PlanFlags& flags, const Checkpoint& checkpoint) {
-  PlanSetup setup = plan_setup(flags.engine.engine_options(), flags.engine.prefill_chunk, checkpoint);
-  PlanRequest& request = setup.request;
-  for (const std::string& text : flags.pictures) add_pictures(text, flags.engine, checkpoint, request);
-  apply_token_limits(flags.engine, request);
-  const int64_t merge = checkpoint.config().vision.spatial_merge_size;
-  int64_t images = 0;
-  for (const PlanPicture& picture : request.pictures) images += picture.measured.tokens(merge);
-  const int64_t context = flags.context.value_or(images + flags.max_new_tokens + 512);
-  request.answer_tokens = flags.max_new_tokens;
-  request.ranks = flags.ranks;
-  request.text_tokens = context - images - flags.max_new_tokens;
-  if (request.text_tokens < 1) {
-    throw Error(ErrorKind::invalid_argument,
-                fmt::format("a context of {} tokens has no room for {} image tokens and {} of an answer",
-                            context, images, flags.max_new_tokens),
-                "raise --context, or lower --max-total-image-tokens");
-  }
-  if (context > checkpoint.config().text.max_position_embeddings) {
-    throw Error(ErrorKind::exhausted,
-                fmt::format("the model's context is {} tokens, not {}",
-                            checkpoint.config().text.max_position_embeddings, context),
-                "lower --context, or --max-total-image-tokens");
-  }
-  const ResidentMemory resident = resident_memory();
-  request.process_bytes = resident.file + resident.anonymous;
-  return setup;
-}
 
 ordered_json plan_json(const Plan& plan) {
   ordered_json parts;
@@ -142,7 +73,8 @@ void plan_memory(const PlanFlags& flags) {
   [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(flags.engine.model);
   [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(flags.engine.model);
   return_freed_memory();
-  PlanSetup setup = setup_of(flags, checkpoint);
+  PlanSetup setup = planned_request(flags.engine, flags.use, checkpoint);
+  setup.request.ranks = flags.ranks;
   std::optional<int64_t> ram;
   if (flags.ram) ram = parse_bytes(*flags.ram, "--ram");
   setup.request.ram = ram;
@@ -180,19 +112,7 @@ void add_plan_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "plan", "predict the memory a request needs, and what to change when it does not fit");
   flags->engine.add_engine_to(*command);
-  command->add_option("--context", flags->context, "tokens in all: images, text and answer")
-      ->type_name("T")
-      ->check(CLI::PositiveNumber);
-  command
-      ->add_option(
-          "--images", flags->pictures,
-          "images: count@widthxheight, as 20@1280x960; videos of F sampled frames: count@WxHxF; repeatable")
-      ->type_name("K@WxH")
-      ->allow_extra_args(false);
-  command->add_option("--max-new-tokens", flags->max_new_tokens, "tokens of the context that are the answer")
-      ->type_name("N")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  flags->use.add_to(*command);
   command
       ->add_option("--ram", flags->ram,
                    "memory the process may occupy, mapped weights included (default: what is available)")

@@ -20,13 +20,6 @@ struct QuantizeFlags {
   bool force = false;
 };
 
-// The first and the last layer and the vision tower feel rounding most: they keep more bits.
-constexpr const char* kInt8 =
-    "text.quantization=w8a8,text.head=w8a8,text.layers.0.quantization=none,text.layers.-1.quantization=none";
-constexpr const char* kInt4 =
-    "text.quantization=int4,text.head=w8a8,vision.quantization=w8a8,text.layers.0.quantization=w8a8,"
-    "text.layers.-1.quantization=w8a8";
-
 bool sets(const PrecisionPolicy& policy, const PolicyScope& scope, const std::string& node) {
   for (const ScopedSettings& scoped : policy.scopes()) {
     if (!(scoped.scope == scope)) continue;
@@ -40,7 +33,7 @@ bool sets(const PrecisionPolicy& policy, const PolicyScope& scope, const std::st
 // --weights, where --policy does not say otherwise.
 void add_defaults(PrecisionPolicy& policy, const std::string& weights) {
   if (weights == "bf16" || weights == "fp16") return policy.set_dtype(parse_dtype(weights));
-  const PrecisionPolicy defaults = PrecisionPolicy::parse_text(weights == "int4" ? kInt4 : kInt8);
+  const PrecisionPolicy defaults = PrecisionPolicy::parse_text(weights == "int4" ? kInt4Policy : kInt8Policy);
   for (const ScopedSettings& scoped : defaults.scopes()) {
     for (const NodeSetting& setting : scoped.settings) {
       if (!sets(policy, scoped.scope, setting.node)) policy.set(scoped.scope, setting.node, setting.value);

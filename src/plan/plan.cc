@@ -160,6 +160,10 @@ Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const P
   plan.process = request.process_bytes + kLaterPages;
   for (const TensorInfo& tensor : checkpoint.tensors()) plan.weights += tensor.bytes();
   plan.converted_weights = converted_bytes(checkpoint, precision);
+  if (request.quantized_folder_bytes) {
+    plan.weights = *request.quantized_folder_bytes;
+    plan.converted_weights = 0;
+  }
   const int64_t products = plan_pictures(config.vision, precision.vision, request, plan);
   plan.prompt_tokens = request.text_tokens + plan.image_tokens;
   plan.context = plan.prompt_tokens + request.answer_tokens;

@@ -35,6 +35,8 @@ struct PlanRequest {
   int64_t process_bytes = 0;   // program, libraries, tokenizer: what is resident before weights are read
   int64_t ranks = 0;           // that store the weights together (ZeRO stage 3); 0: this process alone
   bool share_on_disk = false;  // this rank's part of them stays in its files
+  // Of a folder that fovea quantize would write, with the precision's own quantization: mapped, as computed.
+  std::optional<int64_t> quantized_folder_bytes;
   std::optional<int64_t> ram;  // stream weights when the peak would be above it
 };
 

@@ -225,6 +225,10 @@ void write_folder(const Checkpoint& checkpoint, const std::vector<Item>& items,
 
 }  // namespace
 
+QuantizeSummary planned_quantization(const Checkpoint& checkpoint, const Precision& precision) {
+  return summary_of(items_of(checkpoint, precision));
+}
+
 QuantizeSummary quantize_checkpoint(const Checkpoint& checkpoint, const Precision& precision,
                                     const QuantizeOptions& options, const ProgressFn& progress) {
   if (checkpoint.quantized()) {

@@ -31,6 +31,17 @@ struct QuantizeSummary {
   int64_t bytes_before = 0, bytes = 0;
 };
 
+// What the folder would hold; no weight is read.
+QuantizeSummary planned_quantization(const Checkpoint& checkpoint, const Precision& precision);
+
+// What --weights int8 and int4 mean, as the text of a precision policy: the first and the last layer and the
+// vision tower feel rounding most, so they keep more bits.
+inline constexpr const char* kInt8Policy =
+    "text.quantization=w8a8,text.head=w8a8,text.layers.0.quantization=none,text.layers.-1.quantization=none";
+inline constexpr const char* kInt4Policy =
+    "text.quantization=int4,text.head=w8a8,vision.quantization=w8a8,text.layers.0.quantization=w8a8,"
+    "text.layers.-1.quantization=w8a8";
+
 // Every matrix as `precision` quantizes it, else rounded to the type its layer's `weights` wants; vectors,
 // tokenizer and templates as they are. Reading the folder with the same policy gives the same numbers, bit
 // for bit. Throws Error(unsupported) for a checkpoint that is quantized already, Error(exhausted) when the

@@ -1,0 +1,167 @@
+// `fovea advise`: how to run a request on this machine, and why so.
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "advise/advise.h"
+#include "base/error.h"
+#include "base/freed_memory.h"
+#include "cli/byte_size.h"
+#include "cli/commands.h"
+#include "cli/plan_request.h"
+#include "plan/available_memory.h"
+#include "text/chat_template.h"
+
+namespace fovea {
+
+namespace {
+
+using nlohmann::ordered_json;
+
+// Of what is available when no --ram is given, and left to others and to the plan's error.
+constexpr double kLeftFree = 0.05;
+
+struct AdviseFlags {
+  EngineFlags engine;
+  PlannedUse use;
+  std::optional<std::string> ram;
+  std::string prefer = "accuracy";
+  bool json = false, remeasure = false;
+};
+
+std::filesystem::path cache_file() {
+  const char *cache = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
+  if (cache != nullptr && *cache == '/') return std::filesystem::path(cache) / "fovea" / "machine.json";
+  if (home != nullptr && *home != '\0')
+    return std::filesystem::path(home) / ".cache" / "fovea" / "machine.json";
+  throw Error(ErrorKind::not_found, "neither XDG_CACHE_HOME nor HOME says where measured limits are kept",
+              "set XDG_CACHE_HOME to a folder");
+}
+
+// The total of image tokens that the context has room for, when it has none for all; text keeps 512 tokens,
+// or half of what the answer leaves.
+std::optional<int64_t> total_for_context(const EngineFlags& engine, const PlannedUse& use,
+                                         const Checkpoint& checkpoint) {
+  const int64_t most = checkpoint.config().text.max_position_embeddings;
+  const int64_t context = use.context.value_or(most), left = context - use.max_new_tokens;
+  if (left < 2) return std::nullopt;  // refused by the plan
+  const int64_t room = left - std::min<int64_t>(512, left / 2);
+  const int64_t images = picture_tokens(engine, use, checkpoint);
+  if (images <= (use.context ? left - 1 : room)) return std::nullopt;
+  return room;
+}
+
+ordered_json advice_json(const Advice& advice, int64_t budget, const Machine& machine,
+                         const std::vector<std::string>& plan) {
+  const bench::Limits& l = machine.limits;
+  ordered_json json = {
+      {"prepare", advice.prepare.empty() ? ordered_json() : ordered_json(command_text(advice.prepare))},
+      {"command", command_text(advice.run)},
+      {"plan_command", command_text(plan)},
+      {"peak_bytes", advice.memory.peak()},
+      {"limit_bytes", budget},
+      {"vision_s", advice.time.vision_s},
+      {"first_token_s", advice.time.first_token_s()},
+      {"tokens_per_s", advice.time.tokens_per_s()},
+      {"machine",
+       {{"cpu", machine.cpu},
+        {"threads", machine.threads},
+        {"kernels", machine.kernels},
+        {"read_gbps", l.read_gbps},
+        {"bf16_gflops", l.bf16_gflops},
+        {"fp32_gflops", l.fp32_gflops},
+        {"int8_gops", l.int8_gops},
+        {"disk_gbps", machine.disk_gbps}}},
+      {"choices", ordered_json::array()},
+      {"rejected", ordered_json::array()}};
+  for (const Choice& c : advice.choices)
+    json["choices"].push_back({{"what", c.what}, {"value", c.value}, {"reason", c.reason}});
+  for (const Rejected& r : advice.rejected)
+    json["rejected"].push_back({{"what", r.what}, {"reason", r.reason}});
+  return json;
+}
+
+void print_advice(const Advice& advice, int64_t budget, bool ram_given, const Machine& machine,
+                  const std::vector<std::string>& plan) {
+  const bench::Limits& l = machine.limits;
+  fmt::print(
+      "{}, {} threads, kernels {}: reading {:.1f} GB/s, bf16 {:.0f} GFLOP/s, fp32 {:.0f} GFLOP/s, int8 "
+      "{:.0f} "
+      "Gop/s, disk {:.2f} GB/s\n\n",
+      machine.cpu, machine.threads, machine.kernels, l.read_gbps, l.bf16_gflops, l.fp32_gflops, l.int8_gops,
+      machine.disk_gbps);
+  if (!advice.prepare.empty()) fmt::print("once:   {}\n", command_text(advice.prepare));
+  fmt::print("run:    {}\nshow:   {}\n\n", command_text(advice.run), command_text(plan));
+  fmt::print("memory  {} at its peak, of {} {}\n", bytes_text(advice.memory.peak()), bytes_text(budget),
+             ram_given ? "of --ram" : "(95 % of what is available)");
+  fmt::print("time    first token after {:.3g} s ({:.3g} s of them vision), then {:.3g} tokens/s\n\n",
+             advice.time.first_token_s(), advice.time.vision_s, advice.time.tokens_per_s());
+  for (const Choice& c : advice.choices) fmt::print("{:<14} {}: {}\n", c.what, c.value, c.reason);
+  fmt::print("\nrejected\n");
+  for (const Rejected& r : advice.rejected) fmt::print("  {}: {}\n", r.what, r.reason);
+}
+
+void run(const AdviseFlags& flags) {
+  const Checkpoint checkpoint = Checkpoint::open(flags.engine.model);
+  // What an engine holds beside the weights is there while the plan is made, and measured.
+  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(flags.engine.model);
+  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(flags.engine.model);
+  return_freed_memory();
+  AdviceRequest request;
+  request.prefer = parse_preference(flags.prefer);
+  EngineFlags engine = flags.engine;
+  engine.max_total_image_tokens = total_for_context(engine, flags.use, checkpoint);
+  request.max_total_image_tokens = engine.max_total_image_tokens;
+  request.setup = planned_request(engine, flags.use, checkpoint);
+  request.ram_given = flags.ram.has_value();
+  request.budget = flags.ram
+                       ? parse_bytes(*flags.ram, "--ram")
+                       : static_cast<int64_t>(static_cast<double>(available_memory()) * (1 - kLeftFree));
+  if (request.budget == 0) {
+    throw Error(ErrorKind::unsupported, "the system does not tell how much memory is available",
+                "say how much there is with --ram");
+  }
+  Machine machine = this_machine(cache_file(), flags.remeasure);
+  machine.disk_gbps = measure_disk(checkpoint);
+  const int64_t budget = request.budget;
+  const bool ram_given = request.ram_given;
+  const Advice advice = advise(checkpoint, std::move(request), machine);
+  std::vector<std::string> plan = advice.plan;
+  for (const std::string& picture : flags.use.pictures) plan.insert(plan.end(), {"--images", picture});
+  if (!flags.json) return print_advice(advice, budget, ram_given, machine, plan);
+  fmt::print("{}\n", advice_json(advice, budget, machine, plan).dump(2));
+}
+
+}  // namespace
+
+void add_advise_command(CLI::App& app) {
+  const auto flags = std::make_shared<AdviseFlags>();
+  CLI::App* command =
+      app.add_subcommand("advise", "choose how to run a request on this machine, with the reasons");
+  command->add_option("-m,--model", flags->engine.model, "checkpoint folder in Hugging Face form")
+      ->required()
+      ->type_name("DIR");
+  flags->use.max_new_tokens = 256;
+  flags->use.add_to(*command);
+  command
+      ->add_option("--ram", flags->ram,
+                   "memory the process may occupy, mapped weights included (default: 95 % of what is "
+                   "available)")
+      ->type_name("SIZE");
+  command
+      ->add_option("--prefer", flags->prefer,
+                   "accuracy: the least rounding that fits, never 4 bits; latency: the first token soonest; "
+                   "throughput: the most tokens a second")
+      ->check(CLI::IsMember({"accuracy", "latency", "throughput"}))
+      ->capture_default_str();
+  command->add_flag("--remeasure", flags->remeasure,
+                    "measure the machine's limits again ($XDG_CACHE_HOME/fovea/machine.json keeps them)");
+  command->add_flag("--json", flags->json, "print one JSON object");
+  command->footer(
+      "Examples:\n"
+      "  fovea advise -m DIR --images 4@1280x960 --ram 4G\n"
+      "  fovea advise -m DIR --context 8192 --max-new-tokens 500 --prefer throughput --json\n"
+      "docs/memory.md says how it chooses and what the times are worth.");
+  command->callback([flags] { run(*flags); });
+}
+
+}  // namespace fovea

@@ -1,0 +1,23 @@
+// A use in numbers, as `fovea plan` and `fovea advise` take it, and the request that it is.
+#pragma once
+
+#include "cli/memory_check.h"
+
+namespace fovea {
+
+struct PlannedUse {
+  std::optional<int64_t> context;  // tokens in all; default: images, answer and 512 of text
+  int64_t max_new_tokens = 0;
+  std::vector<std::string> pictures;  // "20@1280x960"
+
+  void add_to(CLI::App& command);  // --context, --images, --max-new-tokens
+};
+
+// Tokens of all pictures under the flags' limits.
+int64_t picture_tokens(const EngineFlags& flags, const PlannedUse& use, const Checkpoint& checkpoint);
+
+// With what is resident in this process as what the program itself needs. Throws Error(invalid_argument)
+// for a use that contradicts itself, Error(exhausted) for one that is longer than the model's context.
+PlanSetup planned_request(const EngineFlags& flags, const PlannedUse& use, const Checkpoint& checkpoint);
+
+}  // namespace fovea
