@@ -192,6 +192,7 @@ struct EightBitRows {
     view.data = integers.data();
     view.dtype = DType::i8;
     view.scales = scales.data();
+    view.scale_stride = view.heads;
     return view;
   }
   std::vector<int8_t> integers;

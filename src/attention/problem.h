@@ -17,14 +17,16 @@ struct HeadsView {
   const void* data = nullptr;
   DType dtype = DType::f32;
   int64_t tokens = 0, heads = 0, head_dim = 0, stride = 0;
-  DType values = DType::f32;      // of f32 data: the narrowest type known to hold every value
-  const float* scales = nullptr;  // of int8 data: [tokens, heads], a value is its integer times its scale
+  DType values = DType::f32;  // of f32 data: the narrowest type known to hold every value
+  // Of int8 data: [tokens, scale_stride], a value is its integer times its row's scale.
+  const float* scales = nullptr;
+  int64_t scale_stride = 0;
 
   const void* at(int64_t token, int64_t head) const {
     return static_cast<const char*>(data) +
            static_cast<size_t>(token * stride + head * head_dim) * bytes_of(dtype);
   }
-  float scale_at(int64_t token, int64_t head) const { return scales[token * heads + head]; }
+  float scale_at(int64_t token, int64_t head) const { return scales[token * scale_stride + head]; }
 };
 
 // The bias split: `k` holds keys without the bias of their projection, and the key of token j is k_j + R_j b,

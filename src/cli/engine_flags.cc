@@ -130,11 +130,34 @@ void EngineFlags::add_zero_to(CLI::App& command) {
       ->check(CLI::IsMember({0, 3}));
 }
 
+void EngineFlags::add_tensor_parallel_to(CLI::App& command) {
+  command
+      .add_option("--tensor-parallel,--tensor-parallel-size", tensor_parallel,
+                  "the R processes that mpirun started each compute 1/R of the heads and of the MLP of every "
+                  "decoder layer; sums over ranks are made in a fixed order (docs/memory.md)")
+      ->type_name("R")
+      ->check(CLI::PositiveNumber)
+      ->excludes("--zero-stage");
+}
+
+// Ranks must be as many as were asked for: a part without its rank would be missing in every sum.
+TensorShard EngineFlags::tensor_shard() const {
+  const Launch start = launch();
+  if (tensor_parallel != start.size) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("--tensor-parallel {} with {} process{}", tensor_parallel, start.size,
+                            start.size == 1 ? "" : "es"),
+                fmt::format("start it as: mpirun -n {} fovea ...", tensor_parallel));
+  }
+  return {start.rank, start.size, [](std::span<float> values) { world().sum_in_rank_order(values); }};
+}
+
 Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLimit>& limit,
                          bool share_on_disk) const {
   if (threads != 0) set_threads(threads);
   EngineOptions options = engine_options();
   options.weight_limit = limit;
+  if (tensor_parallel > 1) options.tensor_parallel = tensor_shard();
   if (zero_stage == 3) {
     FOVEA_CHECK(limit);
     options.weight_source = [&](const Checkpoint& checkpoint) {

@@ -17,13 +17,15 @@ struct EngineFlags {
   std::optional<std::string> system, vision_budget;
   std::optional<int64_t> min_pixels, max_pixels, max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;
-  int64_t prefill_chunk = 512, zero_stage = 0;
+  int64_t prefill_chunk = 512, zero_stage = 0, tensor_parallel = 1;
   int threads = 0;
   bool add_vision_id = false;
 
   void add_to(CLI::App& command);
   // For commands that run a model: --zero-stage.
   void add_zero_to(CLI::App& command);
+  // Likewise: --tensor-parallel, behind add_zero_to.
+  void add_tensor_parallel_to(CLI::App& command);
   // For commands that take one; what `ram` is for stands in docs/memory.md.
   static void add_ram_to(CLI::App& command, std::optional<std::string>& ram);
   // Only model, precision, pictures' sizes and threads: for commands that take their questions elsewhere.
@@ -33,6 +35,7 @@ struct EngineFlags {
   // other flags.
   std::optional<PrecisionPolicy> policy() const;
   EngineOptions engine_options() const;
+  TensorShard tensor_shard() const;
   // Applies --threads and opens the engine, with streamed weights if they are limited. With --zero-stage 3,
   // which wants a limit, all ranks do so together, and each keeps its share of the weights in memory or not.
   Engine open(const Observer& observer, const std::optional<WeightLimit>& limit, bool share_on_disk) const;

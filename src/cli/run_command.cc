@@ -89,12 +89,13 @@ void flush_answer() {
 }
 
 Answer ask(const RunFlags& flags, const MemoryCheck& memory, const Engine& engine, Observer& observer,
-           ProgressBar& bar) {
+           ProgressBar& bar, bool show) {
   const GenerationOptions options = generation_options(flags, engine);
   const Prompt prompt = flags.engine.prepare(
       engine, [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
         memory.require(engine, options.max_new_tokens, tokens, measured, media);
       });
+  if (!show) return engine.generate(prompt, options, observer);
   for (const std::string& warning : prompt.warnings) {
     bar.clear();
     fmt::print(stderr, "fovea: warning: {}\n", warning);
@@ -124,19 +125,23 @@ Answer ask(const RunFlags& flags, const MemoryCheck& memory, const Engine& engin
 }
 
 void run(const RunFlags& flags) {
-  stop_on_interrupt();
+  // Ranks that compute together cannot stop one by one: then the signal ends the process, and mpirun all.
+  const bool together = flags.engine.tensor_parallel > 1;
+  if (!together) stop_on_interrupt();
   ProgressBar bar;
   Observer observer;
   if (first_rank()) observer.progress = bar.callback();
-  observer.cancel = &interrupted();
+  if (!together) observer.cancel = &interrupted();
   bool cancelled = false;
   const MemoryCheck memory(flags.engine, flags.ram);
   {
     const Engine engine = flags.engine.open(observer, memory.weight_limit(), memory.share_on_disk());
-    // The other ranks only serve their share of the weights, at the end of the engine's life.
-    if (first_rank()) {
-      among_ranks(
-          [&] { cancelled = ask(flags, memory, engine, observer, bar).finish_reason == "cancelled"; });
+    // With ZeRO the other ranks only serve their share of the weights, at the end of the engine's life.
+    if (first_rank() || together) {
+      among_ranks([&] {
+        const Answer answer = ask(flags, memory, engine, observer, bar, first_rank());
+        cancelled = answer.finish_reason == "cancelled";
+      });
     }
   }
   if (cancelled) throw ExitWith{kInterrupted};
@@ -181,6 +186,7 @@ void add_run_command(CLI::App& app) {
       ->type_name("N");
   EngineFlags::add_ram_to(*command, flags->ram);
   flags->engine.add_zero_to(*command);
+  flags->engine.add_tensor_parallel_to(*command);
   command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
   command->footer(
       "Sampling follows the checkpoint's generation_config.json unless a flag says otherwise.\n\n"

@@ -20,27 +20,54 @@ struct Layer {
   Linear q, k, v, o, gate, up, down;
 };
 
-Layer load_layer(const WeightStore& store, int64_t index, const TowerPrecision& precision) {
+// The projections of a whole layer, or of one rank's part of it, whose summands are not rounded.
+class LayerLoader {
+ public:
+  LayerLoader(const WeightStore& store, std::string name, const TensorPart* part)
+      : store_(store), name_(std::move(name)), part_(part) {}
+
+  Linear rows(const char* projection, int64_t first, int64_t count, const LinearTypes& types) const {
+    if (part_ == nullptr) return Linear(store_, name_ + projection, types);
+    return Linear::of_rows_with_bias(store_, name_ + projection, first, count, types);
+  }
+  Linear columns(const char* projection, int64_t first, int64_t count, LinearTypes types) const {
+    if (part_ == nullptr) return Linear(store_, name_ + projection, types);
+    types.output = DType::f32;
+    return Linear::of_columns(store_, name_ + projection, first, count, types);
+  }
+
+ private:
+  const WeightStore& store_;
+  std::string name_;
+  const TensorPart* part_;  // null: all of it
+};
+
+Layer load_layer(const WeightStore& store, int64_t index, const TowerPrecision& precision,
+                 const TensorPart* part) {
   const std::string name = fmt::format("model.language_model.layers.{}.", index);
-  const auto linear = [&](const char* part, DType input, DType output) {
-    const bool mlp = std::string_view(part).starts_with("mlp.");
-    return Linear(
-        store, name + part,
-        {precision.weights, input, output, mlp ? precision.mlp_quantization : precision.quantization});
+  const LayerLoader load(store, name, part);
+  const auto types = [&](DType input, DType output, Quantization quantization) {
+    return LinearTypes{precision.weights, input, output, quantization};
   };
+  const LinearTypes qkv = types(precision.norm, precision.qkv, precision.quantization),
+                    mlp = types(precision.norm, precision.linear, precision.mlp_quantization);
+  const int64_t d = store.checkpoint().config().text.head_dim;
+  const TensorPart of = part != nullptr ? *part : TensorPart{};
   Layer layer;
   layer.precision = precision;
   layer.input_norm = store.vector(name + "input_layernorm.weight", precision.norm);
   layer.post_norm = store.vector(name + "post_attention_layernorm.weight", precision.norm);
-  layer.q = linear("self_attn.q_proj", precision.norm, precision.qkv);
-  layer.k = linear("self_attn.k_proj", precision.norm, precision.qkv);
-  layer.v = linear("self_attn.v_proj", precision.norm, precision.qkv);
+  layer.q = load.rows("self_attn.q_proj", of.first_q * d, of.heads_q * d, qkv);
+  layer.k = load.rows("self_attn.k_proj", of.first_kv * d, of.heads_kv * d, qkv);
+  layer.v = load.rows("self_attn.v_proj", of.first_kv * d, of.heads_kv * d, qkv);
   if (precision.bias_split) layer.k_bias = layer.k.take_bias();
   FOVEA_CHECK(precision.bias_split != layer.k_bias.empty());  // the config requires a bias
-  layer.o = linear("self_attn.o_proj", precision.attention.output, precision.linear);
-  layer.gate = linear("mlp.gate_proj", precision.norm, precision.linear);
-  layer.up = linear("mlp.up_proj", precision.norm, precision.linear);
-  layer.down = linear("mlp.down_proj", precision.mlp, precision.down_proj);
+  layer.o = load.columns("self_attn.o_proj", of.first_q * d, of.heads_q * d,
+                         types(precision.attention.output, precision.linear, precision.quantization));
+  layer.gate = load.rows("mlp.gate_proj", of.first_inner, of.inner, mlp);
+  layer.up = load.rows("mlp.up_proj", of.first_inner, of.inner, mlp);
+  layer.down = load.columns("mlp.down_proj", of.first_inner, of.inner,
+                            types(precision.mlp, precision.down_proj, precision.mlp_quantization));
   return layer;
 }
 
@@ -65,7 +92,9 @@ struct Decoder::State {
   explicit State(const WeightStore& weights) : store(weights) {}
 
   const WeightStore& store;
-  TextConfig config;
+  TextConfig config;  // of this rank's part
+  TensorShard shard;
+  TensorPart own;
   std::string embedding_name;
   TowerPrecision precision;  // of what belongs to no layer
   Linear embedding;
@@ -76,6 +105,7 @@ struct Decoder::State {
   std::vector<RopeVariant> split_variants;  // of the layers with bias_split, each type of angles once
   std::vector<size_t> axis_of_pair;         // which of t, h, w leads rotary pair i (mrope_section)
 
+  void take_part(const TensorShard& ranks, const LayeredPrecision& text);
   size_t rope_variant_of(DType angles, DType tables);
   void add_split_variant(DType angles);
   void size(DecoderScratch& scratch, int64_t rows, int64_t pieces) const;
@@ -87,8 +117,26 @@ struct Decoder::State {
   void project(const Layer& layer, const RopeTable& rope, const float* hidden, Call& call) const;
   void attend_layer(int64_t index, const RopeTable& rope, float* hidden, Call& call) const;
   AttentionGuard guard_of(int64_t index, const HeadsView& k, Call& call) const;
+  void attend_pieces(AttentionKind kind, const AttentionProblem& problem, DecoderScratch& scratch) const;
+  void sum_over_ranks(float* summand, int64_t count, DType type) const;
   void mlp_layer(int64_t index, float* hidden, int64_t count, DecoderScratch& scratch) const;
 };
+
+void Decoder::State::take_part(const TensorShard& ranks, const LayeredPrecision& text) {
+  shard = ranks;
+  own = tensor_part(config, shard);
+  if (shard.whole()) return;
+  const bool quantized = std::any_of(text.layers.begin(), text.layers.end(), [](const TowerPrecision& layer) {
+    return layer.quantization != Quantization::none || layer.mlp_quantization != Quantization::none;
+  });
+  if (quantized || store.streams() || store.checkpoint().quantized()) {
+    throw Error(ErrorKind::unsupported, "tensor parallelism over weights that are quantized or streamed",
+                "leave out --tensor-parallel, or the preset that quantizes and --ram");
+  }
+  config.num_attention_heads = own.heads_q;
+  config.num_key_value_heads = own.heads_kv;
+  config.intermediate_size = own.inner;
+}
 
 size_t Decoder::State::rope_variant_of(DType angles, DType tables) {
   for (size_t i = 0; i < rope_variants.size(); ++i) {
@@ -106,10 +154,12 @@ void Decoder::State::add_split_variant(DType angles) {
       {angles, DType::f32, inverse_frequencies(config.rope_theta, config.head_dim, angles)});
 }
 
-Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits)
+Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits,
+                 const TensorShard& shard)
     : state_(std::make_unique<State>(store)) {
   State& s = *state_;
   s.config = store.checkpoint().config().text;
+  s.take_part(shard, text);
   s.precision = text.tower;
   FOVEA_CHECK(static_cast<int64_t>(text.layers.size()) == s.config.num_hidden_layers);
   s.embedding_name = "model.language_model.embed_tokens.weight";
@@ -119,7 +169,8 @@ Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType l
               {weights, text.tower.norm, logits, text.tower.head});
   s.final_norm = store.vector("model.language_model.norm.weight", text.tower.norm);
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
-    s.layers.push_back(load_layer(store, i, text.layers[static_cast<size_t>(i)]));
+    s.layers.push_back(
+        load_layer(store, i, text.layers[static_cast<size_t>(i)], shard.whole() ? nullptr : &s.own));
     const TowerPrecision& nodes = s.layers.back().precision;
     s.layers.back().rope_variant = s.rope_variant_of(nodes.rope_angles, nodes.rope_tables);
     if (nodes.bias_split) s.add_split_variant(nodes.rope_angles);
@@ -243,6 +294,37 @@ AttentionGuard Decoder::State::guard_of(int64_t index, const HeadsView& k, Call&
   return guard;
 }
 
+// Where kv heads have different numbers of query heads, piece by piece.
+void Decoder::State::attend_pieces(AttentionKind kind, const AttentionProblem& problem,
+                                   DecoderScratch& scratch) const {
+  if (own.pieces.size() == 1) return attend(kind, problem);
+  const int64_t d = config.head_dim;
+  for (const HeadPiece& piece : own.pieces) {
+    AttentionProblem few = problem;
+    few.q.data = problem.q.at(0, piece.first_q);
+    few.q.heads = piece.count;
+    for (HeadsView* view : {&few.k, &few.v}) {
+      view->data = view->at(0, piece.kv);
+      if (view->scales != nullptr) view->scales += piece.kv;
+      view->heads = 1;
+    }
+    if (few.key_bias.present()) few.key_bias.bias += piece.kv * d;
+    few.out = scratch.attended_piece.data();
+    attend(kind, few);
+    for (int64_t t = 0; t < problem.q.tokens; ++t) {
+      std::copy_n(few.out + t * piece.count * d, piece.count * d,
+                  problem.out + (t * config.num_attention_heads + piece.first_q) * d);
+    }
+  }
+}
+
+// What the projection of the whole layer would have returned, rounded to `type`.
+void Decoder::State::sum_over_ranks(float* summand, int64_t count, DType type) const {
+  if (shard.whole()) return;
+  shard.sum({summand, static_cast<size_t>(count)});
+  round_to(summand, count, type);
+}
+
 void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* hidden, Call& call) const {
   const Layer& layer = layers[static_cast<size_t>(index)];
   const TowerPrecision& nodes = layer.precision;
@@ -269,11 +351,12 @@ void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* h
     guard = guard_of(index, {k, DType::f32, count, heads_kv, head_dim, stride}, call);
     problem.guard = &guard;
   }
-  attend(nodes.kind, problem);
+  attend_pieces(nodes.kind, problem, scratch);
   if (call.observer) call.observer->attended(ModelPart::text, index, problem);
 
   layer.o.apply(scratch.attended.data(), count, scratch.normed.data());
   const int64_t size = count * config.hidden_size;
+  sum_over_ranks(scratch.normed.data(), size, nodes.linear);
   add_residual(hidden, scratch.normed.data(), size, nodes.residual);
   if (!all_finite(hidden, size)) {
     refuse_attention({"text", "decoder layer", index}, nodes, {problem, stride, scratch.normed.data(), size});
@@ -291,6 +374,7 @@ void Decoder::State::mlp_layer(int64_t index, float* hidden, int64_t count, Deco
   layer.up.apply(normed, count, scratch.up.data());
   silu_times(scratch.gate.data(), scratch.up.data(), inner, nodes.mlp);
   layer.down.apply(scratch.gate.data(), count, normed);
+  sum_over_ranks(normed, size, nodes.down_proj);
   add_residual(hidden, normed, size, nodes.residual);
   if (!all_finite(hidden, size)) {
     refuse_mlp({"text", "decoder layer", index}, nodes,
@@ -303,6 +387,7 @@ void Decoder::State::size(DecoderScratch& scratch, int64_t rows, int64_t pieces)
   scratch.normed.reserve(rows * c.hidden_size);
   scratch.qkv.reserve(rows * (c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim);
   scratch.attended.reserve(rows * c.num_attention_heads * c.head_dim);
+  if (own.pieces.size() > 1) scratch.attended_piece.reserve(rows * c.num_attention_heads * c.head_dim);
   scratch.gate.reserve(rows * c.intermediate_size);
   scratch.up.reserve(rows * c.intermediate_size);
   scratch.ropes.resize(rope_variants.size() * static_cast<size_t>(pieces));

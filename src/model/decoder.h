@@ -11,6 +11,7 @@
 #include "model/call_memory.h"
 #include "model/kv_cache.h"
 #include "model/layer_observer.h"
+#include "model/tensor_shard.h"
 #include "model/weight_store.h"
 
 namespace fovea {
@@ -18,7 +19,7 @@ namespace fovea {
 // Working memory of a decoder's calls, sized by them. Who calls keeps it, so that a step no larger than those
 // before allocates nothing.
 struct DecoderScratch {
-  Buffer<float> normed, qkv, attended, gate, up, key_norms, attention;
+  Buffer<float> normed, qkv, attended, attended_piece, gate, up, key_norms, attention;
   std::vector<RopeTable> ropes;  // of each piece, each variant
   RopeTable split_rope;
   std::vector<double> angles;
@@ -26,8 +27,11 @@ struct DecoderScratch {
 
 class Decoder {
  public:
-  // Weights are borrowed from the store. `text` has an entry for every layer.
-  Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits);
+  // Weights are borrowed from the store. `text` has an entry for every layer. With a shard of several ranks
+  // every call is collective: all ranks make it with the same arguments. Then Throws Error(unsupported) when
+  // weights are quantized or streamed.
+  Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits,
+          const TensorShard& shard = {});
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;
   ~Decoder();
@@ -49,6 +53,7 @@ class Decoder {
   void logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch,
               const std::function<void()>& while_waiting = {}) const;
 
+  // With several ranks, heads and intermediate_size are this rank's own: a KvCache is made for it.
   const TextConfig& config() const;
 
   // What forward() allocates for pieces of `rows` tokens, the last of `keys` in the cache, apart from

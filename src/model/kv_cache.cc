@@ -125,8 +125,8 @@ KeyBias KvCache::key_bias(DType angles, const float* bias) const {
 }
 
 HeadsView KvCache::view(const Storage& storage, int64_t tokens) const {
-  return {storage.bytes.data(), storage.type,         tokens, heads_, head_dim_, heads_ * head_dim_,
-          DType::f32,           storage.scales.data()};
+  return {storage.bytes.data(), storage.type,          tokens, heads_, head_dim_, heads_ * head_dim_,
+          DType::f32,           storage.scales.data(), heads_};
 }
 
 HeadsView KvCache::keys(int64_t layer, int64_t tokens) const {

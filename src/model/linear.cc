@@ -122,6 +122,30 @@ Linear Linear::of_rows(const WeightStore& store, const std::string& tensor, int6
   return linear;
 }
 
+Linear Linear::of_rows_with_bias(const WeightStore& store, const std::string& name, int64_t first,
+                                 int64_t count, const LinearTypes& types) {
+  Linear linear = of_rows(store, name + ".weight", first, count, types);
+  if (!store.checkpoint().has(name + ".bias")) return linear;
+  const std::vector<float> bias = store.vector(name + ".bias", types.weights);
+  linear.bias_.assign(bias.begin() + first, bias.begin() + first + count);
+  return linear;
+}
+
+Linear Linear::of_columns(const WeightStore& store, const std::string& name, int64_t first, int64_t count,
+                          const LinearTypes& types) {
+  FOVEA_CHECK(!store.streams());
+  const MatrixView& whole = store.matrix(name + ".weight", types.weights);
+  const auto element = static_cast<int64_t>(bytes_of(whole.dtype));
+  const auto copy = std::make_shared<Buffer<char>>(whole.rows * count * element);
+  for (int64_t r = 0; r < whole.rows; ++r) {
+    const char* from = static_cast<const char*>(whole.row(r)) + first * element;
+    std::copy_n(from, count * element, copy->data() + r * count * element);
+  }
+  Linear linear = of_matrix({copy->data(), whole.dtype, whole.rows, count, count}, types);
+  linear.columns_ = copy;
+  return linear;
+}
+
 Linear Linear::of_matrix(const MatrixView& weight, const LinearTypes& types) {
   Linear linear;
   linear.types_ = types;

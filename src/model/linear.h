@@ -1,6 +1,7 @@
 // Projections: weights as their node wants them, and the threaded product.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,6 +39,13 @@ class Linear {
   static Linear of_rows(const WeightStore& store, const std::string& tensor, int64_t first, int64_t count,
                         const LinearTypes& types);
 
+  // Some rows of "<name>.weight" with the same part of its bias, or some of its columns without bias, copied.
+  // Not quantized nor streamed.
+  static Linear of_rows_with_bias(const WeightStore& store, const std::string& name, int64_t first,
+                                  int64_t count, const LinearTypes& types);
+  static Linear of_columns(const WeightStore& store, const std::string& name, int64_t first, int64_t count,
+                           const LinearTypes& types);
+
   int64_t in() const { return weight().cols; }
   int64_t out() const { return weight().rows; }
 
@@ -63,8 +71,9 @@ class Linear {
   const MatrixView& weight() const { return held_ != nullptr ? *held_ : weight_; }
 
   MatrixView weight_;
-  const MatrixView* held_ = nullptr;            // by the store: the weight; its data changes when streamed
-  const QuantizedMatrix* quantized_ = nullptr;  // takes the place of the weight in products
+  const MatrixView* held_ = nullptr;             // by the store: the weight; its data changes when streamed
+  const QuantizedMatrix* quantized_ = nullptr;   // takes the place of the weight in products
+  std::shared_ptr<const Buffer<char>> columns_;  // owns the weight when it was copied
   std::vector<float> bias_;
 };
 

@@ -72,12 +72,17 @@ std::unique_ptr<EngineState> state_of(std::shared_ptr<const EngineParts> parts, 
                 fmt::format("guard threshold {} is not positive", options.guard.tau),
                 "use 0.125, which misses no row whose error is above 10 %");
   }
+  if (!options.tensor_parallel.whole() && options.guard.mode != GuardMode::off) {
+    throw Error(ErrorKind::unsupported, "a guard and tensor parallelism exclude each other",
+                "leave out --guard or --tensor-parallel");
+  }
   const Precision& precision = resolved.precision;
   options.attention = precision.text.tower.kind;
   options.vision_attention = precision.vision.tower.kind;
   VisionTower vision(parts->weights, precision.vision);
-  Decoder decoder(parts->weights, precision.text, precision.logits);
-  if (parts->weights.streams()) parts->checkpoint.drop_pages();  // those around the vectors
+  Decoder decoder(parts->weights, precision.text, precision.logits, options.tensor_parallel);
+  const bool own_part = parts->weights.streams() || !options.tensor_parallel.whole();
+  if (own_part) parts->checkpoint.drop_pages();  // those around the vectors
   return std::make_unique<EngineState>(EngineState{std::move(parts), std::move(options), resolved.dtype,
                                                    precision, std::move(vision), std::move(decoder)});
 }
@@ -111,7 +116,7 @@ Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& optio
   if (options.weight_limit) {
     parts->weights.stream(options.weight_source ? options.weight_source(parts->checkpoint)
                                                 : disk_weights(parts->checkpoint));
-  } else if (fits_in_memory(parts->checkpoint)) {
+  } else if (options.tensor_parallel.whole() && fits_in_memory(parts->checkpoint)) {
     parts->checkpoint.read_ahead(observer.progress);
   }
   Engine engine(state_of(std::move(parts), options, resolved));

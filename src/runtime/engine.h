@@ -19,6 +19,7 @@
 #include "media/media.h"
 #include "model/layer_observer.h"
 #include "model/positions.h"
+#include "model/tensor_shard.h"
 #include "model/weight_store.h"
 #include "policy/precision_policy.h"
 #include "runtime/sampler.h"
@@ -46,6 +47,10 @@ struct EngineOptions {
   std::optional<WeightLimit> weight_limit = std::nullopt;
   // Where streamed weights come from; nothing: the checkpoint's files.
   std::function<std::unique_ptr<WeightSource>(const Checkpoint&)> weight_source = {};
+  // The decoder's part of this rank. With several ranks all of them make the same calls with the same
+  // arguments and get the same results; there is no speculation, whose steps depend on the clock, no guard
+  // and no cancelling.
+  TensorShard tensor_parallel = {};
 };
 
 // What a policy is applied to: the options beside it, and the checkpoint's own dtype, layers and storage.

@@ -57,23 +57,25 @@ void check_options(const GenerationOptions& options) {
 }
 
 // What keeps a request from speculation: tokens that are then rejected would be recomputed or counted.
-const char* obstacle(const GenerationOptions& options, const Observer& observer, const GuardOptions& guard) {
+const char* obstacle(const GenerationOptions& options, const Observer& observer,
+                     const EngineOptions& engine) {
   if (!options.use_kv_cache) return "a request without KV cache";
-  if (guard.mode != GuardMode::off) return "an engine with a guard";
+  if (!engine.tensor_parallel.whole()) return "tensor parallelism";
+  if (engine.guard.mode != GuardMode::off) return "an engine with a guard";
   if (observer.layers != nullptr) return "a layer observer";
   return nullptr;
 }
 
 // The most tokens to propose at once, nothing for as many as pay.
 std::optional<int64_t> speculation(const GenerationOptions& options, const Observer& observer,
-                                   const GuardOptions& guard) {
+                                   const EngineOptions& engine) {
   const std::optional<int64_t> asked = options.prompt_lookup_num_tokens;
   FOVEA_CHECK(!options.propose || asked);
   if (asked && *asked < 0) {
     throw Error(ErrorKind::invalid_argument, fmt::format("prompt_lookup_num_tokens {} is negative", *asked),
                 "give --prompt-lookup-num-tokens 0 (off) or more");
   }
-  const char* what = obstacle(options, observer, guard);
+  const char* what = obstacle(options, observer, engine);
   if (what == nullptr) return asked;
   if (asked.value_or(0) == 0) return 0;
   throw Error(ErrorKind::invalid_argument,
@@ -96,7 +98,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   answer.timings.preprocess_s = prompt.preprocess_seconds;
   answer.guard = guard_report(s);
   GuardReport* guard = watching(answer.guard);
-  const std::optional<int64_t> proposals = speculation(options, observer, s.options.guard);
+  const std::optional<int64_t> proposals = speculation(options, observer, s.options);
   Sequence sequence(prompt);
   const int64_t capacity = sequence.size() + std::min(options.max_new_tokens,
                                                       config.text.max_position_embeddings - sequence.size());
@@ -114,7 +116,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
     answer.timings.vision_s = watch.seconds();
     answer.timings.vision_fetched_bytes = fetched();
     watch = Stopwatch();
-    KvCache cache(config.text, capacity, s.precision.text.layers);
+    KvCache cache(s.decoder.config(), capacity, s.precision.text.layers);
     Runner runner(s, vision, options.prefill_chunk, observer, guard);
     NextLogits next(runner, cache, config, proposals, options.propose, answer.speculation);
     while (sequence.size() < capacity) {
@@ -163,7 +165,7 @@ Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const O
   GuardReport* guard = watching(result.guard);
   result.vision_embeddings = encode_pictures(s, prompt, observer, guard);
   result.logits.resize(sequence.size() * config.text.vocab_size);
-  KvCache cache(config.text, sequence.size(), s.precision.text.layers);
+  KvCache cache(s.decoder.config(), sequence.size(), s.precision.text.layers);
   Runner runner(s, result.vision_embeddings, prefill_chunk, observer, guard);
   runner.run(sequence, cache, [&](int64_t first, int64_t count, const float* hidden) {
     runner.logits_of(hidden, count, result.logits.data() + first * config.text.vocab_size);

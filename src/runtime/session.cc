@@ -26,7 +26,7 @@ struct Session::State {
         sequence(prompt),
         prompt_size(sequence.size()),
         vocab(state.parts->checkpoint.config().text.vocab_size),
-        cache(state.parts->checkpoint.config().text,
+        cache(state.decoder.config(),
               prompt_size +
                   std::min(generation.max_new_tokens,
                            state.parts->checkpoint.config().text.max_position_embeddings - prompt_size),
