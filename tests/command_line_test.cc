@@ -263,6 +263,8 @@ TEST_F(CommandLine, KeysAndValuesAreStoredAsAsked) {
   const auto by_flag = answer("--kv-cache-dtype bf16"), by_nodes = answer("--precision " + nodes);
   EXPECT_EQ(by_flag["precision"], nodes);
   EXPECT_EQ(by_flag["token_ids"], by_nodes["token_ids"]);
+  expect_error(ask(kModel, "hello --kv-cache-dtype int8 --precision text.k_cache=fp32"),
+               {"text.k_cache=fp32 contradicts a KV cache of int8"});
   expect_error(ask(kModel, "hello --kv-cache-dtype bf16 --precision text.k_cache=fp32"),
                {"text.k_cache is set to fp32 and to bf16"});
 }

@@ -1,6 +1,7 @@
 #include "policy/precision_policy.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "policy/validate.h"
@@ -170,12 +171,15 @@ ResolvedPolicy PrecisionPolicy::resolve(const PolicyTarget& target) const {
 }
 
 void set_kv_cache(PrecisionPolicy& policy, std::string_view dtype) {
-  const bool quantized = dtype == name_of(DType::i8);
-  const PolicyScope scope = quantized ? PolicyScope{Tower::text, false, 1, -2} : PolicyScope{};
+  const std::array cache = {"k_cache", "v_cache"};
+  if (dtype != name_of(DType::i8)) {
+    for (const char* node : cache) policy.set({}, node, dtype);
+    return;
+  }
   for (const ScopedSettings& other : policy.scopes()) {
     for (const NodeSetting& setting : other.settings) {
-      const bool cache = setting.node == "k_cache" || setting.node == "v_cache";
-      if (!quantized || !cache || other.scope != PolicyScope{}) continue;
+      const bool named = std::find(cache.begin(), cache.end(), setting.node) != cache.end();
+      if (!named || other.scope != PolicyScope{}) continue;
       throw Error(ErrorKind::invalid_argument,
                   fmt::format("text.{}={} contradicts a KV cache of int8", setting.node, setting.value),
                   "leave one of the two out");
@@ -183,8 +187,9 @@ void set_kv_cache(PrecisionPolicy& policy, std::string_view dtype) {
   }
   // Before the policy's own layers, which go before it.
   PrecisionPolicy result;
-  for (const char* node : {"k_cache", "v_cache"}) result.set(scope, node, dtype);
-  if (quantized) result.set(scope, "bias_split", "on");
+  const PolicyScope inner{Tower::text, false, 1, -2};
+  for (const char* node : cache) result.set(inner, node, dtype);
+  result.set(inner, "bias_split", "on");
   for (const ScopedSettings& other : policy.scopes()) {
     for (const NodeSetting& setting : other.settings) result.set(other.scope, setting.node, setting.value);
   }
