@@ -1,0 +1,145 @@
+// Goal: when a rank dies or the user interrupts, every rank ends within seconds, the launcher says so, and
+// nothing stays behind. Method: the program under mpirun in the middle of an answer too long to end by
+// itself, on a folder of its own, by whose name its processes are found; then a signal.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <thread>
+
+#include "base/error.h"
+
+namespace fovea {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::steady_clock;
+
+constexpr auto kEnd = std::chrono::seconds(10), kStart = std::chrono::seconds(60);
+
+std::string read(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::set<std::string> names_in(const fs::path& folder) {
+  std::set<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) names.insert(entry.path().filename());
+  return names;
+}
+
+class RankFaults : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+#ifndef FOVEA_MPIEXEC
+    GTEST_SKIP() << "built without MPI";
+#endif
+    for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM",
+                             "OMPI_MCA_rmaps_base_oversubscribe", "OMP_NUM_THREADS"}) {
+      setenv(name, "1", 1);
+    }
+    std::string pattern = (fs::temp_directory_path() / "fovea-faults-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    model_ = folder_ / "model";
+    fs::create_directory_symlink(fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo", model_);
+    // Where Open MPI puts what ranks of one host share, in place of /dev/shm, which other programs use too.
+    fs::create_directory(folder_ / "shared");
+    setenv("OMPI_MCA_btl_vader_backing_directory", (folder_ / "shared").c_str(), 1);
+    start();
+  }
+  void TearDown() override {
+    if (launcher_ > 0) kill(launcher_, SIGKILL);
+    if (!folder_.empty()) fs::remove_all(folder_);
+  }
+
+  // Three ranks, until the answer has begun.
+  void start() {
+#ifdef FOVEA_MPIEXEC
+    const std::string command = fmt::format(
+        "exec {} -n 3 {} run -m {} --greedy --ignore-eos --max-new-tokens 30000 {} hello > {}/out 2> {}/err",
+        FOVEA_MPIEXEC, FOVEA_PROGRAM, model_.string(), GetParam(), folder_.string(), folder_.string());
+    launcher_ = fork();
+    if (launcher_ == 0) {
+      execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+      _exit(127);
+    }
+#endif
+    const auto begin = steady_clock::now();
+    while (read(folder_ / "out").empty()) {
+      ASSERT_LT(steady_clock::now() - begin, kStart) << read(folder_ / "err");
+      ASSERT_EQ(waitpid(launcher_, nullptr, WNOHANG), 0) << read(folder_ / "err");
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  }
+
+  // Processes of the program on this test's folder: all, or the one of a rank.
+  std::vector<pid_t> ranks(const std::string& rank = "") const {
+    std::vector<pid_t> found;
+    for (const std::string& name : names_in("/proc")) {
+      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+      const std::string command = read("/proc/" + name + "/cmdline");
+      if (!command.starts_with(FOVEA_PROGRAM) || command.find(model_.string()) == std::string::npos) continue;
+      const std::string environment = read("/proc/" + name + "/environ");
+      if (rank.empty() ||
+          environment.find(std::string("OMPI_COMM_WORLD_RANK=") + rank + '\0') != std::string::npos ||
+          environment.find(std::string("PMI_RANK=") + rank + '\0') != std::string::npos) {
+        found.push_back(std::stoi(name));
+      }
+    }
+    return found;
+  }
+
+  // Exit code of the launcher, which has to end in time, with all ranks.
+  int ended() {
+    const auto begin = steady_clock::now();
+    int status = 0;
+    while (waitpid(launcher_, &status, WNOHANG) == 0) {
+      EXPECT_LT(steady_clock::now() - begin, kEnd);
+      if (steady_clock::now() - begin >= kEnd) return -1;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    launcher_ = 0;
+    while (!ranks().empty() && steady_clock::now() - begin < kEnd) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    EXPECT_TRUE(ranks().empty());
+    EXPECT_TRUE(names_in(folder_ / "shared").empty());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+  fs::path folder_, model_;
+  pid_t launcher_ = 0;
+};
+
+INSTANTIATE_TEST_SUITE_P(Ways, RankFaults, testing::Values("--zero-stage 3", "--tensor-parallel 3"),
+                         [](const auto& way) {
+                           return std::string(way.param).find("zero") != std::string::npos ? "Zero"
+                                                                                           : "Tensor";
+                         });
+
+TEST_P(RankFaults, AKilledRankEndsAll) {
+  ASSERT_EQ(ranks().size(), 3u);
+  const std::vector<pid_t> victim = ranks("1");
+  ASSERT_EQ(victim.size(), 1u);
+  ASSERT_EQ(kill(victim.front(), SIGKILL), 0);
+  EXPECT_NE(ended(), 0);
+  const std::string said = read(folder_ / "err") + read(folder_ / "out");
+  EXPECT_NE(said.find("signal 9"), std::string::npos) << said;
+}
+
+TEST_P(RankFaults, AnInterruptEndsAll) {
+  ASSERT_EQ(ranks().size(), 3u);
+  ASSERT_EQ(kill(launcher_, SIGINT), 0);
+  EXPECT_NE(ended(), 0);
+}
+
+}  // namespace
+}  // namespace fovea
