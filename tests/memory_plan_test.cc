@@ -149,6 +149,55 @@ TEST(Plan, StreamingIsOfferedWhereConvertedCopiesDoNotFit) {
   EXPECT_FALSE(setup.request.ram);
 }
 
+TEST(Plan, RanksHoldTheirSharesAndTwoBuffers) {
+  PlanSetup setup = setup_of(1, 560, AttentionKind::flash_attention_2);
+  const Plan alone = planned(setup);
+  const WeightGroups groups(demo());
+  int64_t before = alone.peak();
+  for (const int64_t ranks : {1, 2, 3, 4, 8}) {
+    setup.request.ranks = ranks;
+    const Plan plan = planned(setup);
+    EXPECT_EQ(plan.ranks, ranks);
+    EXPECT_EQ(plan.weights, 0);
+    EXPECT_EQ(plan.text_weights,
+              least_residency(groups, groups.text()));  // two buffers and what always stays
+    int64_t together = 0;
+    for (int64_t rank = 0; rank < ranks; ++rank) together += zero_share(demo(), groups, rank, ranks);
+    EXPECT_LE(together, alone.weights);  // norms and biases are in no share
+    EXPECT_GT(together, alone.weights * 98 / 100);
+    EXPECT_EQ(plan.weight_share, zero_share(demo(), groups, ranks - 1, ranks));
+    if (ranks > 1) {
+      EXPECT_LT(plan.peak() - plan.process, before);  // of several, MPI is in the process
+    }
+    before = plan.peak() - plan.process;
+  }
+}
+
+TEST(Plan, TheFewestRanksAreOffered) {
+  PlanSetup setup = setup_of(0, 0, AttentionKind::flash_attention_2);
+  const auto need = [](const Plan& plan) { return plan.peak(); };
+  setup.request.ranks = 4;
+  const int64_t limit = planned(setup).peak();
+  setup.request.ranks = 3;
+  ASSERT_GT(planned(setup).peak(), limit);
+  for (const int64_t given : {0, 2}) {
+    setup.request.ranks = given;
+    const auto found = find_ranks(demo(), setup, limit, need);
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->plan.ranks, 4);
+    EXPECT_EQ(found->change, "mpirun -n 4 on as many hosts, with --zero-stage 3");
+    EXPECT_EQ(setup.request.ranks, given);
+    const auto all = find_remedies(demo(), setup, limit, need);
+    EXPECT_TRUE(std::any_of(all.begin(), all.end(), [](const Remedy& r) { return r.plan.ranks == 4; }));
+  }
+  setup.request.ranks = 0;
+  EXPECT_FALSE(find_ranks(demo(), setup, 1'000'000, need));  // buffers alone are more
+  setup.policy = PrecisionPolicy::of_preset("balanced");
+  EXPECT_FALSE(find_ranks(demo(), setup, limit, need));
+  setup.request.ranks = 2;
+  EXPECT_THROW(planned(setup), Error);
+}
+
 TEST(Plan, QuantizedWeightsAreNotStreamed) {
   PlanSetup setup = setup_of(0, 0, AttentionKind::flash_attention_2);
   setup.policy = PrecisionPolicy::of_preset("balanced");

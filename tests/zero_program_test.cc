@@ -120,6 +120,21 @@ TEST_F(ZeroProgram, OneRankAnswersFromTheMemoryOfAll) {
             expected["weights"]["bytes"].get<int64_t>() / 3 + 1000);
 }
 
+// The bounds are those of docs/memory.md for every plan.
+TEST_F(ZeroProgram, ThePlanOfARankIsNearWhatItOccupies) {
+  ASSERT_EQ(run(0, "plan -m " + kDemo + " --json --ranks 2 --context 28 --max-new-tokens 8"), 0);
+  const json plan = json::parse(read("out"));
+  EXPECT_EQ(plan["ranks"], 2);
+  ASSERT_EQ(
+      run(2, "run -m " + kDemo + " --json --greedy --ignore-eos --max-new-tokens 8 --zero-stage 3 hello"), 0)
+      << read("err");
+  const json ran = json::parse(read("out"));
+  EXPECT_EQ(ran["weights"]["share_bytes"], plan["parts"]["weight_share"]["bytes"]) << ran["weights"];
+  const double difference = plan["peak_bytes"].get<double>() / ran["peak_memory_bytes"].get<double>() - 1;
+  EXPECT_GT(difference, -0.03) << plan;
+  EXPECT_LT(difference, 0.10) << plan;
+}
+
 TEST_F(ZeroProgram, AFailureEndsAllRanksWithOneMessage) {
   const fs::path model = folder_ / "model";
   fs::copy(kDemo, model, fs::copy_options::recursive);

@@ -111,7 +111,8 @@ class Adviser {
     const Plan plan = planned();
     if (plan.peak() <= request_.budget) return add(form, {}, plan);
     const auto peak = [](const Plan& p) { return p.peak(); };
-    const std::vector<Remedy> remedies = find_remedies(checkpoint_, setup, request_.budget, peak);
+    std::vector<Remedy> remedies = find_remedies(checkpoint_, setup, request_.budget, peak);
+    std::erase_if(remedies, [](const Remedy& r) { return r.plan.ranks > 0; });  // advice is for one machine
     if (remedies.empty()) {
       reject(form.name, fmt::format("{}; {} are there", need_text(plan), bytes_text(request_.budget)));
     }

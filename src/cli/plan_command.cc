@@ -36,19 +36,32 @@ ordered_json plan_json(const Plan& plan) {
            {{"preprocessing", plan.preprocessing()},
             {"encoding", plan.encoding()},
             {"generating", plan.generating()}}},
+          {"ranks", plan.ranks},
           {"streamed", plan.streamed},
           {"weight_bytes_read_per_token", plan.fetched_per_token},
           {"parts", parts}};
 }
 
+// What a rank or a machine alone lacks, others can hold.
+void print_ranks(const std::optional<Remedy>& ranks) {
+  if (ranks) fmt::print("in memory they have room among ranks: {}\n", remedy_text(*ranks));
+}
+
 void print_text(const Plan& plan, const MemoryLimit& limit, const std::vector<Remedy>& remedies) {
-  fmt::print("{} tokens: {} of images, {} of text, {} of the answer\n\n", plan.context, plan.image_tokens,
+  fmt::print("{} tokens: {} of images, {} of text, {} of the answer\n", plan.context, plan.image_tokens,
              plan.prompt_tokens - plan.image_tokens, plan.context - plan.prompt_tokens);
+  if (plan.ranks > 0) fmt::print("for the one of {} ranks that answers; the others need less\n", plan.ranks);
+  fmt::print("\n");
   for (const PlanPart& part : parts_of(plan)) {
     if (part.bytes > 0) fmt::print("{:<26} {:>12}   {}\n", part.words, bytes_text(part.bytes), part.phase);
   }
   fmt::print("\n{:<26} {:>12}   {}\n", "peak", bytes_text(plan.peak()), plan.peak_phase());
-  if (plan.streamed) fmt::print("{}\n", streaming_text(plan));
+  if (plan.ranks == 0 && plan.streamed) fmt::print("{}\n", streaming_text(plan));
+  if (plan.ranks > 0) {
+    fmt::print("its part of the weights {}; every token gathers {}\n",
+               plan.weight_share > 0 ? "is in memory" : "stays on disk",
+               bytes_text(plan.fetched_per_token * (plan.ranks - 1) / plan.ranks));
+  }
   if (limit.bytes == 0) return;
   fmt::print("{:<26} {:>12}   {}\n", limit.given ? "--ram" : "available", bytes_text(limit.bytes),
              limit.given ? "for the resident set" : "for all but the mapped weights");
@@ -65,6 +78,24 @@ void print_text(const Plan& plan, const MemoryLimit& limit, const std::vector<Re
   fmt::print("{}\n",
              remedies.empty() ? "no single change is enough" : "any one of these is enough, cheapest first:");
   for (const Remedy& remedy : remedies) fmt::print("  {}\n", remedy_text(remedy));
+}
+
+// Offered where weights fit, but not in memory: they are on disk, or mapped and read again.
+std::optional<Remedy> ranks_in_memory(const Checkpoint& checkpoint, PlanSetup& setup, const Plan& plan,
+                                      const MemoryLimit& limit) {
+  const bool in_memory =
+      limit.bytes == 0 || (plan.peak() <= limit.bytes && (plan.weight_share > 0 || !plan.streamed));
+  if (in_memory || !limit.fits(plan)) return std::nullopt;
+  return find_ranks(checkpoint, setup, limit.bytes, [](const Plan& p) { return p.peak(); });
+}
+
+ordered_json change_json(const Remedy& remedy) {
+  return {{"change", remedy.change},
+          {"accuracy", remedy.accuracy},
+          {"time", remedy.time},
+          {"peak_bytes", remedy.plan.peak()},
+          {"image_tokens", remedy.plan.image_tokens},
+          {"ranks", remedy.plan.ranks}};
 }
 
 void plan_memory(const PlanFlags& flags) {
@@ -89,19 +120,18 @@ void plan_memory(const PlanFlags& flags) {
   if (!limit.fits(plan)) {
     remedies = find_remedies(checkpoint, setup, limit.bytes, [&](const Plan& p) { return limit.need(p); });
   }
-  if (!flags.json) return print_text(plan, limit, remedies);
+  const std::optional<Remedy> ranks = ranks_in_memory(checkpoint, setup, plan, limit);
+  if (!flags.json) {
+    print_text(plan, limit, remedies);
+    return print_ranks(ranks);
+  }
   ordered_json result = plan_json(plan);
   result["limit_bytes"] = limit.bytes;
   result["limit_given"] = limit.given;
   result["fits"] = limit.fits(plan);
   result["changes"] = ordered_json::array();
-  for (const Remedy& remedy : remedies) {
-    result["changes"].push_back({{"change", remedy.change},
-                                 {"accuracy", remedy.accuracy},
-                                 {"time", remedy.time},
-                                 {"peak_bytes", remedy.plan.peak()},
-                                 {"image_tokens", remedy.plan.image_tokens}});
-  }
+  for (const Remedy& remedy : remedies) result["changes"].push_back(change_json(remedy));
+  result["in_memory_among_ranks"] = ranks ? change_json(*ranks) : ordered_json(nullptr);
   fmt::print("{}\n", result.dump(2));
 }
 
@@ -118,14 +148,17 @@ void add_plan_command(CLI::App& app) {
                    "memory the process may occupy, mapped weights included (default: what is available)")
       ->type_name("SIZE");
   command
-      ->add_option("--ranks", flags->ranks,
-                   "processes that store the weights together (--zero-stage 3 of run)")
+      ->add_option(
+          "--ranks", flags->ranks,
+          "processes that store the weights together (--zero-stage 3 of run): the plan is that of the one "
+          "that answers, on a host of its own")
       ->type_name("R")
       ->check(CLI::PositiveNumber);
   command->add_flag("--json", flags->json, "print one JSON object");
   command->footer(
       "Examples:\n"
       "  fovea plan -m DIR --context 32768 --images 20@1280x960 --attn flash_attention_2 --ram 16G\n"
+      "  fovea plan -m DIR --context 4096 --ranks 4 --ram 4G\n"
       "  fovea plan -m DIR --images 2@3000x2000 --images 1@640x480x32 --dtype fp32 --json\n"
       "docs/memory.md says what is counted and how near the predictions are.");
   command->callback([flags] { plan_memory(*flags); });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "model/decoder.h"
 #include "model/kv_cache.h"
 #include "model/quantized_matrix.h"
@@ -16,6 +17,9 @@ constexpr int64_t kFloat = sizeof(float);
 // Pages of the program and its libraries, stacks of workers and small blocks that the work itself makes
 // resident: 1 MB with text alone and 2.5 MB with pictures by tools/check_plan.py.
 constexpr int64_t kLaterPages = 3 << 20;
+// What MPI_Init_thread and one reduction add to an otherwise empty program (Open MPI 4.1, two ranks of one
+// host: 7.7 MB; four: 10.1 MB). It begins after the plan is made.
+constexpr int64_t kMpiPages = 7'700'000;
 
 // What WeightStore makes of matrices: converted, widened or quantized; vectors are small.
 int64_t converted_bytes(const Checkpoint& checkpoint, const Precision& precision) {
@@ -154,10 +158,14 @@ const char* Plan::peak_phase() const {
   return peak() == encoding() ? "encoding" : "preprocessing";
 }
 
+bool shareable(const Checkpoint& checkpoint, const Precision& precision) {
+  return !quantizes(precision) && !checkpoint.quantized();
+}
+
 Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const PlanRequest& request) {
   const ModelConfig& config = checkpoint.config();
   Plan plan;
-  plan.process = request.process_bytes + kLaterPages;
+  plan.process = request.process_bytes + kLaterPages + (request.ranks > 1 ? kMpiPages : 0);
   for (const TensorInfo& tensor : checkpoint.tensors()) plan.weights += tensor.bytes();
   plan.converted_weights = converted_bytes(checkpoint, precision);
   if (request.quantized_folder_bytes) {
@@ -168,9 +176,14 @@ Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const P
   plan.prompt_tokens = request.text_tokens + plan.image_tokens;
   plan.context = plan.prompt_tokens + request.answer_tokens;
   plan_text(config.text, precision.text, request, products, plan);
+  plan.ranks = request.ranks;
+  if (request.ranks > 0 && !shareable(checkpoint, precision)) {
+    throw Error(ErrorKind::unsupported, "ranks share weights as they are stored, and none that are quantized",
+                "leave --zero-stage and --ranks out, or the quantization");
+  }
   if (request.ranks > 0) {
     stream_weights(checkpoint, precision, request, products, plan);
-  } else if (request.ram && plan.peak() > *request.ram && !quantizes(precision) && !checkpoint.quantized()) {
+  } else if (request.ram && plan.peak() > *request.ram && shareable(checkpoint, precision)) {
     Plan streamed = plan;
     stream_weights(checkpoint, precision, request, products, streamed);
     if (streamed.peak() < plan.peak())

@@ -55,6 +55,7 @@ struct Plan {
   // `weights` is 0 then.
   bool streamed = false;
   int64_t vision_weights = 0, text_weights = 0;
+  int64_t ranks = 0;              // as asked for
   int64_t weight_share = 0;       // with ranks: what this one stores
   int64_t fetched_per_token = 0;  // what a decode step reads
   WeightLimit weight_limit;       // as the engine wants it
@@ -73,7 +74,11 @@ struct Plan {
   int64_t unreclaimable() const { return peak() - weights; }
 };
 
-// Nothing of the weights is read.
+// Whether weights can be streamed, from disk or from other ranks: neither the policy nor the checkpoint
+// quantizes.
+bool shareable(const Checkpoint& checkpoint, const Precision& precision);
+
+// Nothing of the weights is read. Throws Error(unsupported) for `ranks` with weights that are not shareable.
 Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const PlanRequest& request);
 
 }  // namespace fovea

@@ -26,6 +26,7 @@ class Search {
     chunk();
     vision_budget();
     offload();
+    if (auto ranks = find_ranks(checkpoint_, setup_, limit_, need_)) found_.push_back(std::move(*ranks));
     if (before.converted_weights > 0) stored_dtype();
     cache("bf16", "keys and values are rounded to bf16", "the same or less");
     cache("int8", "keys and values in 8 bits, but in the first and last layer", "a little more");
@@ -209,6 +210,28 @@ class Search {
 std::vector<Remedy> find_remedies(const Checkpoint& checkpoint, PlanSetup& setup, int64_t limit,
                                   const Need& need) {
   return Search(checkpoint, setup, limit, need).run();
+}
+
+std::optional<Remedy> find_ranks(const Checkpoint& checkpoint, PlanSetup& setup, int64_t limit,
+                                 const Need& need) {
+  constexpr int64_t kMost = 64;
+  const Precision precision = setup.policy.resolve(setup.target).precision;
+  if (!shareable(checkpoint, precision)) return std::nullopt;
+  PlanRequest& request = setup.request;
+  const int64_t ranks = request.ranks;
+  const bool on_disk = std::exchange(request.share_on_disk, false);
+  std::optional<Remedy> found;
+  for (request.ranks = std::max<int64_t>(ranks, 1) + 1; !found && request.ranks <= kMost; ++request.ranks) {
+    const Plan plan = make_plan(checkpoint, precision, request);
+    if (need(plan) > limit) continue;
+    found = Remedy{fmt::format("mpirun -n {} on as many hosts, with --zero-stage 3", request.ranks), kSame,
+                   fmt::format("every token gathers {} of weights",
+                               bytes_text(plan.fetched_per_token * (request.ranks - 1) / request.ranks)),
+                   plan};
+  }
+  request.ranks = ranks;
+  request.share_on_disk = on_disk;
+  return found;
 }
 
 }  // namespace fovea

@@ -32,4 +32,11 @@ using Need = std::function<int64_t(const Plan&)>;
 std::vector<Remedy> find_remedies(const Checkpoint& checkpoint, PlanSetup& setup, int64_t limit,
                                   const Need& need);
 
+// The fewest processes, more than the request has, among which the weights have room in memory when each
+// stores its part (ZeRO stage 3), each with a limit of its own: on hosts of their own, that is. The plan is
+// that of the rank that answers; the others need less. Nothing when none of up to 64 is enough, or when the
+// policy or the checkpoint quantizes, which no rank can share.
+std::optional<Remedy> find_ranks(const Checkpoint& checkpoint, PlanSetup& setup, int64_t limit,
+                                 const Need& need);
+
 }  // namespace fovea
