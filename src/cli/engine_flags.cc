@@ -16,6 +16,13 @@ MediaOptions::Resize parse_resize(const std::string& name) {
   return name == "torchvision" ? MediaOptions::Resize::torchvision : MediaOptions::Resize::pil;
 }
 
+// A text with '=' holds entries, anything else but auto is a file.
+DeviceMap map_of(const std::string& flag, const Checkpoint& checkpoint, int ranks) {
+  const int64_t layers = checkpoint.config().text.num_hidden_layers;
+  if (flag == "auto") return DeviceMap::balanced(WeightGroups(checkpoint), layers, ranks);
+  return DeviceMap::parse(flag.find('=') == std::string::npos ? read_text_file(flag) : flag, layers);
+}
+
 }  // namespace
 
 void EngineFlags::add_to(CLI::App& command) {
@@ -152,6 +159,17 @@ TensorShard EngineFlags::tensor_shard() const {
   return {start.rank, start.size, [](std::span<float> values) { world().sum_in_rank_order(values); }};
 }
 
+void EngineFlags::add_device_map_to(CLI::App& command) {
+  command
+      .add_option(
+          "--device-map", device_map,
+          "which of the processes that mpirun started holds and computes what: "
+          "\"vision=0,text.0-17=0,text.18-35=1,head=1\", a file of such entries (one a line, or a JSON "
+          "object), or auto (bytes of weights as even as they can be); no result changes "
+          "(docs/memory.md; not with --zero-stage 3, --ram, --guard, --prompt-lookup-num-tokens)")
+      ->type_name("MAP|FILE|auto");
+}
+
 Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLimit>& limit,
                          bool share_on_disk) const {
   if (threads != 0) set_threads(threads);
@@ -162,6 +180,11 @@ Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLim
     FOVEA_CHECK(limit);
     options.weight_source = [&](const Checkpoint& checkpoint) {
       return zero_weights(checkpoint, world(), {!share_on_disk, observer.progress});
+    };
+  }
+  if (!device_map.empty()) {
+    options.split = [&](const Checkpoint& checkpoint) {
+      return SplitModel{map_of(device_map, checkpoint, world().size()), &world()};
     };
   }
   return Engine::open(model, options, observer);

@@ -12,7 +12,7 @@ namespace fovea {
 
 struct EngineFlags {
   std::string model, attention, vision_attention, dtype, preset, precision,
-      resize = "pil", messages, prompt, guard = "off", kv_cache_dtype = "auto";
+      resize = "pil", messages, prompt, guard = "off", kv_cache_dtype = "auto", device_map;
   std::vector<std::string> images, videos;
   std::optional<std::string> system, vision_budget;
   std::optional<int64_t> min_pixels, max_pixels, max_image_tokens, max_total_image_tokens;
@@ -26,6 +26,8 @@ struct EngineFlags {
   void add_zero_to(CLI::App& command);
   // Likewise: --tensor-parallel, behind add_zero_to.
   void add_tensor_parallel_to(CLI::App& command);
+  // For commands whose work ranks can share by layers: --device-map.
+  void add_device_map_to(CLI::App& command);
   // For commands that take one; what `ram` is for stands in docs/memory.md.
   static void add_ram_to(CLI::App& command, std::optional<std::string>& ram);
   // Only model, precision, pictures' sizes and threads: for commands that take their questions elsewhere.
@@ -38,6 +40,7 @@ struct EngineFlags {
   TensorShard tensor_shard() const;
   // Applies --threads and opens the engine, with streamed weights if they are limited. With --zero-stage 3,
   // which wants a limit, all ranks do so together, and each keeps its share of the weights in memory or not.
+  // With --device-map all ranks do so, too; each loads its parts only.
   Engine open(const Observer& observer, const std::optional<WeightLimit>& limit, bool share_on_disk) const;
   Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const;
 };

@@ -18,13 +18,17 @@ void refuse_several_ranks(const CLI::App& app) {
   if (zero != nullptr && zero->count() > 0 && zero->as<int>() == 3) return;
   const CLI::Option* tensor = app.get_option_no_throw("--tensor-parallel");
   if (tensor != nullptr && tensor->count() > 0 && tensor->as<int>() > 1) return;
+  const CLI::Option* map = app.get_option_no_throw("--device-map");
+  if (map != nullptr && map->count() > 0) return;
   const std::string command = app.get_name();
+  const char* remedy =
+      map != nullptr ? "give --zero-stage 3, --tensor-parallel or --device-map, or start it without mpirun"
+      : tensor != nullptr ? "give --zero-stage 3 or --tensor-parallel, or start it without mpirun"
+      : zero != nullptr   ? "give --zero-stage 3, or start it without mpirun"
+                          : "start it without mpirun";
   throw fovea::Error(fovea::ErrorKind::invalid_argument,
                      fmt::format("fovea {} cannot share its work among {} ranks", command, start.size),
-                     tensor != nullptr
-                         ? "give --zero-stage 3 or --tensor-parallel, or start it without mpirun"
-                     : zero != nullptr ? "give --zero-stage 3, or start it without mpirun"
-                                       : "start it without mpirun");
+                     remedy);
 }
 
 // CLI11 does not say which subcommand it did not know, nor which help to read.

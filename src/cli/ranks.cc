@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "cli/answer_json.h"
 #include "comm/world.h"
 
 namespace fovea {
@@ -31,6 +32,14 @@ std::vector<std::string> gather_texts(const std::string& own) {
   std::vector<std::string> texts;
   for (size_t rank = 0; rank < count; ++rank) texts.push_back(all.substr(rank * largest, sizes[rank]));
   return texts;
+}
+
+nlohmann::ordered_json gather_parts(const DeviceMap& map) {
+  const nlohmann::ordered_json own = {{"parts", map.parts_of(world().rank())},
+                                      {"peak_memory_bytes", peak_memory_bytes()}};
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  for (const std::string& text : gather_texts(own.dump())) all.push_back(nlohmann::ordered_json::parse(text));
+  return all;
 }
 
 Sharing sharing_among_ranks() {

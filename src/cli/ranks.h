@@ -2,8 +2,10 @@
 #pragma once
 
 #include <functional>
+#include <nlohmann/json.hpp>
 
 #include "audit/evaluator.h"
+#include "runtime/device_map.h"
 
 namespace fovea {
 
@@ -15,6 +17,10 @@ void among_ranks(const std::function<void()>& work);
 
 // All ranks of this run share the questions.
 Sharing sharing_among_ranks();
+
+// --device-map: this rank's parts and its largest resident set, gathered: [{"parts", "peak_memory_bytes"},
+// ...] in rank order. Collective.
+nlohmann::ordered_json gather_parts(const DeviceMap& map);
 
 // Every rank's text, in rank order. Collective.
 std::vector<std::string> gather_texts(const std::string& own);

@@ -81,6 +81,13 @@ void print_summary(const Engine& engine, const Prompt& prompt, const Answer& ans
   }
 }
 
+void print_ranks(const nlohmann::ordered_json& ranks) {
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    fmt::print(stderr, "rank {}: {}, peak {:.2f} GB\n", i, ranks[i]["parts"].get<std::string>(),
+               ranks[i]["peak_memory_bytes"].get<double>() / 1e9);
+  }
+}
+
 // An answer that nobody can read is not worth the rest of the computation.
 void flush_answer() {
   if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
@@ -88,13 +95,17 @@ void flush_answer() {
               "check the disk or the pipe it goes to");
 }
 
-Answer ask(const RunFlags& flags, const MemoryCheck& memory, const Engine& engine, Observer& observer,
+// `memory`: null where none is planned.
+Answer ask(const RunFlags& flags, const MemoryCheck* memory, const Engine& engine, Observer& observer,
            ProgressBar& bar, bool show) {
   const GenerationOptions options = generation_options(flags, engine);
-  const Prompt prompt = flags.engine.prepare(
-      engine, [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
-        memory.require(engine, options.max_new_tokens, tokens, measured, media);
-      });
+  PromptCheck check;
+  if (memory != nullptr) {
+    check = [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
+      memory->require(engine, options.max_new_tokens, tokens, measured, media);
+    };
+  }
+  const Prompt prompt = flags.engine.prepare(engine, check);
   if (!show) return engine.generate(prompt, options, observer);
   for (const std::string& warning : prompt.warnings) {
     bar.clear();
@@ -109,14 +120,20 @@ Answer ask(const RunFlags& flags, const MemoryCheck& memory, const Engine& engin
   }
   Answer answer = engine.generate(prompt, options, observer);
   bar.clear();
+  nlohmann::ordered_json ranks;
+  if (engine.device_map() != nullptr) {
+    engine.release_ranks();
+    ranks = gather_parts(*engine.device_map());
+  }
   if (flags.json) {
-    fmt::print(
-        "{}\n",
-        answer_json(engine, prompt, answer).dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+    nlohmann::ordered_json json = answer_json(engine, prompt, answer);
+    if (!ranks.is_null()) json["ranks"] = ranks;
+    fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
   } else {
     fmt::print("\n");
     std::fflush(stdout);
     print_summary(engine, prompt, answer);
+    print_ranks(ranks);
   }
   const std::string warning = guard_warning(engine, answer.guard);
   if (!warning.empty()) fmt::print(stderr, "{}\n", warning);
@@ -124,7 +141,38 @@ Answer ask(const RunFlags& flags, const MemoryCheck& memory, const Engine& engin
   return answer;
 }
 
+// What the ranks of a device map do not share.
+void refuse_beside_device_map(const RunFlags& flags) {
+  if (flags.engine.device_map.empty()) return;
+  const char* other = flags.engine.zero_stage == 3                      ? "--zero-stage 3"
+                      : flags.engine.tensor_parallel > 1                ? "--tensor-parallel"
+                      : flags.ram                                       ? "--ram"
+                      : flags.engine.guard != "off"                     ? "--guard"
+                      : flags.prompt_lookup_num_tokens.value_or(0) != 0 ? "--prompt-lookup-num-tokens"
+                                                                        : nullptr;
+  if (other == nullptr) return;
+  throw Error(ErrorKind::unsupported, fmt::format("--device-map and {} exclude each other", other),
+              fmt::format("leave one of them out; docs/memory.md says what {}",
+                          flags.engine.zero_stage == 3 ? "each is for" : "ranks can share"));
+}
+
+// With --device-map: rank 0 asks, the others compute their parts for it.
+bool run_split(const RunFlags& flags, Observer& observer, ProgressBar& bar) {
+  const Engine engine = flags.engine.open(observer, std::nullopt, false);
+  bool cancelled = false;
+  among_ranks([&] {
+    if (first_rank()) {
+      cancelled = ask(flags, nullptr, engine, observer, bar, true).finish_reason == "cancelled";
+    } else {
+      engine.serve();
+      gather_parts(*engine.device_map());
+    }
+  });
+  return cancelled;
+}
+
 void run(const RunFlags& flags) {
+  refuse_beside_device_map(flags);
   // Ranks that compute together cannot stop one by one: then the signal ends the process, and mpirun all.
   const bool together = flags.engine.tensor_parallel > 1;
   if (!together) stop_on_interrupt();
@@ -133,13 +181,15 @@ void run(const RunFlags& flags) {
   if (first_rank()) observer.progress = bar.callback();
   if (!together) observer.cancel = &interrupted();
   bool cancelled = false;
-  const MemoryCheck memory(flags.engine, flags.ram);
-  {
+  if (!flags.engine.device_map.empty()) {
+    cancelled = run_split(flags, observer, bar);
+  } else {
+    const MemoryCheck memory(flags.engine, flags.ram);
     const Engine engine = flags.engine.open(observer, memory.weight_limit(), memory.share_on_disk());
     // With ZeRO the other ranks only serve their share of the weights, at the end of the engine's life.
     if (first_rank() || together) {
       among_ranks([&] {
-        const Answer answer = ask(flags, memory, engine, observer, bar, first_rank());
+        const Answer answer = ask(flags, &memory, engine, observer, bar, first_rank());
         cancelled = answer.finish_reason == "cancelled";
       });
     }
@@ -187,6 +237,7 @@ void add_run_command(CLI::App& app) {
   EngineFlags::add_ram_to(*command, flags->ram);
   flags->engine.add_zero_to(*command);
   flags->engine.add_tensor_parallel_to(*command);
+  flags->engine.add_device_map_to(*command);
   command->add_flag("--json", flags->json, "print one JSON object instead of streaming text");
   command->footer(
       "Sampling follows the checkpoint's generation_config.json unless a flag says otherwise.\n\n"

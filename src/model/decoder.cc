@@ -43,7 +43,10 @@ class LayerLoader {
 };
 
 Layer load_layer(const WeightStore& store, int64_t index, const TowerPrecision& precision,
-                 const TensorPart* part) {
+                 const TensorPart* part, bool held) {
+  Layer layer;
+  layer.precision = precision;
+  if (!held) return layer;
   const std::string name = fmt::format("model.language_model.layers.{}.", index);
   const LayerLoader load(store, name, part);
   const auto types = [&](DType input, DType output, Quantization quantization) {
@@ -53,8 +56,6 @@ Layer load_layer(const WeightStore& store, int64_t index, const TowerPrecision& 
                     mlp = types(precision.norm, precision.linear, precision.mlp_quantization);
   const int64_t d = store.checkpoint().config().text.head_dim;
   const TensorPart of = part != nullptr ? *part : TensorPart{};
-  Layer layer;
-  layer.precision = precision;
   layer.input_norm = store.vector(name + "input_layernorm.weight", precision.norm);
   layer.post_norm = store.vector(name + "post_attention_layernorm.weight", precision.norm);
   layer.q = load.rows("self_attn.q_proj", of.first_q * d, of.heads_q * d, qkv);
@@ -155,7 +156,7 @@ void Decoder::State::add_split_variant(DType angles) {
 }
 
 Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits,
-                 const TensorShard& shard)
+                 const TensorShard& shard, const HeldParts& held)
     : state_(std::make_unique<State>(store)) {
   State& s = *state_;
   s.config = store.checkpoint().config().text;
@@ -164,13 +165,15 @@ Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType l
   FOVEA_CHECK(static_cast<int64_t>(text.layers.size()) == s.config.num_hidden_layers);
   s.embedding_name = "model.language_model.embed_tokens.weight";
   const DType weights = text.tower.weights;
-  s.embedding = Linear::of_weight(store, s.embedding_name, {weights, weights, weights});
-  s.load_head(head_tensor(store.checkpoint(), text.tower.head),
-              {weights, text.tower.norm, logits, text.tower.head});
+  if (held.embedding) s.embedding = Linear::of_weight(store, s.embedding_name, {weights, weights, weights});
+  if (held.head) {
+    s.load_head(head_tensor(store.checkpoint(), text.tower.head),
+                {weights, text.tower.norm, logits, text.tower.head});
+  }
   s.final_norm = store.vector("model.language_model.norm.weight", text.tower.norm);
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
-    s.layers.push_back(
-        load_layer(store, i, text.layers[static_cast<size_t>(i)], shard.whole() ? nullptr : &s.own));
+    s.layers.push_back(load_layer(store, i, text.layers[static_cast<size_t>(i)],
+                                  shard.whole() ? nullptr : &s.own, held.layer(i)));
     const TowerPrecision& nodes = s.layers.back().precision;
     s.layers.back().rope_variant = s.rope_variant_of(nodes.rope_angles, nodes.rope_tables);
     if (nodes.bias_split) s.add_split_variant(nodes.rope_angles);
@@ -396,6 +399,13 @@ void Decoder::State::size(DecoderScratch& scratch, int64_t rows, int64_t pieces)
 void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
                       KvCache& cache, DecoderScratch& scratch, const ForwardHooks& hooks,
                       int64_t piece) const {
+  forward_layers(0, state_->config.num_hidden_layers, hidden, count, positions, cache, scratch, hooks, piece);
+  cache.commit(count);
+}
+
+void Decoder::forward_layers(int64_t first, int64_t last, float* hidden, int64_t count,
+                             const std::array<std::span<const int64_t>, 3>& positions, KvCache& cache,
+                             DecoderScratch& scratch, const ForwardHooks& hooks, int64_t piece) const {
   const State& s = *state_;
   const int64_t width = s.config.hidden_size, at_once = piece > 0 ? std::min(piece, count) : count;
   s.size(scratch, at_once, (count + at_once - 1) / at_once);
@@ -408,8 +418,8 @@ void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<c
   };
   for_pieces(
       [&](int64_t at, size_t index, const Call& call) { s.prepare_ropes(positions, at, index, call); });
-  require_finite(hidden, count * width, "the embeddings");
-  for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
+  if (first == 0) require_finite(hidden, count * width, "the embeddings");
+  for (int64_t i = first; i < last; ++i) {
     const Layer& layer = s.layers[static_cast<size_t>(i)];
     const WeightLease weights =
         s.store.use(s.store.groups().layer(i), layer.precision.weights, hooks.while_waiting);
@@ -421,12 +431,12 @@ void Decoder::forward(float* hidden, int64_t count, const std::array<std::span<c
       if (hooks.after_layer) hooks.after_layer();
     });
   }
-  cache.commit(count);
 }
 
 void Decoder::logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch,
                      const std::function<void()>& while_waiting) const {
   const State& s = *state_;
+  FOVEA_CHECK(!s.head.empty());
   scratch.normed.reserve(rows * s.config.hidden_size);
   rms_norm(hidden, s.final_norm, static_cast<float>(s.config.rms_norm_eps), s.precision.norm,
            scratch.normed.data(), rows, s.precision.norm_statistics);

@@ -9,6 +9,7 @@
 
 #include "attention/problem.h"
 #include "model/call_memory.h"
+#include "model/held_parts.h"
 #include "model/kv_cache.h"
 #include "model/layer_observer.h"
 #include "model/tensor_shard.h"
@@ -29,9 +30,9 @@ class Decoder {
  public:
   // Weights are borrowed from the store. `text` has an entry for every layer. With a shard of several ranks
   // every call is collective: all ranks make it with the same arguments. Then Throws Error(unsupported) when
-  // weights are quantized or streamed.
-  Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits,
-          const TensorShard& shard = {});
+  // weights are quantized or streamed. Of what is not held nothing is loaded, and nothing may be computed.
+  Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits, const TensorShard& shard = {},
+          const HeldParts& held = {});
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;
   ~Decoder();
@@ -48,6 +49,12 @@ class Decoder {
   void forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
                KvCache& cache, DecoderScratch& scratch, const ForwardHooks& hooks = {},
                int64_t piece = 0) const;
+
+  // The same through layers [first, last) only, nothing appended: whoever has run all layers of the model, or
+  // all that this process holds, then calls cache.commit(count).
+  void forward_layers(int64_t first, int64_t last, float* hidden, int64_t count,
+                      const std::array<std::span<const int64_t>, 3>& positions, KvCache& cache,
+                      DecoderScratch& scratch, const ForwardHooks& hooks = {}, int64_t piece = 0) const;
 
   // hidden: [rows, hidden_size] as forward left it; out: [rows, vocab_size] f32 (final norm and output head).
   void logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch,

@@ -6,12 +6,14 @@
 
 namespace fovea {
 
-KvCache::KvCache(const TextConfig& config, int64_t capacity, const std::vector<TowerPrecision>& layers)
+KvCache::KvCache(const TextConfig& config, int64_t capacity, const std::vector<TowerPrecision>& layers,
+                 const HeldParts& held)
     : heads_(config.num_key_value_heads), head_dim_(config.head_dim), capacity_(capacity) {
   FOVEA_CHECK(static_cast<int64_t>(layers.size()) == config.num_hidden_layers);
   for (const TowerPrecision& layer : layers) {
-    keys_.push_back(allocate(layer.k_cache));
-    values_.push_back(allocate(layer.v_cache));
+    const bool here = held.layer(std::ssize(keys_));
+    keys_.push_back(allocate(layer.k_cache, here));
+    values_.push_back(allocate(layer.v_cache, here));
     const bool known = std::any_of(rotations_.begin(), rotations_.end(),
                                    [&](const Rotation& r) { return r.angles == layer.rope_angles; });
     if (!layer.bias_split || known) continue;
@@ -24,7 +26,8 @@ KvCache::KvCache(const TextConfig& config, int64_t capacity, const std::vector<T
   norms_.assign(layers.size() * static_cast<size_t>(heads_), 0.f);
 }
 
-KvCache::Storage KvCache::allocate(DType type) const {
+KvCache::Storage KvCache::allocate(DType type, bool held) const {
+  if (!held) return {type, {}, {}};
   return {type, Buffer<char>(capacity_ * heads_ * head_dim_ * static_cast<int64_t>(bytes_of(type))),
           Buffer<float>(type == DType::i8 ? capacity_ * heads_ : 0)};
 }
@@ -93,6 +96,7 @@ void KvCache::write_int8(Storage& storage, int64_t token, const float* row) {
 void KvCache::store(int64_t layer, int64_t first, const float* k, const float* v, int64_t stride,
                     int64_t count) {
   FOVEA_CHECK(first >= tokens_ && first + count <= capacity_);
+  FOVEA_CHECK(capacity_ == 0 || keys_[static_cast<size_t>(layer)].bytes.size() > 0);  // else it is not held
   write(keys_[static_cast<size_t>(layer)], first, k, stride, count);
   write(values_[static_cast<size_t>(layer)], first, v, stride, count);
 }

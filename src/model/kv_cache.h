@@ -10,6 +10,7 @@
 #include "attention/problem.h"
 #include "checkpoint/config.h"
 #include "model/elementwise.h"
+#include "model/held_parts.h"
 
 namespace fovea {
 
@@ -17,8 +18,9 @@ class KvCache {
  public:
   // One entry per layer. Throws Error(exhausted) when capacity tokens cannot be held. bytes = capacity *
   // sum over layers of (bytes_per_token of k_cache and of v_cache), and capacity * head_dim * 4 for each
-  // rotation.
-  KvCache(const TextConfig& config, int64_t capacity, const std::vector<TowerPrecision>& layers);
+  // rotation. Layers that are not held take nothing and may not be used.
+  KvCache(const TextConfig& config, int64_t capacity, const std::vector<TowerPrecision>& layers,
+          const HeldParts& held = {});
 
   // Of keys or values of one layer: kv_heads * head_dim * bytes_of(type), and 4 for each head's scale in
   // int8.
@@ -59,7 +61,7 @@ class KvCache {
     DType angles;
     Buffer<float> cos, sin;  // [capacity, head_dim / 2]
   };
-  Storage allocate(DType type) const;
+  Storage allocate(DType type, bool held) const;
   size_t place_of(DType angles) const;  // in rotations_
   HeadsView view(const Storage& storage, int64_t tokens) const;
   void write(Storage& storage, int64_t first, const float* rows, int64_t stride, int64_t count);

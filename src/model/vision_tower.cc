@@ -119,13 +119,14 @@ struct VisionTower::State {
                       const ForwardHooks& hooks) const;
 };
 
-VisionTower::VisionTower(const WeightStore& store, const LayeredPrecision& vision)
+VisionTower::VisionTower(const WeightStore& store, const LayeredPrecision& vision, bool held)
     : state_(std::make_unique<State>(store)) {
   State& s = *state_;
   s.config = store.checkpoint().config().vision;
   s.precision = vision.tower;
   const TowerPrecision& nodes = vision.tower;
   FOVEA_CHECK(static_cast<int64_t>(vision.layers.size()) == s.config.depth);
+  if (!held) return;
   s.patch_embed =
       Linear(store, "model.visual.patch_embed.proj", {nodes.weights, nodes.weights, nodes.linear});
   s.merge_norm = store.vector("model.visual.merger.ln_q.weight", nodes.norm);
@@ -140,7 +141,7 @@ VisionTower::VisionTower(VisionTower&&) noexcept = default;
 VisionTower& VisionTower::operator=(VisionTower&&) noexcept = default;
 VisionTower::~VisionTower() = default;
 
-int64_t VisionTower::blocks() const { return static_cast<int64_t>(state_->blocks.size()); }
+int64_t VisionTower::blocks() const { return state_->config.depth; }
 
 // Patch embedding, with the rows brought into window order on the way in.
 Buffer<float> VisionTower::State::embed(const float* patches, const WindowOrder& order,

@@ -20,8 +20,9 @@ class VisionTower {
   // Rows per pass through a projection or the MLP: bounds scratch, changes no result.
   static constexpr int64_t kRowsPerPass = 1024;
 
-  // Weights are borrowed from the store. `vision` has an entry for every block.
-  VisionTower(const WeightStore& store, const LayeredPrecision& vision);
+  // Weights are borrowed from the store. `vision` has an entry for every block. Not held: nothing is loaded,
+  // and encode() may not be called.
+  VisionTower(const WeightStore& store, const LayeredPrecision& vision, bool held = true);
   VisionTower(VisionTower&&) noexcept;
   VisionTower& operator=(VisionTower&&) noexcept;
   ~VisionTower();

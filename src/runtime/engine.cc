@@ -65,6 +65,31 @@ StoredQuantization stored_quantization(const Checkpoint& checkpoint) {
   return stored;
 }
 
+// What all ranks must have in common to compute the same bits. Values of weights are taken on trust.
+uint64_t identity_of(const Checkpoint& checkpoint, const EngineOptions& options, const DeviceMap& map) {
+  std::string text =
+      fmt::format("{} {} {} ", map.text(), kernels().name, options.dtype ? name_of(*options.dtype) : "");
+  text += fmt::format("{} {} ", name_of(options.attention), name_of(options.vision_attention));
+  if (options.policy) text += options.policy->text();
+  for (const TensorInfo& t : checkpoint.tensors()) {
+    text += fmt::format("\n{} {} {} {}", t.name, t.offset, t.bytes(), name_of(t.dtype));
+  }
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;  // FNV-1a
+  return hash;
+}
+
+std::unique_ptr<Pipeline> pipeline_of(const EngineOptions& options, const Checkpoint& checkpoint) {
+  if (!options.split) return nullptr;
+  FOVEA_CHECK(!options.weight_limit && options.tensor_parallel.whole() &&
+              options.guard.mode == GuardMode::off);
+  const SplitModel split = options.split(checkpoint);
+  FOVEA_CHECK(std::ssize(split.map.layers) == checkpoint.config().text.num_hidden_layers);
+  auto pipeline = std::make_unique<Pipeline>(split.map, *split.ranks);
+  pipeline->require_same(identity_of(checkpoint, options, split.map));
+  return pipeline;
+}
+
 std::unique_ptr<EngineState> state_of(std::shared_ptr<const EngineParts> parts, EngineOptions options,
                                       const ResolvedPolicy& resolved) {
   if (!(options.guard.tau > 0)) {
@@ -79,12 +104,15 @@ std::unique_ptr<EngineState> state_of(std::shared_ptr<const EngineParts> parts, 
   const Precision& precision = resolved.precision;
   options.attention = precision.text.tower.kind;
   options.vision_attention = precision.vision.tower.kind;
-  VisionTower vision(parts->weights, precision.vision);
-  Decoder decoder(parts->weights, precision.text, precision.logits, options.tensor_parallel);
+  std::unique_ptr<Pipeline> pipeline = pipeline_of(options, parts->checkpoint);
+  const HeldParts held = pipeline ? pipeline->held() : HeldParts();
+  VisionTower vision(parts->weights, precision.vision, held.vision);
+  Decoder decoder(parts->weights, precision.text, precision.logits, options.tensor_parallel, held);
   const bool own_part = parts->weights.streams() || !options.tensor_parallel.whole();
   if (own_part) parts->checkpoint.drop_pages();  // those around the vectors
   return std::make_unique<EngineState>(EngineState{std::move(parts), std::move(options), resolved.dtype,
-                                                   precision, std::move(vision), std::move(decoder)});
+                                                   precision, std::move(vision), std::move(decoder),
+                                                   std::move(pipeline)});
 }
 
 }  // namespace
@@ -116,7 +144,7 @@ Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& optio
   if (options.weight_limit) {
     parts->weights.stream(options.weight_source ? options.weight_source(parts->checkpoint)
                                                 : disk_weights(parts->checkpoint));
-  } else if (options.tensor_parallel.whole() && fits_in_memory(parts->checkpoint)) {
+  } else if (!options.split && options.tensor_parallel.whole() && fits_in_memory(parts->checkpoint)) {
     parts->checkpoint.read_ahead(observer.progress);
   }
   Engine engine(state_of(std::move(parts), options, resolved));
@@ -126,6 +154,7 @@ Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& optio
 
 Engine Engine::with(const EngineOptions& options) const {
   const Stopwatch watch;
+  FOVEA_CHECK(!options.split && !state_->pipeline);
   EngineOptions own = options;
   if (!own.weight_limit) own.weight_limit = state_->options.weight_limit;
   Engine engine(state_of(state_->parts, own, resolve(own, state_->parts->checkpoint)));
@@ -135,9 +164,21 @@ Engine Engine::with(const EngineOptions& options) const {
 
 void Engine::limit_weights(const WeightLimit& limit) const {
   const EngineParts& parts = *state_->parts;
+  FOVEA_CHECK(!state_->pipeline);
   if (!parts.weights.streams()) parts.weights.stream(disk_weights(parts.checkpoint));
   state_->options.weight_limit = limit;
 }
+
+void Engine::serve() const {
+  FOVEA_CHECK(state_->pipeline != nullptr);
+  state_->pipeline->serve(state_->pipeline_parts());
+}
+
+void Engine::release_ranks() const {
+  if (state_->pipeline) state_->pipeline->stop();
+}
+
+const DeviceMap* Engine::device_map() const { return state_->pipeline ? &state_->pipeline->map() : nullptr; }
 
 StreamState Engine::stream_state() const { return state_->parts->weights.stream_state(); }
 bool Engine::streams_weights() const { return state_->parts->weights.streams(); }

@@ -22,6 +22,7 @@
 #include "model/tensor_shard.h"
 #include "model/weight_store.h"
 #include "policy/precision_policy.h"
+#include "runtime/device_map.h"
 #include "runtime/sampler.h"
 #include "text/message.h"
 #include "text/tokenizer.h"
@@ -29,6 +30,14 @@
 namespace fovea {
 
 inline constexpr int64_t kVisionBudgetBytes = int64_t{256} << 20;
+
+class Communicator;
+
+// How several ranks compute one request together (runtime/pipeline.h).
+struct SplitModel {
+  DeviceMap map;
+  Communicator* ranks = nullptr;  // borrowed
+};
 
 struct EngineOptions {
   AttentionKind attention = AttentionKind::flash_attention_2;         // text decoder
@@ -51,6 +60,10 @@ struct EngineOptions {
   // arguments and get the same results; there is no speculation, whose steps depend on the clock, no guard
   // and no cancelling.
   TensorShard tensor_parallel = {};
+  // Each rank holds and computes some parts of the model; makes the map of the checkpoint and the ranks.
+  // Rank 0 is asked, the others serve(). No result depends on it. Not with a guard, layer observers or
+  // streamed weights; speculation is off.
+  std::function<SplitModel(const Checkpoint&)> split = {};
 };
 
 // What a policy is applied to: the options beside it, and the checkpoint's own dtype, layers and storage.
@@ -148,7 +161,7 @@ class Engine {
   static Engine open(const std::filesystem::path& dir, const EngineOptions& options,
                      const Observer& observer);
   // The same checkpoint computed differently: files, tokenizer and converted weights are shared, nothing is
-  // read again. Both engines live on their own.
+  // read again. Both engines live on their own. Not with EngineOptions::split.
   Engine with(const EngineOptions& options) const;
   // Requests from now on run with weights streamed within `limit`, which may differ from request to request,
   // also of engines that share a checkpoint. Not while one runs. Throws Error(unsupported) when weights are
@@ -157,6 +170,12 @@ class Engine {
   // What of the weights is in memory and what is streamed; all zero when they are mapped.
   StreamState stream_state() const;
   bool streams_weights() const;
+  // With EngineOptions::split. Ranks other than 0: computes for rank 0 until it releases them.
+  void serve() const;
+  // Rank 0, after its last request.
+  void release_ranks() const;
+  // Nothing without EngineOptions::split.
+  const DeviceMap* device_map() const;
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
   ~Engine();

@@ -56,9 +56,11 @@ void check_options(const GenerationOptions& options) {
   }
 }
 
-// What keeps a request from speculation: tokens that are then rejected would be recomputed or counted.
+// What keeps a request from speculation: tokens that are then rejected would be recomputed or counted, or end
+// other ranks by a value that is not finite.
 const char* obstacle(const GenerationOptions& options, const Observer& observer,
                      const EngineOptions& engine) {
+  if (engine.split) return "a model split over ranks";
   if (!options.use_kv_cache) return "a request without KV cache";
   if (!engine.tensor_parallel.whole()) return "tensor parallelism";
   if (engine.guard.mode != GuardMode::off) return "an engine with a guard";
@@ -116,7 +118,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
     answer.timings.vision_s = watch.seconds();
     answer.timings.vision_fetched_bytes = fetched();
     watch = Stopwatch();
-    KvCache cache(s.decoder.config(), capacity, s.precision.text.layers);
+    KvCache cache = make_cache(s, capacity);
     Runner runner(s, vision, options.prefill_chunk, observer, guard);
     NextLogits next(runner, cache, config, proposals, options.propose, answer.speculation);
     while (sequence.size() < capacity) {
@@ -165,7 +167,7 @@ Evaluation Engine::evaluate(const Prompt& prompt, int64_t prefill_chunk, const O
   GuardReport* guard = watching(result.guard);
   result.vision_embeddings = encode_pictures(s, prompt, observer, guard);
   result.logits.resize(sequence.size() * config.text.vocab_size);
-  KvCache cache(s.decoder.config(), sequence.size(), s.precision.text.layers);
+  KvCache cache = make_cache(s, sequence.size());
   Runner runner(s, result.vision_embeddings, prefill_chunk, observer, guard);
   runner.run(sequence, cache, [&](int64_t first, int64_t count, const float* hidden) {
     runner.logits_of(hidden, count, result.logits.data() + first * config.text.vocab_size);

@@ -66,12 +66,19 @@ Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, co
     for (int64_t t = 0; t < picture.grid.t; t += slices[i].t) {
       const Grid slice{std::min(slices[i].t, picture.grid.t - t), picture.grid.h, picture.grid.w};
       const float* patches = picture.patches.data() + t * slice.h * slice.w * config.patch_dim();
-      const Buffer<float> encoded = state.vision.encode(patches, slice, hooks);
+      const Buffer<float> encoded =
+          state.pipeline ? state.pipeline->encode(state.pipeline_parts(), patches, slice, hooks)
+                         : state.vision.encode(patches, slice, hooks);
       to = std::copy_n(encoded.data(), encoded.size(), to);
     }
   }
   return_freed_memory();
   return embeddings;
+}
+
+KvCache make_cache(const EngineState& state, int64_t capacity) {
+  if (state.pipeline) state.pipeline->begin(capacity);
+  return {state.decoder.config(), capacity, state.precision.text.layers, state.held()};
 }
 
 GuardReport guard_report(const EngineState& state) {
@@ -99,8 +106,14 @@ int64_t Runner::feed(const Sequence& sequence, int64_t first, int64_t count, int
     if (!is_pad(sequence, first + i)) continue;
     std::copy_n(vision_.data() + vision_row++ * width, width, hidden_.data() + i * width);
   }
-  state_.decoder.forward(hidden_.data(), count, sequence.positions(first, count), cache, scratch_,
-                         hooks_for(count), chunk_);
+  const auto positions = sequence.positions(first, count);
+  if (state_.pipeline) {
+    // Not cancelled within a chunk, which the ranks behind are waiting for.
+    FOVEA_CHECK(guard_ == nullptr && observer_.layers == nullptr);
+    state_.pipeline->forward(state_.pipeline_parts(), hidden_.data(), count, positions, cache, scratch_);
+    return vision_row;
+  }
+  state_.decoder.forward(hidden_.data(), count, positions, cache, scratch_, hooks_for(count), chunk_);
   return vision_row;
 }
 

@@ -36,6 +36,9 @@ class Sequence {
 Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, const Observer& observer,
                               GuardReport* guard);
 
+// For one sequence of at most `capacity` tokens; with a split model also on the other ranks.
+KvCache make_cache(const EngineState& state, int64_t capacity);
+
 // An entry for every layer and head of an engine whose guard is on.
 GuardReport guard_report(const EngineState& state);
 // What the towers are given: nothing when the guard is off.
@@ -70,6 +73,10 @@ class Runner {
 
   // hidden: [rows, hidden_size] as run() hands it out; out: [rows, vocab].
   void logits_of(const float* hidden, int64_t rows, float* out) {
+    if (state_.pipeline) {
+      const int64_t first = (hidden - hidden_.data()) / state_.decoder.config().hidden_size;
+      return state_.pipeline->logits(state_.pipeline_parts(), hidden_.data(), first, rows, out, scratch_);
+    }
     state_.decoder.logits(hidden, rows, out, scratch_, [this] { check_cancelled(observer_); });
   }
   // Feeds what is new and writes the logits of the last token, [vocab].

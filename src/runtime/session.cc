@@ -26,11 +26,10 @@ struct Session::State {
         sequence(prompt),
         prompt_size(sequence.size()),
         vocab(state.parts->checkpoint.config().text.vocab_size),
-        cache(state.decoder.config(),
-              prompt_size +
-                  std::min(generation.max_new_tokens,
-                           state.parts->checkpoint.config().text.max_position_embeddings - prompt_size),
-              state.precision.text.layers),
+        cache(make_cache(
+            state, prompt_size + std::min(generation.max_new_tokens,
+                                          state.parts->checkpoint.config().text.max_position_embeddings -
+                                              prompt_size))),
         runner(state, vision, generation.prefill_chunk, observer, watching(guard)) {}
 
   void feed_prompt() {

@@ -6,6 +6,7 @@
 #include "model/decoder.h"
 #include "model/vision_tower.h"
 #include "runtime/engine.h"
+#include "runtime/pipeline.h"
 #include "text/chat_template.h"
 
 namespace fovea {
@@ -42,7 +43,13 @@ struct EngineState {
   Precision precision;
   VisionTower vision;
   Decoder decoder;
+  std::unique_ptr<Pipeline> pipeline = nullptr;  // with EngineOptions::split
   double load_seconds = 0;
+
+  HeldParts held() const { return pipeline ? pipeline->held() : HeldParts(); }
+  Pipeline::Parts pipeline_parts() const {
+    return {vision, decoder, parts->checkpoint.config().vision, precision.text.layers};
+  }
 };
 
 // Thrown between two pieces of work once the observer asked to stop; never leaves the engine.

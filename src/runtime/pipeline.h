@@ -1,0 +1,95 @@
+// Ranks that each compute the parts a device map gives them, for one request at a time. Rank 0 holds the
+// request and tells the others what to do; hidden states go from rank to rank. Forward calls are orders
+// without an answer: while a rank computes one chunk of the prompt, those before it compute the next. Every
+// number is that of one process, bit for bit: each part is computed by the same calls, wherever it runs.
+//
+// Messages, by tag (all others of a run's ranks: communicator.h):
+//   kOrder      rank 0 to each other: an Order, so small that sending it never waits for a rank that computes
+//   kHidden     rank to rank, from each stage to the next (the first gets the embeddings from rank 0):
+//               [count, hidden_size] f32, then [3, count] int64 positions (t, h, w); and to the head's rank
+//               the rows that logits are wanted of, [rows, hidden_size] f32
+//   kLogits     the head's rank to rank 0: [rows, vocab_size] f32
+//   kPatches    rank 0 to the vision tower's: [patches, patch_dim] f32
+//   kEmbeddings and back: [patches / merge^2, out_hidden_size] f32
+#pragma once
+
+#include <array>
+#include <optional>
+
+#include "base/grid.h"
+#include "comm/communicator.h"
+#include "model/decoder.h"
+#include "model/vision_tower.h"
+#include "runtime/device_map.h"
+
+namespace fovea {
+
+class Pipeline {
+ public:
+  static constexpr int kOrder = 10, kHidden = 11, kLogits = 12, kPatches = 13, kEmbeddings = 14;
+
+  // `ranks` is borrowed. Throws Error(invalid_argument) when the map does not suit their number.
+  Pipeline(DeviceMap map, Communicator& ranks);
+
+  const DeviceMap& map() const { return map_; }
+  HeldParts held() const { return map_.held_by(ranks_.rank()); }
+  // Collective: throws Error(invalid_argument) naming two ranks that opened different checkpoints, would
+  // compute in different types, or with different kernels. `identity`: what they must agree on.
+  void require_same(uint64_t identity) const;
+
+  // What a rank computes with.
+  struct Parts {
+    const VisionTower& vision;
+    const Decoder& decoder;
+    const VisionConfig& vision_config;
+    const std::vector<TowerPrecision>& layers;
+  };
+
+  // Rank 0. A new request of at most `capacity` tokens: the others make their part of the KV cache.
+  void begin(int64_t capacity);
+  // Rank 0. hidden: [count, hidden_size] embeddings of the tokens behind those in `cache`, overwritten. The
+  // other ranks' caches follow this one, also when it was truncated. Returns when this rank's layers are
+  // done.
+  void forward(const Parts& parts, float* hidden, int64_t count,
+               const std::array<std::span<const int64_t>, 3>& positions, KvCache& cache,
+               DecoderScratch& scratch);
+  // Rank 0. Logits [rows, vocab_size] of rows [first, first + rows) of the last forward, whose `hidden` is
+  // unchanged since.
+  void logits(const Parts& parts, const float* hidden, int64_t first, int64_t rows, float* out,
+              DecoderScratch& scratch);
+  // Rank 0. As VisionTower::encode.
+  Buffer<float> encode(const Parts& parts, const float* patches, const Grid& grid, const ForwardHooks& hooks);
+  // Rank 0: the others' serve() returns.
+  void stop();
+
+  // Other ranks: carries out rank 0's orders until it says stop.
+  void serve(const Parts& parts);
+
+ private:
+  enum class Task : int64_t { begin, forward, logits, encode, stop };
+  struct Order {
+    Task task;
+    int64_t a = 0, b = 0,
+            c = 0;  // forward: first, count; logits: first, rows; encode: t, h, w; begin: capacity
+  };
+
+  void tell(int rank, const Order& order);
+  void tell_all(const Order& order);
+  // This rank's stages of one chunk, whose positions are in positions_ where the hidden states are.
+  void run_layers(const Parts& parts, float* hidden, int64_t count, KvCache& cache, DecoderScratch& scratch);
+  // This rank's part in bringing rows of the last stage to the head's rank and their logits to rank 0.
+  void run_head(const Parts& parts, const float* hidden, int64_t rows, float* out, DecoderScratch& scratch);
+  void serve_forward(const Parts& parts, const Order& order);
+
+  DeviceMap map_;
+  std::vector<DeviceMap::Stage> stages_;
+  Communicator& ranks_;
+  std::vector<int64_t> positions_;  // of the chunk
+  Buffer<float> rows_;
+  // Of ranks other than 0.
+  std::optional<KvCache> cache_;
+  DecoderScratch scratch_;
+  Buffer<float> hidden_, logits_;
+};
+
+}  // namespace fovea

@@ -1,0 +1,94 @@
+// Goal: `fovea run --device-map` prints under mpirun what one process prints, and says what is wrong with a
+// map; a failure ends all ranks. Method: the program on the demo model.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace fovea {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const std::string kAsk = "run -m " + std::string(FOVEA_SOURCE_DIR) +
+                         "/models/fovea-demo --json --greedy --ignore-eos --max-new-tokens 6 "
+                         "--prefill-chunk 8 hello ";
+
+class PipelineProgram : public testing::Test {
+ protected:
+  void SetUp() override {
+#ifndef FOVEA_MPIEXEC
+    GTEST_SKIP() << "built without MPI";
+#endif
+    for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM",
+                             "OMPI_MCA_rmaps_base_oversubscribe", "OMP_NUM_THREADS"}) {
+      setenv(name, "1", 1);
+    }
+    std::string pattern = (fs::temp_directory_path() / "fovea-test-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+  }
+  void TearDown() override {
+    if (!folder_.empty()) fs::remove_all(folder_);
+  }
+  int run(int ranks, const std::string& arguments) const {
+    std::string command = FOVEA_PROGRAM;
+#ifdef FOVEA_MPIEXEC
+    if (ranks > 0) command = fmt::format("{} -n {} {}", FOVEA_MPIEXEC, ranks, command);
+#endif
+    command += fmt::format(" {0} > {1}/out 2> {1}/err", arguments, folder_.string());
+    const int status = std::system(command.c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  std::string read(const char* name) const {
+    std::ifstream file(folder_ / name);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  void expect_refusal(int ranks, const std::string& arguments, const std::string& said) const {
+    EXPECT_EQ(run(ranks, kAsk + arguments), 1) << arguments;
+    EXPECT_NE(read("err").find(said), std::string::npos) << arguments << ":\n" << read("err");
+  }
+  fs::path folder_;
+};
+
+TEST_F(PipelineProgram, RanksAnswerTogether) {
+  ASSERT_EQ(run(0, kAsk), 0);
+  const json expected = json::parse(read("out"));
+  const std::string file = (folder_ / "map.txt").string();
+  std::ofstream(file) << "vision=1\ntext.0=1\ntext.1-2=0  # the rest\nhead=1\n";
+  for (const std::string& map :
+       {std::string("auto"), std::string("vision=0,text.0-1=0,text.2=1,head=1"), file}) {
+    ASSERT_EQ(run(2, kAsk + "--device-map " + map), 0) << read("err");
+    const json split = json::parse(read("out"));
+    EXPECT_EQ(split["token_ids"], expected["token_ids"]) << map;
+    EXPECT_EQ(split["text"], expected["text"]);
+    ASSERT_EQ(split["ranks"].size(), 2u);
+  }
+  EXPECT_EQ(json::parse(read("out"))["ranks"][1]["parts"], "vision, text.0, head");
+  ASSERT_EQ(run(0, kAsk + "--device-map vision=0,text=0,head=0"), 0) << read("err");
+  EXPECT_EQ(json::parse(read("out"))["token_ids"], expected["token_ids"]);
+}
+
+TEST_F(PipelineProgram, WhatDoesNotGoTogetherIsRefused) {
+  expect_refusal(0, "--device-map vision=0,text=0,head=1", "mpirun -n 2");
+  expect_refusal(2, "--device-map vision=0,text=0,head=2", "mpirun -n 3");
+  expect_refusal(2, "--device-map vision=0,text.0-1=0,head=1", "no rank has text.2");
+  expect_refusal(2, "--device-map vision=0,text=0,text.1=1,head=1", "text.1 is given twice");
+  expect_refusal(2, "--device-map /nowhere.map", "/nowhere.map");
+  expect_refusal(2, "--device-map auto --zero-stage 3", "--zero-stage 3 exclude");
+  expect_refusal(2, "--device-map auto --ram 1G", "--ram exclude");
+  expect_refusal(2, "--device-map auto --guard warn", "--guard exclude");
+  expect_refusal(2, "--device-map auto --prompt-lookup-num-tokens 4", "--prompt-lookup-num-tokens exclude");
+  expect_refusal(2, "", "--device-map");
+  expect_refusal(2, "--device-map auto --image /nowhere.png", "/nowhere.png");  // while rank 1 waits
+}
+
+}  // namespace
+}  // namespace fovea
