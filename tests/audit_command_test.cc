@@ -158,6 +158,30 @@ TEST_F(AuditCommand, AuditWritesJsonAndReport) {
   EXPECT_EQ(page.find("src=\"http"), std::string::npos);
 }
 
+TEST_F(AuditCommand, BudgetsAskEverythingAgain) {
+  write("suite.jsonl", line("a", "red.png", "\"x\"") + line("b", "red.png", "\"y\""));
+  const std::string common = audit("--suite suite.jsonl --compare sdpa --json out.json --report out.html ");
+  ASSERT_EQ(run(common + "--image-budgets 8,16").exit_code, 0) << read(folder_ / "err");
+  const json both = read_json("out.json");
+  ASSERT_EQ(both["configurations"].size(), 2u);
+  for (const json& configuration : both["configurations"]) {
+    const json& budgets = configuration["by_image_budget"];
+    ASSERT_EQ(budgets.size(), 2u);
+    EXPECT_EQ(budgets[0]["budget"], 8);
+    EXPECT_EQ(budgets[1]["budget"], 16);
+    EXPECT_EQ(budgets[1]["count"], 2);
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "out.json.state"));
+  EXPECT_FALSE(fs::exists(folder_ / "out.json.state.8"));
+  EXPECT_NE(read(folder_ / "out.html").find("Accuracy over the image-token budget"), std::string::npos);
+  ASSERT_EQ(run(common + "--max-total-image-tokens 8").exit_code, 0);
+  const json eight = read_json("out.json");
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(both["configurations"][i]["by_image_budget"][0]["correct"],
+              eight["configurations"][i]["correct"]);
+  }
+}
+
 TEST_F(AuditCommand, CtrlCKeepsWhatWasDoneAndTheSameCommandContinues) {
   std::string suite;
   for (int i = 0; i < 150; ++i) suite += line(fmt::format("q{}", i), "red.png", "\"7\"");

@@ -106,7 +106,7 @@ class Audit {
     outcome.json = report(attribution, found);
     outcome.json["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     outcome.complete = complete_;
-    if (complete_ && !state_file_.empty()) {
+    if (complete_ && !state_file_.empty() && !options_.keep_state) {
       std::error_code ignored;
       std::filesystem::remove(state_file_, ignored);
     } else {
@@ -368,11 +368,56 @@ class Audit {
   bool complete_ = true;
 };
 
+std::filesystem::path state_of_budget(const AuditOptions& options, int64_t budget) {
+  if (options.state_file.empty()) return {};
+  return options.state_file.string() + fmt::format(".{}", budget);
+}
+
+// The same questions and configurations, judged only, with their images in `budget` tokens.
+AuditOutcome run_budget(const Engine& engine, const Suite& suite, AuditOptions options, int64_t budget,
+                        const AuditFollower& follower) {
+  if (options.reference) options.compare.insert(options.compare.begin(), *options.reference);
+  options.reference.reset();
+  options.attribute = options.search = options.resume = false;
+  options.attribute_configuration.clear();
+  options.evaluation.drift = options.evaluation.examine = false;
+  options.media.max_total_image_tokens = budget;
+  options.state_file = state_of_budget(options, budget);
+  options.keep_state = true;
+  return Audit(engine, suite, options, follower).run();
+}
+
+void add_budget(ordered_json& json, const ordered_json& asked, int64_t budget) {
+  for (ordered_json& configuration : json["configurations"]) {
+    for (const ordered_json& other : asked["configurations"]) {
+      if (other["name"] != configuration["name"]) continue;
+      ordered_json entry = {{"budget", budget}};
+      for (const char* field : {"count", "correct", "accuracy", "interval"}) entry[field] = other[field];
+      configuration["by_image_budget"].push_back(std::move(entry));
+    }
+  }
+}
+
 }  // namespace
 
-AuditOutcome run_audit(const Engine& engine, const Suite& suite, const AuditOptions& options,
+AuditOutcome run_audit(const Engine& engine, const Suite& suite, const AuditOptions& given,
                        const AuditFollower& follower) {
-  return Audit(engine, suite, options, follower).run();
+  AuditOptions options = given;
+  options.keep_state |= !options.image_budgets.empty();
+  AuditOutcome outcome = Audit(engine, suite, options, follower).run();
+  for (const int64_t budget : options.image_budgets) {
+    if (!outcome.complete) return outcome;
+    const AuditOutcome asked = run_budget(engine, suite, options, budget, follower);
+    outcome.complete = asked.complete;
+    outcome.json["complete"] = asked.complete;
+    if (asked.complete) add_budget(outcome.json, asked.json, budget);
+  }
+  if (!outcome.complete || given.keep_state || options.sharing.rank != 0) return outcome;
+  std::error_code ignored;
+  if (!options.image_budgets.empty()) std::filesystem::remove(options.state_file, ignored);
+  for (const int64_t budget : options.image_budgets)
+    std::filesystem::remove(state_of_budget(options, budget), ignored);
+  return outcome;
 }
 
 }  // namespace fovea

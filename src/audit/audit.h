@@ -22,6 +22,9 @@ struct AuditOptions {
   double target = 0.95;
   EvaluationOptions evaluation;
   MediaLimits media;
+  // All configurations are asked again with each of these as the total of image tokens; ascending.
+  std::vector<int64_t> image_budgets;
+  bool keep_state = false;           // also when complete
   EngineCheck check;                 // refuses questions that an engine has no memory for; they are skipped
   std::filesystem::path state_file;  // empty: an interrupted audit is lost
   bool resume = false;               // state_file must be there and belong to this audit

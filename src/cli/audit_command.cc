@@ -1,4 +1,5 @@
 // `fovea audit` and `fovea eval`: a suite of questions under several configurations, or under one.
+#include <algorithm>
 #include <cstdio>
 
 #include "audit/audit.h"
@@ -51,6 +52,7 @@ struct AuditFlags : SuiteFlags {
   std::string compare = "eager-bf16,sdpa,flash-bf16,eager-qkv-fp32", reference = "fp32";
   std::string report;
   std::vector<std::string> attribute;
+  std::vector<int64_t> image_budgets;
   int64_t attribution_items = 24;
   double target = 0.95;
   bool drift = false, search = false;
@@ -196,6 +198,10 @@ void audit(const AuditFlags& flags) {
   options.attribution.items = flags.attribution_items;
   options.search = flags.search;
   options.target = flags.target;
+  options.image_budgets = flags.image_budgets;
+  std::sort(options.image_budgets.begin(), options.image_budgets.end());
+  const auto repeated = std::unique(options.image_budgets.begin(), options.image_budgets.end());
+  options.image_budgets.erase(repeated, options.image_budgets.end());
   const AuditOutcome outcome = run(flags, options);
   if (!first_rank()) return;
   fmt::print("{}\n{}", suite_text(outcome.json), configurations_text(outcome.json));
@@ -244,6 +250,13 @@ void add_audit_options(CLI::App& command, AuditFlags& flags) {
       ->type_name("N")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command
+      .add_option("--image-budgets", flags.image_budgets,
+                  "ask everything again with each of these as --max-total-image-tokens, as 64,128,256: "
+                  "accuracy over the tokens that the images of a question share")
+      ->type_name("LIST")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber);
   command.add_option("--report", flags.report, "write one self-contained HTML page with charts")
       ->type_name("FILE.html");
   command.add_flag("--search", flags.search, "find the cheapest policy that reaches --target");

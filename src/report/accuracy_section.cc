@@ -96,7 +96,11 @@ bool fill_accuracy(Node section, const Audit& audit) {
                     {"by_context", "min", "label", "Accuracy over context length", "prompt tokens"});
   const bool images = add_breakdown(charts, section, audit,
                                     {"by_images", "images", "images", "Accuracy over images", "images"});
-  return context || images;
+  const bool budgets =
+      add_breakdown(charts, section, audit,
+                    {"by_image_budget", "budget", "budget", "Accuracy over the image-token budget",
+                     "tokens of all images of a question, at most"});
+  return context || images || budgets;
 }
 
 bool fill_tags(Node section, const Audit& audit) {
