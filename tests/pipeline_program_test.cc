@@ -1,15 +1,12 @@
 // Goal: `fovea run --device-map` prints under mpirun what one process prints, and says what is wrong with a
 // map; a failure ends all ranks. Method: the program on the demo model.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
+#include "ranks_program_testing.h"
 
 namespace fovea {
 namespace {
@@ -21,41 +18,12 @@ const std::string kAsk = "run -m " + std::string(FOVEA_SOURCE_DIR) +
                          "/models/fovea-demo --json --greedy --ignore-eos --max-new-tokens 6 "
                          "--prefill-chunk 8 hello ";
 
-class PipelineProgram : public testing::Test {
+class PipelineProgram : public RanksProgram {
  protected:
-  void SetUp() override {
-#ifndef FOVEA_MPIEXEC
-    GTEST_SKIP() << "built without MPI";
-#endif
-    for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM",
-                             "OMPI_MCA_rmaps_base_oversubscribe", "OMP_NUM_THREADS"}) {
-      setenv(name, "1", 1);
-    }
-    std::string pattern = (fs::temp_directory_path() / "fovea-test-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override {
-    if (!folder_.empty()) fs::remove_all(folder_);
-  }
-  int run(int ranks, const std::string& arguments) const {
-    std::string command = FOVEA_PROGRAM;
-#ifdef FOVEA_MPIEXEC
-    if (ranks > 0) command = fmt::format("{} -n {} {}", FOVEA_MPIEXEC, ranks, command);
-#endif
-    command += fmt::format(" {0} > {1}/out 2> {1}/err", arguments, folder_.string());
-    const int status = std::system(command.c_str());
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-  std::string read(const char* name) const {
-    std::ifstream file(folder_ / name);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
   void expect_refusal(int ranks, const std::string& arguments, const std::string& said) const {
     EXPECT_EQ(run(ranks, kAsk + arguments), 1) << arguments;
     EXPECT_NE(read("err").find(said), std::string::npos) << arguments << ":\n" << read("err");
   }
-  fs::path folder_;
 };
 
 TEST_F(PipelineProgram, RanksAnswerTogether) {

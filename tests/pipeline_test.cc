@@ -5,31 +5,16 @@
 
 #include <filesystem>
 
-#include "comm/world.h"
-#include "runtime/engine.h"
+#include "world_testing.h"
 
 namespace fovea {
 namespace {
 
 namespace fs = std::filesystem;
 
-struct EndOfWorld : testing::Environment {
-  void TearDown() override { finish_world(); }
-};
-const auto* const kEnd = testing::AddGlobalTestEnvironment(new EndOfWorld);
+using namespace world_testing;
 
-const fs::path kGoldens = fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden";
-
-const fs::path kDemo = fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo";  // three layers, five parts
-
-Prompt ask(const Engine& engine) {
-  const fs::path model = kGoldens / "two_images";
-  return engine.prepare(
-      messages_from_prompt(
-          "Compare <image> with <image>, and then once more with care",
-          {(model / "inputs" / "image0.png").string(), (model / "inputs" / "image1.png").string()}, {}, {}),
-      {}, false);
-}
+const std::string kQuestion = "Compare <image> with <image>, and then once more with care";
 
 GenerationOptions generation(const Engine& engine, bool use_kv_cache) {
   GenerationOptions options = engine.default_generation();
@@ -74,7 +59,7 @@ void compare(const fs::path& model, const EngineOptions& plain, const DeviceMap&
   const Engine engine = Engine::open(model, options, {});
   if (world().rank() != 0) return engine.serve();
   const Engine whole = Engine::open(model, plain, {});
-  const Prompt prompt = ask(engine);
+  const Prompt prompt = ask(engine, kQuestion);
   const Evaluation expected = whole.evaluate(prompt, 7, {}), result = engine.evaluate(prompt, 7, {});
   ASSERT_EQ(result.logits.size(), expected.logits.size());
   EXPECT_TRUE(std::equal(result.logits.span().begin(), result.logits.span().end(), expected.logits.data()));
@@ -140,7 +125,7 @@ TEST(SplitModels, SpeculationIsRefusedByName) {
   const Engine engine = Engine::open(model, options, {});
   GenerationOptions wanted = generation(engine, true);
   wanted.prompt_lookup_num_tokens = 3;
-  EXPECT_THROW(engine.generate(ask(engine), wanted, {}), Error);
+  EXPECT_THROW(engine.generate(ask(engine, kQuestion), wanted, {}), Error);
 }
 
 }  // namespace

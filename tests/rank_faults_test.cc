@@ -3,17 +3,12 @@
 // itself, on a folder of its own, by whose name its processes are found; then a signal.
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <set>
 #include <thread>
 
-#include "base/error.h"
+#include "ranks_program_testing.h"
 
 namespace fovea {
 namespace {
@@ -23,7 +18,7 @@ using std::chrono::steady_clock;
 
 constexpr auto kEnd = std::chrono::seconds(10), kStart = std::chrono::seconds(60);
 
-std::string read(const fs::path& path) {
+std::string contents(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
 }
@@ -35,19 +30,11 @@ std::set<std::string> names_in(const fs::path& folder) {
   return names;
 }
 
-class RankFaults : public testing::TestWithParam<const char*> {
+class RankFaults : public RanksProgram, public testing::WithParamInterface<const char*> {
  protected:
   void SetUp() override {
-#ifndef FOVEA_MPIEXEC
-    GTEST_SKIP() << "built without MPI";
-#endif
-    for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM",
-                             "OMPI_MCA_rmaps_base_oversubscribe", "OMP_NUM_THREADS"}) {
-      setenv(name, "1", 1);
-    }
-    std::string pattern = (fs::temp_directory_path() / "fovea-faults-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
+    ASSERT_NO_FATAL_FAILURE(RanksProgram::SetUp());
+    if (IsSkipped()) return;
     model_ = folder_ / "model";
     fs::create_directory_symlink(fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo", model_);
     // Where Open MPI puts what ranks of one host share, in place of /dev/shm, which other programs use too.
@@ -57,25 +44,23 @@ class RankFaults : public testing::TestWithParam<const char*> {
   }
   void TearDown() override {
     if (launcher_ > 0) kill(launcher_, SIGKILL);
-    if (!folder_.empty()) fs::remove_all(folder_);
+    RanksProgram::TearDown();
   }
 
   // Three ranks, until the answer has begun.
   void start() {
-#ifdef FOVEA_MPIEXEC
-    const std::string command = fmt::format(
-        "exec {} -n 3 {} run -m {} --greedy --ignore-eos --max-new-tokens 30000 {} hello > {}/out 2> {}/err",
-        FOVEA_MPIEXEC, FOVEA_PROGRAM, model_.string(), GetParam(), folder_.string(), folder_.string());
+    const std::string command =
+        "exec " + command_of(3, fmt::format("run -m {} --greedy --ignore-eos --max-new-tokens 30000 {} hello",
+                                            model_.string(), GetParam()));
     launcher_ = fork();
     if (launcher_ == 0) {
       execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
       _exit(127);
     }
-#endif
     const auto begin = steady_clock::now();
-    while (read(folder_ / "out").empty()) {
-      ASSERT_LT(steady_clock::now() - begin, kStart) << read(folder_ / "err");
-      ASSERT_EQ(waitpid(launcher_, nullptr, WNOHANG), 0) << read(folder_ / "err");
+    while (read("out").empty()) {
+      ASSERT_LT(steady_clock::now() - begin, kStart) << read("err");
+      ASSERT_EQ(waitpid(launcher_, nullptr, WNOHANG), 0) << read("err");
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   }
@@ -85,9 +70,9 @@ class RankFaults : public testing::TestWithParam<const char*> {
     std::vector<pid_t> found;
     for (const std::string& name : names_in("/proc")) {
       if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-      const std::string command = read("/proc/" + name + "/cmdline");
+      const std::string command = contents("/proc/" + name + "/cmdline");
       if (!command.starts_with(FOVEA_PROGRAM) || command.find(model_.string()) == std::string::npos) continue;
-      const std::string environment = read("/proc/" + name + "/environ");
+      const std::string environment = contents("/proc/" + name + "/environ");
       if (rank.empty() ||
           environment.find(std::string("OMPI_COMM_WORLD_RANK=") + rank + '\0') != std::string::npos ||
           environment.find(std::string("PMI_RANK=") + rank + '\0') != std::string::npos) {
@@ -115,7 +100,7 @@ class RankFaults : public testing::TestWithParam<const char*> {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
 
-  fs::path folder_, model_;
+  fs::path model_;
   pid_t launcher_ = 0;
 };
 
@@ -131,7 +116,7 @@ TEST_P(RankFaults, AKilledRankEndsAll) {
   ASSERT_EQ(victim.size(), 1u);
   ASSERT_EQ(kill(victim.front(), SIGKILL), 0);
   EXPECT_NE(ended(), 0);
-  const std::string said = read(folder_ / "err") + read(folder_ / "out");
+  const std::string said = read("err") + read("out");
   EXPECT_NE(said.find("signal 9"), std::string::npos) << said;
 }
 

@@ -5,25 +5,17 @@
 
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 
 #include "base/error.h"
-#include "comm/world.h"
 #include "model/tensor_shard.h"
-#include "runtime/engine.h"
+#include "world_testing.h"
 
 namespace fovea {
 namespace {
 
-namespace fs = std::filesystem;
+using namespace world_testing;
 
-struct EndOfWorld : testing::Environment {
-  void TearDown() override { finish_world(); }
-};
-const auto* const kEnd = testing::AddGlobalTestEnvironment(new EndOfWorld);
-
-const fs::path kDemo = fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo";
-const fs::path kInputs = fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden" / "two_images" / "inputs";
+const std::string kQuestion = "Compare <image> with <image>, then say what you see";
 
 TensorShard shard() {
   return {world().rank(), world().size(), [](std::span<float> values) { world().sum_in_rank_order(values); }};
@@ -36,15 +28,8 @@ EngineOptions options(const std::string& policy, const TensorShard& shard = {}) 
   return options;
 }
 
-Prompt ask(const Engine& engine) {
-  return engine.prepare(
-      messages_from_prompt("Compare <image> with <image>, then say what you see",
-                           {(kInputs / "image0.png").string(), (kInputs / "image1.png").string()}, {}, {}),
-      {}, false);
-}
-
 std::vector<float> logits(const Engine& engine, int64_t chunk) {
-  const Evaluation result = engine.evaluate(ask(engine), chunk, {});
+  const Evaluation result = engine.evaluate(ask(engine, kQuestion), chunk, {});
   return {result.logits.data(), result.logits.data() + result.logits.size()};
 }
 
@@ -53,7 +38,7 @@ std::vector<int32_t> tokens(const Engine& engine) {
   generation.max_new_tokens = 24;
   generation.ignore_eos = true;
   generation.sampling = {};
-  return engine.generate(ask(engine), generation, {}).token_ids;
+  return engine.generate(ask(engine, kQuestion), generation, {}).token_ids;
 }
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {

@@ -2,17 +2,15 @@
 // rank that fails ends all. Method: the program under mpirun on the demo model; equality of everything but
 // times and memory.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "checkpoint/weight_groups.h"
+#include "ranks_program_testing.h"
 
 namespace fovea {
 namespace {
@@ -34,39 +32,7 @@ json without_times(json value) {
   return value;
 }
 
-class ZeroProgram : public testing::Test {
- protected:
-  void SetUp() override {
-#ifndef FOVEA_MPIEXEC
-    GTEST_SKIP() << "built without MPI";
-#endif
-    for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM",
-                             "OMPI_MCA_rmaps_base_oversubscribe", "OMP_NUM_THREADS"}) {
-      setenv(name, "1", 1);
-    }
-    std::string pattern = (fs::temp_directory_path() / "fovea-test-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override {
-    if (!folder_.empty()) fs::remove_all(folder_);
-  }
-  // Exit code; what was printed is in the files out and err.
-  int run(int ranks, const std::string& arguments) const {
-    std::string command = FOVEA_PROGRAM;
-#ifdef FOVEA_MPIEXEC
-    if (ranks > 0) command = fmt::format("{} -n {} {}", FOVEA_MPIEXEC, ranks, command);
-#endif
-    command += fmt::format(" {0} > {1}/out 2> {1}/err", arguments, folder_.string());
-    const int status = std::system(command.c_str());
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-  std::string read(const char* name) const {
-    std::ifstream file(folder_ / name);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
-  fs::path folder_;
-};
+class ZeroProgram : public RanksProgram {};
 
 TEST_F(ZeroProgram, RanksShareASuite) {
   const std::string suite = (folder_ / "suite").string(), file = (folder_ / "result.json").string();

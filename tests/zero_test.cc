@@ -6,21 +6,14 @@
 #include <filesystem>
 
 #include "base/error.h"
-#include "comm/world.h"
-#include "runtime/engine.h"
+#include "world_testing.h"
 #include "zero/zero_weights.h"
 
 namespace fovea {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct EndOfWorld : testing::Environment {
-  void TearDown() override { finish_world(); }
-};
-const auto* const kEnd = testing::AddGlobalTestEnvironment(new EndOfWorld);
-
-const fs::path kGoldens = fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden";
+using namespace world_testing;
 
 class Zero : public testing::TestWithParam<const char*> {
  protected:
@@ -39,11 +32,7 @@ class Zero : public testing::TestWithParam<const char*> {
   Prompt ask(const Engine& engine, int repeats) const {
     std::string text = "Compare <image> with <image>";
     for (int i = 0; i < repeats; ++i) text += ", once more";
-    return engine.prepare(
-        messages_from_prompt(
-            text, {(model_ / "inputs" / "image0.png").string(), (model_ / "inputs" / "image1.png").string()},
-            {}, {}),
-        {}, false);
+    return world_testing::ask(engine, text, model_);
   }
   // The last rank has nothing to do but serve, the others unequal work.
   static int requests() {
