@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/fnv1a.h"
+
 namespace fovea {
 
 inline constexpr uint64_t kSplitMixStep = 0x9e3779b97f4a7c15u;
@@ -23,10 +25,8 @@ class SplitMix64 {
   uint64_t bits() { return splitmix64(state_ += kSplitMixStep); }
 
  protected:
-  // Mixes a name into the state: FNV-1a.
-  void absorb(std::string_view name) {
-    for (const char c : name) state_ = (state_ ^ static_cast<uint8_t>(c)) * 0x100000001b3ull;
-  }
+  // Mixes a name into the state.
+  void absorb(std::string_view name) { state_ = fnv1a(name, state_); }
 
   uint64_t state_;
 };

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/fnv1a.h"
 #include "checkpoint/mapped_file.h"
 #include "checkpoint/quantized_tensors.h"
 #include "checkpoint/strict_json.h"
@@ -239,6 +240,15 @@ std::vector<float> Checkpoint::vector(const std::string& name) const {
     }
   }
   return values;
+}
+
+uint64_t Checkpoint::layout() const {
+  uint64_t hash = kFnvBasis;
+  for (const TensorInfo& t : tensors()) {
+    hash =
+        fnv1a(fmt::format("{} {} {} {} {}\n", t.name, t.file, t.offset, t.bytes(), name_of(t.dtype)), hash);
+  }
+  return hash;
 }
 
 void Checkpoint::drop_pages() const {

@@ -75,6 +75,8 @@ class Checkpoint {
   void read_ahead(const ProgressFn& progress) const;
   // Gives mapped pages back to the system; touched again, they are read again.
   void drop_pages() const;
+  // Of names, types and places of all tensors: the same for copies. No weight is read.
+  uint64_t layout() const;
 
  private:
   struct State;

@@ -4,17 +4,11 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/fnv1a.h"
 #include "base/splitmix64.h"
 
 namespace fovea {
 namespace {
-
-// FNV-1a.
-uint64_t hash_of(std::string_view text) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
-  return hash;
-}
 
 // The sum of four uniform 16-bit integers less its mean: close to normal, bounded, and exact in integers,
 // where the standard library's normal_distribution differs between implementations. Its deviation is 2^16 /
@@ -46,7 +40,7 @@ void fill(const RandomTensor& tensor, int64_t begin, int64_t count, void* out, S
 
 RandomTensor random_tensor(const ExpectedTensor& tensor, const ModelConfig& config, uint64_t seed) {
   RandomTensor random;
-  random.key = splitmix64(splitmix64(seed + kSplitMixStep) ^ hash_of(tensor.name));
+  random.key = splitmix64(splitmix64(seed + kSplitMixStep) ^ fnv1a(tensor.name));
   random.dtype = config.dtype;
   const bool bias = ends_with(tensor.name, ".bias");
   if (tensor.shape.size() == 1) {

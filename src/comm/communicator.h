@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 namespace fovea {
@@ -52,6 +53,8 @@ class Communicator {
   // values = v_0 + v_1 + ... over the ranks, added in this order in f32: the same bits on every rank and in
   // every run. Each rank adds up a part, so 2 (size - 1) / size times the values cross the network per rank.
   void sum_in_rank_order(std::span<float> values);
+  // The first rank whose value is not that of rank 0, the same answer on every rank. Collective.
+  std::optional<int> first_that_differs(uint64_t value);
   // Collective, and so is the destructor of the result.
   virtual std::unique_ptr<SharedBytes> share(SharedBytes::Read read) = 0;
 };

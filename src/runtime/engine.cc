@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fnv1a.h"
 #include "base/freed_memory.h"
 #include "checkpoint/weight_source.h"
 #include "kernels/kernels.h"
@@ -66,17 +67,11 @@ StoredQuantization stored_quantization(const Checkpoint& checkpoint) {
 }
 
 // What all ranks must have in common to compute the same bits. Values of weights are taken on trust.
-uint64_t identity_of(const Checkpoint& checkpoint, const EngineOptions& options, const DeviceMap& map) {
-  std::string text =
-      fmt::format("{} {} {} ", map.text(), kernels().name, options.dtype ? name_of(*options.dtype) : "");
-  text += fmt::format("{} {} ", name_of(options.attention), name_of(options.vision_attention));
-  if (options.policy) text += options.policy->text();
-  for (const TensorInfo& t : checkpoint.tensors()) {
-    text += fmt::format("\n{} {} {} {}", t.name, t.offset, t.bytes(), name_of(t.dtype));
-  }
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;  // FNV-1a
-  return hash;
+uint64_t identity_of(const Checkpoint& checkpoint, const EngineOptions& options, const std::string& map) {
+  return fnv1a(fmt::format("{} {} {} {} {} {} {}", map, kernels().name,
+                           options.dtype ? name_of(*options.dtype) : "", name_of(options.attention),
+                           name_of(options.vision_attention), options.policy ? options.policy->text() : "",
+                           checkpoint.layout()));
 }
 
 std::unique_ptr<Pipeline> pipeline_of(const EngineOptions& options, const Checkpoint& checkpoint) {
@@ -86,7 +81,7 @@ std::unique_ptr<Pipeline> pipeline_of(const EngineOptions& options, const Checkp
   const SplitModel split = options.split(checkpoint);
   FOVEA_CHECK(std::ssize(split.map.layers) == checkpoint.config().text.num_hidden_layers);
   auto pipeline = std::make_unique<Pipeline>(split.map, *split.ranks);
-  pipeline->require_same(identity_of(checkpoint, options, split.map));
+  require_same(*split.ranks, identity_of(checkpoint, options, split.map.text()));
   return pipeline;
 }
 

@@ -27,17 +27,13 @@ Pipeline::Pipeline(DeviceMap map, Communicator& ranks)
   map_.require_ranks(ranks_.size());
 }
 
-void Pipeline::require_same(uint64_t identity) const {
-  std::vector<uint64_t> all(static_cast<size_t>(ranks_.size()));
-  ranks_.all_gather(std::as_bytes(std::span(&identity, 1)), std::as_writable_bytes(std::span(all)));
-  for (size_t rank = 0; rank < all.size(); ++rank) {
-    if (all[rank] == all.front()) continue;
-    throw Error(
-        ErrorKind::invalid_argument,
-        fmt::format("ranks 0 and {} differ in checkpoint, precision, device map or kernels", rank),
-        "give every host the same folder and flags; FOVEA_ISA=avx2 makes different processors use the "
-        "same kernels");
-  }
+void require_same(Communicator& ranks, uint64_t identity) {
+  const std::optional<int> other = ranks.first_that_differs(identity);
+  if (!other) return;
+  throw Error(ErrorKind::invalid_argument,
+              fmt::format("ranks 0 and {} differ in checkpoint, precision, device map or kernels", *other),
+              "give every host the same folder and flags; FOVEA_ISA=avx2 makes different processors use the "
+              "same kernels");
 }
 
 void Pipeline::tell(int rank, const Order& order) {

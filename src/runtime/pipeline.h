@@ -24,6 +24,11 @@
 
 namespace fovea {
 
+// Collective: throws Error(invalid_argument) naming two ranks that opened different checkpoints, would
+// compute in different types, or with different kernels. `identity`: what they must agree on
+// (Engine::identity).
+void require_same(Communicator& ranks, uint64_t identity);
+
 class Pipeline {
  public:
   static constexpr int kOrder = 10, kHidden = 11, kLogits = 12, kPatches = 13, kEmbeddings = 14;
@@ -33,9 +38,6 @@ class Pipeline {
 
   const DeviceMap& map() const { return map_; }
   HeldParts held() const { return map_.held_by(ranks_.rank()); }
-  // Collective: throws Error(invalid_argument) naming two ranks that opened different checkpoints, would
-  // compute in different types, or with different kernels. `identity`: what they must agree on.
-  void require_same(uint64_t identity) const;
 
   // What a rank computes with.
   struct Parts {

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/fnv1a.h"
 #include "text/json_place.h"
 #include "text/text_file.h"
 
@@ -16,13 +17,6 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 constexpr std::string_view kDefaultSystem = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n";
-
-// FNV-1a, 64 bits.
-uint64_t hash_of(std::string_view text) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
-  return hash;
-}
 
 // The Jinja texts that render() is proved equal to, without white space at the ends.
 constexpr std::array<uint64_t, 2> kKnownTemplates = {
@@ -39,7 +33,7 @@ std::string_view without_outer_space(std::string_view text) {
 }
 
 void refuse_unknown(std::string_view jinja, const fs::path& file) {
-  const uint64_t hash = hash_of(without_outer_space(jinja));
+  const uint64_t hash = fnv1a(without_outer_space(jinja));
   if (std::find(kKnownTemplates.begin(), kKnownTemplates.end(), hash) != kKnownTemplates.end()) return;
   throw Error(
       ErrorKind::unsupported,

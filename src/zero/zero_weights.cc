@@ -22,11 +22,6 @@ struct Extent {
   int64_t cut(int64_t rank) const { return zero_cut(bytes, rank, std::ssize(share_at)); }
 };
 
-uint64_t mixed(uint64_t hash, std::string_view text) {  // FNV-1a
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
-  return hash;
-}
-
 class ZeroWeights final : public WeightSource {
  public:
   ZeroWeights(const Checkpoint& checkpoint, Communicator& ranks, const ZeroOptions& options)
@@ -73,22 +68,13 @@ class ZeroWeights final : public WeightSource {
     }
   }
 
-  // Names, types and places of all tensors; their values are taken on trust.
   void require_same_files(const Checkpoint& checkpoint) const {
-    uint64_t hash = 0xcbf29ce484222325;
-    for (const TensorInfo& t : checkpoint.tensors()) {
-      hash =
-          mixed(hash, fmt::format("{} {} {} {} {}\n", t.name, t.file, t.offset, t.bytes(), name_of(t.dtype)));
-    }
-    std::vector<uint64_t> all(static_cast<size_t>(ranks_.size()));
-    ranks_.all_gather(std::as_bytes(std::span(&hash, 1)), std::as_writable_bytes(std::span(all)));
-    for (size_t rank = 0; rank < all.size(); ++rank) {
-      if (all[rank] == all.front()) continue;
-      throw Error(
-          ErrorKind::invalid_argument,
-          fmt::format("ranks 0 and {} have different checkpoints in {}", rank, checkpoint.dir().string()),
-          "give every host the same folder, shared or copied");
-    }
+    const std::optional<int> other = ranks_.first_that_differs(checkpoint.layout());
+    if (!other) return;
+    throw Error(
+        ErrorKind::invalid_argument,
+        fmt::format("ranks 0 and {} have different checkpoints in {}", *other, checkpoint.dir().string()),
+        "give every host the same folder, shared or copied");
   }
 
   // Bytes [begin, end) of an extent, from this rank first and then from the one after it, so that not all ask
