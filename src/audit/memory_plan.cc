@@ -36,10 +36,9 @@ void add_text(const Engine& engine, const PromptShape& shape, MemoryPlan& plan) 
   for (const TowerPrecision& layer : engine.precision().text.layers) {
     plan.attention = std::max(plan.attention, scratch(layer, rows, shape.tokens, c.num_attention_heads,
                                                       c.num_key_value_heads, c.head_dim, true));
-    plan.kv_cache += (shape.tokens + shape.answer_tokens) * (KvCache::bytes_per_token(c, layer.k_cache) +
-                                                             KvCache::bytes_per_token(c, layer.v_cache));
     plan.scores += bytes_per_score(layer) * c.num_attention_heads * shape.tokens * shape.tokens;
   }
+  plan.kv_cache = KvCache::bytes_for(c, shape.tokens + shape.answer_tokens, engine.precision().text.layers);
   const int64_t q_width = c.num_attention_heads * c.head_dim;
   plan.activations = rows * int64_t{sizeof(float)} *
                      (2 * c.hidden_size + 2 * q_width + 2 * kv_width + 2 * c.intermediate_size);

@@ -22,10 +22,9 @@ void refuse_several_ranks(const CLI::App& app) {
   if (map != nullptr && map->count() > 0) return;
   const std::string command = app.get_name();
   const char* remedy =
-      map != nullptr ? "give --zero-stage 3, --tensor-parallel or --device-map, or start it without mpirun"
-      : tensor != nullptr ? "give --zero-stage 3 or --tensor-parallel, or start it without mpirun"
-      : zero != nullptr   ? "give --zero-stage 3, or start it without mpirun"
-                          : "start it without mpirun";
+      map != nullptr    ? "give --zero-stage 3, --tensor-parallel or --device-map, or start it without mpirun"
+      : zero != nullptr ? "give --zero-stage 3, or start it without mpirun"
+                        : "start it without mpirun";
   throw fovea::Error(fovea::ErrorKind::invalid_argument,
                      fmt::format("fovea {} cannot share its work among {} ranks", command, start.size),
                      remedy);

@@ -23,15 +23,15 @@ struct Layer {
 // The projections of a whole layer, or of one rank's part of it, whose summands are not rounded.
 class LayerLoader {
  public:
-  LayerLoader(const WeightStore& store, std::string name, const TensorPart* part)
-      : store_(store), name_(std::move(name)), part_(part) {}
+  LayerLoader(const WeightStore& store, std::string name, bool whole)
+      : store_(store), name_(std::move(name)), whole_(whole) {}
 
   Linear rows(const char* projection, int64_t first, int64_t count, const LinearTypes& types) const {
-    if (part_ == nullptr) return Linear(store_, name_ + projection, types);
+    if (whole_) return Linear(store_, name_ + projection, types);
     return Linear::of_rows_with_bias(store_, name_ + projection, first, count, types);
   }
   Linear columns(const char* projection, int64_t first, int64_t count, LinearTypes types) const {
-    if (part_ == nullptr) return Linear(store_, name_ + projection, types);
+    if (whole_) return Linear(store_, name_ + projection, types);
     types.output = DType::f32;
     return Linear::of_columns(store_, name_ + projection, first, count, types);
   }
@@ -39,35 +39,34 @@ class LayerLoader {
  private:
   const WeightStore& store_;
   std::string name_;
-  const TensorPart* part_;  // null: all of it
+  bool whole_;
 };
 
 Layer load_layer(const WeightStore& store, int64_t index, const TowerPrecision& precision,
-                 const TensorPart* part, bool held) {
+                 const TensorPart& part, bool whole, bool held) {
   Layer layer;
   layer.precision = precision;
   if (!held) return layer;
   const std::string name = fmt::format("model.language_model.layers.{}.", index);
-  const LayerLoader load(store, name, part);
+  const LayerLoader load(store, name, whole);
   const auto types = [&](DType input, DType output, Quantization quantization) {
     return LinearTypes{precision.weights, input, output, quantization};
   };
   const LinearTypes qkv = types(precision.norm, precision.qkv, precision.quantization),
                     mlp = types(precision.norm, precision.linear, precision.mlp_quantization);
   const int64_t d = store.checkpoint().config().text.head_dim;
-  const TensorPart of = part != nullptr ? *part : TensorPart{};
   layer.input_norm = store.vector(name + "input_layernorm.weight", precision.norm);
   layer.post_norm = store.vector(name + "post_attention_layernorm.weight", precision.norm);
-  layer.q = load.rows("self_attn.q_proj", of.first_q * d, of.heads_q * d, qkv);
-  layer.k = load.rows("self_attn.k_proj", of.first_kv * d, of.heads_kv * d, qkv);
-  layer.v = load.rows("self_attn.v_proj", of.first_kv * d, of.heads_kv * d, qkv);
+  layer.q = load.rows("self_attn.q_proj", part.first_q * d, part.heads_q * d, qkv);
+  layer.k = load.rows("self_attn.k_proj", part.first_kv * d, part.heads_kv * d, qkv);
+  layer.v = load.rows("self_attn.v_proj", part.first_kv * d, part.heads_kv * d, qkv);
   if (precision.bias_split) layer.k_bias = layer.k.take_bias();
   FOVEA_CHECK(precision.bias_split != layer.k_bias.empty());  // the config requires a bias
-  layer.o = load.columns("self_attn.o_proj", of.first_q * d, of.heads_q * d,
+  layer.o = load.columns("self_attn.o_proj", part.first_q * d, part.heads_q * d,
                          types(precision.attention.output, precision.linear, precision.quantization));
-  layer.gate = load.rows("mlp.gate_proj", of.first_inner, of.inner, mlp);
-  layer.up = load.rows("mlp.up_proj", of.first_inner, of.inner, mlp);
-  layer.down = load.columns("mlp.down_proj", of.first_inner, of.inner,
+  layer.gate = load.rows("mlp.gate_proj", part.first_inner, part.inner, mlp);
+  layer.up = load.rows("mlp.up_proj", part.first_inner, part.inner, mlp);
+  layer.down = load.columns("mlp.down_proj", part.first_inner, part.inner,
                             types(precision.mlp, precision.down_proj, precision.mlp_quantization));
   return layer;
 }
@@ -172,8 +171,8 @@ Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType l
   }
   s.final_norm = store.vector("model.language_model.norm.weight", text.tower.norm);
   for (int64_t i = 0; i < s.config.num_hidden_layers; ++i) {
-    s.layers.push_back(load_layer(store, i, text.layers[static_cast<size_t>(i)],
-                                  shard.whole() ? nullptr : &s.own, held.layer(i)));
+    s.layers.push_back(
+        load_layer(store, i, text.layers[static_cast<size_t>(i)], s.own, shard.whole(), held.layer(i)));
     const TowerPrecision& nodes = s.layers.back().precision;
     s.layers.back().rope_variant = s.rope_variant_of(nodes.rope_angles, nodes.rope_tables);
     if (nodes.bias_split) s.add_split_variant(nodes.rope_angles);
