@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "model/tensor_shard.h"
+#include "runtime/pipeline.h"
 #include "world_testing.h"
 
 namespace fovea {
@@ -101,6 +102,19 @@ TEST(TensorParallel, BitsAreThoseOfEveryRankRunAndChunk) {
     std::vector<float> of_first_rank = first;
     world().broadcast(0, std::as_writable_bytes(std::span(of_first_rank)));
     EXPECT_TRUE(same_bits(of_first_rank, first)) << policy;
+  }
+}
+
+TEST(TensorParallel, RanksThatDifferAreRefused) {
+  EngineOptions own = options("dtype=fp32", shard());
+  EXPECT_NO_THROW(require_same(world(), Engine::open(kDemo, own, {}).identity()));
+  if (world().size() == 1) return;  // one rank agrees with itself
+  if (world().rank() > 0) own = options("dtype=bf16", shard());
+  try {
+    require_same(world(), Engine::open(kDemo, own, {}).identity());
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(error.message().find("ranks 0 and 1"), std::string::npos) << error.message();
   }
 }
 

@@ -5,6 +5,7 @@
 #include "cli/byte_size.h"
 #include "cli/text_file.h"
 #include "comm/world.h"
+#include "runtime/pipeline.h"
 #include "zero/zero_weights.h"
 
 namespace fovea {
@@ -187,7 +188,10 @@ Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLim
       return SplitModel{map_of(device_map, checkpoint, world().size()), &world()};
     };
   }
-  return Engine::open(model, options, observer);
+  Engine engine = Engine::open(model, options, observer);
+  // Ranks that differ would sample different tokens and wait for each other; a device map looks for itself.
+  if (tensor_parallel > 1) require_same(world(), engine.identity());
+  return engine;
 }
 
 EngineOptions EngineFlags::engine_options() const {

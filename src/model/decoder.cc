@@ -32,6 +32,12 @@ class LayerLoader {
   }
   Linear columns(const char* projection, int64_t first, int64_t count, LinearTypes types) const {
     if (whole_) return Linear(store_, name_ + projection, types);
+    if (store_.checkpoint().has(name_ + projection + ".bias")) {
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("tensor parallelism over {}{}, which has a bias: every rank would add it",
+                              name_, projection),
+                  "leave out --tensor-parallel");
+    }
     types.output = DType::f32;
     return Linear::of_columns(store_, name_ + projection, first, count, types);
   }

@@ -164,6 +164,11 @@ void Engine::limit_weights(const WeightLimit& limit) const {
   state_->options.weight_limit = limit;
 }
 
+uint64_t Engine::identity() const {
+  return identity_of(state_->parts->checkpoint, state_->options,
+                     state_->pipeline ? state_->pipeline->map().text() : "");
+}
+
 void Engine::serve() const {
   FOVEA_CHECK(state_->pipeline != nullptr);
   state_->pipeline->serve(state_->pipeline_parts());

@@ -170,6 +170,8 @@ class Engine {
   // What of the weights is in memory and what is streamed; all zero when they are mapped.
   StreamState stream_state() const;
   bool streams_weights() const;
+  // Checkpoint, options and kernels: what ranks that compute one request together must have in common.
+  uint64_t identity() const;
   // With EngineOptions::split. Ranks other than 0: computes for rank 0 until it releases them.
   void serve() const;
   // Rank 0, after its last request.
