@@ -104,10 +104,13 @@ class RankFaults : public RanksProgram, public testing::WithParamInterface<const
   pid_t launcher_ = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Ways, RankFaults, testing::Values("--zero-stage 3", "--tensor-parallel 3"),
+INSTANTIATE_TEST_SUITE_P(Ways, RankFaults,
+                         testing::Values("--zero-stage 3", "--tensor-parallel 3", "--device-map auto"),
                          [](const auto& way) {
-                           return std::string(way.param).find("zero") != std::string::npos ? "Zero"
-                                                                                           : "Tensor";
+                           const std::string flag = way.param;
+                           return flag.find("zero") != std::string::npos     ? "Zero"
+                                  : flag.find("tensor") != std::string::npos ? "Tensor"
+                                                                             : "DeviceMap";
                          });
 
 TEST_P(RankFaults, AKilledRankEndsAll) {
