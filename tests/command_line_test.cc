@@ -46,11 +46,11 @@ class CommandLine : public testing::Test {
     std::ofstream(path, std::ios::binary) << bytes;
   }
 
-  // Runs `fovea arguments` through the shell.
-  Outcome run(const std::string& arguments) const {
+  // Runs `fovea arguments` through the shell, after the commands in `before`.
+  Outcome run(const std::string& arguments, const std::string& before = "") const {
     const std::string out = (folder_ / "out").string(), err = (folder_ / "err").string();
-    const int status =
-        std::system(fmt::format("{} {} >{} 2>{} </dev/null", FOVEA_PROGRAM, arguments, out, err).c_str());
+    const int status = std::system(
+        fmt::format("{} {} {} >{} 2>{} </dev/null", before, FOVEA_PROGRAM, arguments, out, err).c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
   }
 
@@ -365,6 +365,29 @@ TEST_F(CommandLine, DevicesAreWrittenToAndNeverReplaced) {
   EXPECT_EQ(run(command + link.string()).exit_code, 0);
   EXPECT_TRUE(fs::is_symlink(link));
   EXPECT_GT(fs::file_size(target), 1000u);
+}
+
+// The kernel refuses what is written past `ulimit -f` as it refuses writes to a full disk.
+TEST_F(CommandLine, AFullDiskIsNamedAndLeavesNothing) {
+  const std::string out = (folder_ / "written").string();
+  const std::string model = kModel.string();
+  for (const std::string& command :
+       {fmt::format("quantize -m {} --out {}", model, out), fmt::format("synth --config 3b --out {}", out),
+        fmt::format("logits -m {} hello --out {}", model, out),
+        fmt::format("suite make --kind long-context --count 40 --out {}", out)}) {
+    const Outcome outcome = run(command, "ulimit -f 16;");  // 8 or 16 KiB, depending on the shell
+    EXPECT_EQ(outcome.exit_code, 1) << command << "\n" << outcome.err;
+    EXPECT_NE(outcome.err.find(out), std::string::npos) << command << "\n" << outcome.err;
+    EXPECT_NE(outcome.err.find("File too large\n  remedy: free disk space"), std::string::npos)
+        << command << "\n"
+        << outcome.err;
+    for (const auto& entry : fs::recursive_directory_iterator(folder_)) {
+      const std::string name = entry.path().filename();
+      EXPECT_TRUE(entry.is_directory() || name == "out" || name == "err")
+          << command << " left " << entry.path();
+    }
+    fs::remove_all(out);  // folders, empty by now
+  }
 }
 
 TEST_F(CommandLine, LimitsAreCheckedBeforePicturesGrow) {

@@ -5,9 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/output_file.h"
 #include "base/parallel.h"
 #include "checkpoint/direct_file.h"
-#include "checkpoint/output_file.h"
 #include "kernels/kernels.h"
 
 namespace fovea {

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "base/error.h"
-#include "checkpoint/output_file.h"
+#include "base/output_file.h"
 
 namespace fovea {
 

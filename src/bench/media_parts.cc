@@ -4,9 +4,9 @@
 #include <memory>
 #include <vector>
 
+#include "base/output_file.h"
 #include "bench/jpeg_photo.h"
 #include "bench/parts.h"
-#include "checkpoint/output_file.h"
 #include "media/decode.h"
 #include "media/media.h"
 #include "media/source.h"

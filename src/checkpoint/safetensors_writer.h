@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/output_file.h"
+#include "base/output_file.h"
 #include "checkpoint/safetensors.h"
 
 namespace fovea {

@@ -7,10 +7,10 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/output_file.h"
 #include "base/parallel.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/embedded_files.h"
-#include "checkpoint/output_file.h"
 #include "checkpoint/random_weights.h"
 #include "checkpoint/safetensors_writer.h"
 #include "checkpoint/shards.h"

@@ -4,7 +4,7 @@
 
 #include "audit/audit.h"
 #include "base/error.h"
-#include "checkpoint/output_file.h"
+#include "base/output_file.h"
 #include "cli/answer_json.h"
 #include "cli/audit_tables.h"
 #include "cli/commands.h"

@@ -1,4 +1,5 @@
 // The command line: parse, call the engine, format. All work happens in the layers below.
+#include <csignal>
 #include <cstdio>
 
 #include "base/error.h"
@@ -77,6 +78,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   fovea::free_large_blocks_at_once();
   fovea::explain_bus_errors();
+  std::signal(SIGXFSZ, SIG_IGN);  // a write past `ulimit -f` then fails with an error, as on a full disk
   std::string failure;
   try {
     int code = 0;

@@ -6,7 +6,7 @@
 #include <iterator>
 
 #include "base/error.h"
-#include "checkpoint/output_file.h"
+#include "base/output_file.h"
 
 namespace fovea {
 

@@ -78,8 +78,8 @@ Plan require_fit(const Checkpoint& checkpoint, PlanSetup& setup, const std::opti
   }
   throw Error(
       ErrorKind::exhausted,
-      fmt::format("the request {}; {} of {} (fovea plan shows more)", need_text(plan),
-                  limit.given ? "--ram allows a resident set" : "besides mapped weights there is room for",
+      fmt::format("the request {}; {} {} (fovea plan shows more)", need_text(plan),
+                  limit.given ? "--ram allows a resident set of" : "besides mapped weights there is room for",
                   bytes_text(limit.bytes)),
       changes.empty() ? "no single change is enough: use a machine with more memory, or ask for less"
                       : "any one of these is enough, cheapest first:" + changes);

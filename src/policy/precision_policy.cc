@@ -39,6 +39,12 @@ std::pair<int64_t, int64_t> layers_of(const PolicyScope& scope, int64_t count) {
                 fmt::format("{}: the {} has {} layers", scope.text(), which, count),
                 fmt::format("count from 0 to {}, or from the end with -1 to -{}", count - 1, count));
   }
+  if (first > last && scope.first >= 0 && scope.last < 0) {  // as --kv-cache-dtype int8 on two layers
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("{}: of the {} layers of the {} none is left", scope.text(), count, which),
+                "name the layers one by one; for keys and values in 8 bits in every layer, instead of "
+                "--kv-cache-dtype int8: --precision text.k_cache=int8,text.v_cache=int8,text.bias_split=on");
+  }
   if (first > last) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("{}: layer {} comes after layer {}", scope.text(), first, last),

@@ -130,6 +130,15 @@ TEST(PrecisionPolicy, ACacheOfEightBitsLeavesOutTheFirstAndTheLastLayer) {
   PrecisionPolicy other = PrecisionPolicy::parse_text("text.k_cache=fp32");
   EXPECT_THROW(set_kv_cache(other, "int8"), Error);
   EXPECT_THROW(static_cast<void>(PrecisionPolicy::parse_text("text.k=int8")), Error);
+  PolicyTarget two = target();
+  two.text_layers = 2;
+  try {
+    static_cast<void>(policy.resolve(two));
+    FAIL() << "two layers have none between the first and the last";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("of the 2 layers"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("--kv-cache-dtype int8"), std::string::npos) << error.what();
+  }
 }
 
 TEST(PrecisionPolicy, TheCacheFollowsItsKeysUnlessItIsNamed) {

@@ -1,7 +1,7 @@
 #include "quantize/output_folder.h"
 
 #include "base/error.h"
-#include "checkpoint/output_file.h"
+#include "base/output_file.h"
 
 namespace fovea {
 namespace {
@@ -32,13 +32,6 @@ void check_replaceable(const fs::path& dir, bool replace) {
   }
 }
 
-[[noreturn]] void fail(const char* action, const fs::path& path, const std::error_code& reason) {
-  const bool full = reason == std::errc::no_space_on_device;
-  throw Error(full ? ErrorKind::exhausted : ErrorKind::io,
-              fmt::format("cannot {} {}: {}", action, path.string(), reason.message()),
-              full ? "free disk space, or write to another disk" : "check the folder and its permissions");
-}
-
 }  // namespace
 
 OutputFolder::OutputFolder(fs::path dir, bool replace) : dir_(std::move(dir)) {
@@ -56,7 +49,7 @@ OutputFolder::OutputFolder(fs::path dir, bool replace) : dir_(std::move(dir)) {
     fs::remove_all(partial_, failure);
   }
   fs::create_directories(partial_, failure);
-  if (failure) fail("create the folder", partial_, failure);
+  if (failure) fail_to_write("create the folder", partial_, failure.value());
   write_text(kMarker, "fovea quantize is writing this folder, or was ended while it did.\n");
 }
 
@@ -74,7 +67,7 @@ void OutputFolder::write_text(const std::string& name, std::string_view text) co
 void OutputFolder::copy(const fs::path& file) const {
   std::error_code failure;
   fs::copy_file(file, path(file.filename().string()), failure);
-  if (failure) fail("copy", file, failure);
+  if (failure) fail_to_write("copy", file, failure.value());
 }
 
 void OutputFolder::finish() {
@@ -82,12 +75,12 @@ void OutputFolder::finish() {
   const fs::path replaced = beside(dir_, ".replaced");
   const bool replacing = holds_something(dir_);
   if (replacing) fs::rename(dir_, replaced, failure);
-  if (failure) fail("move away", dir_, failure);
+  if (failure) fail_to_write("move away", dir_, failure.value());
   fs::rename(partial_, dir_, failure);
   if (failure) {
     std::error_code ignored;
     if (replacing) fs::rename(replaced, dir_, ignored);
-    fail("rename to", dir_, failure);
+    fail_to_write("rename to", dir_, failure.value());
   }
   finished_ = true;
   fs::remove(dir_ / kMarker, failure);

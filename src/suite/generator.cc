@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <numeric>
 
 #include "base/error.h"
+#include "base/output_file.h"
 #include "suite/wording.h"
 
 namespace fovea {
@@ -233,15 +233,13 @@ void make_suite(const SuiteRequest& request, const std::filesystem::path& out, c
   check_request(request);
   std::error_code error;
   std::filesystem::create_directories(out / "images", error);
-  std::ofstream lines(out / "suite.jsonl", std::ios::binary);
-  for (int64_t index = 0; index < request.count && lines; ++index) {
-    lines << RecordMaker(request, out, index).make().dump() << '\n';
+  if (error) fail_to_write("create the folder", out / "images", error.value());
+  OutputFile lines(out / "suite.jsonl");
+  for (int64_t index = 0; index < request.count; ++index) {
+    lines.append(RecordMaker(request, out, index).make().dump() + '\n');
     if (progress) progress("suite", index + 1, request.count);
   }
-  if (!lines.flush()) {
-    throw Error(ErrorKind::io, fmt::format("cannot write {}", (out / "suite.jsonl").string()),
-                "check that the folder can be created, is writable and has room");
-  }
+  lines.finish();
 }
 
 }  // namespace fovea

@@ -7,9 +7,13 @@
 
 namespace fovea {
 
+// Throws Error for a failed write of `path`, `reason` being an errno: exhausted when the disk, a quota or the
+// largest size of a file is reached, io otherwise.
+[[noreturn]] void fail_to_write(const char* action, const std::filesystem::path& path, int reason);
+
 // Writes to "<path>.partial"; finish() moves it to `path` (a link's target). Without finish() the partial
-// file is removed. A device or a pipe is never replaced but written to. Every failure throws Error: exhausted
-// when the disk is full, io otherwise.
+// file is removed. A device or a pipe is never replaced but written to. Every failure throws as
+// fail_to_write does.
 class OutputFile {
  public:
   // `expected_bytes`, when known, is reserved at once, so that a full disk is noticed before the work.
@@ -23,7 +27,7 @@ class OutputFile {
   void finish();
 
  private:
-  [[noreturn]] void fail(const char* action, int reason) const;
+  [[noreturn]] void fail(const char* action, int reason) const { fail_to_write(action, path_, reason); }
 
   std::filesystem::path path_, partial_;  // partial_ is empty for a device
   int file_ = -1;

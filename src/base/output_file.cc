@@ -1,4 +1,4 @@
-#include "checkpoint/output_file.h"
+#include "base/output_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -10,6 +10,13 @@
 #include "base/error.h"
 
 namespace fovea {
+
+void fail_to_write(const char* action, const std::filesystem::path& path, int reason) {
+  const bool full = reason == ENOSPC || reason == EDQUOT || reason == EFBIG;
+  throw Error(full ? ErrorKind::exhausted : ErrorKind::io,
+              fmt::format("cannot {} {}: {}", action, path.string(), std::strerror(reason)),
+              full ? "free disk space, or write to another disk" : "check the folder and its permissions");
+}
 
 OutputFile::OutputFile(std::filesystem::path path, int64_t expected_bytes) : path_(std::move(path)) {
   std::error_code unknown;
@@ -46,13 +53,6 @@ OutputFile::~OutputFile() {
   if (file_ < 0) return;
   ::close(file_);
   if (!partial_.empty()) ::unlink(partial_.c_str());
-}
-
-void OutputFile::fail(const char* action, int reason) const {
-  const bool full = reason == ENOSPC || reason == EDQUOT || reason == EFBIG;
-  throw Error(full ? ErrorKind::exhausted : ErrorKind::io,
-              fmt::format("cannot {} {}: {}", action, path_.string(), std::strerror(reason)),
-              full ? "free disk space, or write to another disk" : "check the folder and its permissions");
 }
 
 void OutputFile::append(const void* data, int64_t bytes) {
