@@ -1,6 +1,7 @@
 // Goal: when a rank dies or the user interrupts, every rank ends within seconds, the launcher says so, and
 // nothing stays behind. Method: the program under mpirun in the middle of an answer too long to end by
-// itself, on a folder of its own, by whose name its processes are found; then a signal.
+// itself, on a folder of its own, by whose name its processes are found; then a signal, or a shorter file of
+// weights.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -36,14 +37,17 @@ class RankFaults : public RanksProgram, public testing::WithParamInterface<const
     ASSERT_NO_FATAL_FAILURE(RanksProgram::SetUp());
     if (IsSkipped()) return;
     model_ = folder_ / "model";
-    fs::create_directory_symlink(fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo", model_);
+    fs::copy(fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo", model_);
     // Where Open MPI puts what ranks of one host share, in place of /dev/shm, which other programs use too.
     fs::create_directory(folder_ / "shared");
     setenv("OMPI_MCA_btl_vader_backing_directory", (folder_ / "shared").c_str(), 1);
     start();
   }
   void TearDown() override {
-    if (launcher_ > 0) kill(launcher_, SIGKILL);
+    if (launcher_ > 0) {  // a test that failed
+      kill(launcher_, SIGKILL);
+      for (const pid_t rank : ranks()) kill(rank, SIGKILL);
+    }
     RanksProgram::TearDown();
   }
 
@@ -121,6 +125,26 @@ TEST_P(RankFaults, AKilledRankEndsAll) {
   EXPECT_NE(ended(), 0);
   const std::string said = read("err") + read("out");
   EXPECT_NE(said.find("signal 9"), std::string::npos) << said;
+}
+
+TEST_P(RankFaults, AWeightFileThatShrinksIsNamedWhereItIsMapped) {
+  const fs::path weights = model_ / "model.safetensors";
+  fs::resize_file(weights, 100000);
+  if (std::string(GetParam()).find("zero") != std::string::npos) {  // shares are in memory: no harm is done
+    const size_t before = read("out").size();
+    const auto begin = steady_clock::now();
+    while (read("out").size() < before + 100 && steady_clock::now() - begin < kEnd) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    EXPECT_GE(read("out").size(), before + 100) << read("err");
+    ASSERT_EQ(kill(launcher_, SIGINT), 0);
+    EXPECT_NE(ended(), 0);
+    return;
+  }
+  EXPECT_NE(ended(), 0);
+  const std::string said = read("err");
+  EXPECT_NE(said.find(weights.string()), std::string::npos) << said;
+  EXPECT_NE(said.find("became shorter"), std::string::npos) << said;
 }
 
 TEST_P(RankFaults, AnInterruptEndsAll) {
