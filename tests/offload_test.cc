@@ -248,6 +248,20 @@ TEST_F(OffloadProgram, AFileThatShrinksIsNamedStreamedOrMapped) {
   }
 }
 
+TEST_F(OffloadProgram, AReadErrorIsNamed) {
+  const std::string ram = little_ram("4000");
+  setenv("LD_PRELOAD", FOVEA_FAILING_READ, 1);
+  setenv("FOVEA_TEST_GOOD_READS", "20", 1);
+  const pid_t child = start(ram, "4000");
+  for (const char* name : {"LD_PRELOAD", "FOVEA_TEST_GOOD_READS"}) unsetenv(name);
+  EXPECT_EQ(exit_code(child), 1);
+  const std::string said = read("err");
+  for (const char* words :
+       {"cannot read", "model.safetensors at byte", "Input/output error", "remedy: check the disk"}) {
+    EXPECT_NE(said.find(words), std::string::npos) << said;
+  }
+}
+
 TEST_F(OffloadProgram, AnInterruptEndsAStreamedAnswer) {
   const pid_t child = start(little_ram("4000"), "4000");
   usleep(700 * 1000);

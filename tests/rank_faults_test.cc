@@ -1,7 +1,7 @@
 // Goal: when a rank dies or the user interrupts, every rank ends within seconds, the launcher says so, and
 // nothing stays behind. Method: the program under mpirun in the middle of an answer too long to end by
-// itself, on a folder of its own, by whose name its processes are found; then a signal, or a shorter file of
-// weights.
+// itself, on a folder of its own, by whose name its processes are found; then a signal, a shorter file of
+// weights, or a disk that fails (failing_read.cc).
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -151,6 +151,23 @@ TEST_P(RankFaults, AnInterruptEndsAll) {
   ASSERT_EQ(ranks().size(), 3u);
   ASSERT_EQ(kill(launcher_, SIGINT), 0);
   EXPECT_NE(ended(), 0);
+}
+
+TEST_F(RanksProgram, AReadErrorNamesTheRankAndTheFile) {
+  setenv("LD_PRELOAD", FOVEA_FAILING_READ, 1);
+  setenv("FOVEA_TEST_GOOD_READS", "20", 1);
+  const fs::path model = fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo";
+  for (const char* rank : {"0", "2"}) {
+    setenv("FOVEA_TEST_RANK", rank, 1);
+    EXPECT_NE(run(3, fmt::format("run -m {} --zero-stage 3 hello", model.string())), 0);
+    const std::string said = read("err");
+    for (const std::string& words :
+         {fmt::format("rank {} of 3 on host", rank), model.string() + "/model.safetensors",
+          std::string("Input/output error"), std::string("remedy: check the disk")}) {
+      EXPECT_NE(said.find(words), std::string::npos) << "no '" << words << "' in " << said;
+    }
+  }
+  for (const char* name : {"LD_PRELOAD", "FOVEA_TEST_GOOD_READS", "FOVEA_TEST_RANK"}) unsetenv(name);
 }
 
 }  // namespace
