@@ -33,7 +33,7 @@ class RanksProgram : public testing::Test {
   }
 
   // What a shell runs, with 0 ranks without mpirun; what is printed goes to the files out and err.
-  std::string command_of(int ranks, const std::string& arguments) const {
+  std::string command_of([[maybe_unused]] int ranks, const std::string& arguments) const {
     std::string command = FOVEA_PROGRAM;
 #ifdef FOVEA_MPIEXEC
     if (ranks > 0) command = fmt::format("{} -n {} {}", FOVEA_MPIEXEC, ranks, command);
