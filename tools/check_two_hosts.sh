@@ -28,16 +28,17 @@ skip() {
   exit 77
 }
 mpirun --version 2>/dev/null | grep -q 'Open MPI' || skip "mpirun is not Open MPI's"
-ip netns add "$first" 2>"$folder/errors" || skip "no network namespaces here: $(cat "$folder/errors")"
-ip netns add "$second"
-ip link add cable netns "$first" type veth peer name cable netns "$second"
-address=1
-for host in "$first" "$second"; do
-  ip -n "$host" link set lo up
-  ip -n "$host" address add "10.77.0.$address/24" dev cable
-  ip -n "$host" link set cable up
-  address=$((address + 1))
-done
+make_hosts() {
+  ip netns add "$first" && ip netns add "$second" &&
+    ip link add cable netns "$first" type veth peer name cable netns "$second" || return
+  local address=1 host
+  for host in "$first" "$second"; do
+    ip -n "$host" link set lo up && ip -n "$host" address add "10.77.0.$address/24" dev cable &&
+      ip -n "$host" link set cable up && on_host "$host" true || return
+    address=$((address + 1))
+  done
+}
+make_hosts 2>"$folder/errors" || skip "no hosts can be made here: $(cat "$folder/errors")"
 
 # As ssh: HOST COMMAND; there is one host to go to.
 cat >"$folder/shell" <<END
