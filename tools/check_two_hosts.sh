@@ -59,6 +59,9 @@ bytes_moved() {
 
 $fovea $ask --image "$image" "What is this?" >"$folder/alone"
 expected=$(tokens "$folder/alone")
+# Ranks that all ran on one host would move little: launching an empty program on both takes 4 kB, the least of
+# the ways 300 kB.
+least_moved=200000
 passed=0 failed=0
 for ranks in 2 4; do
   for way in "--zero-stage 3" "--tensor-parallel $ranks" "--device-map auto"; do
@@ -69,7 +72,7 @@ for ranks in 2 4; do
       cat "$folder/errors"
     fi
     moved=$(($(bytes_moved) - before))
-    if [ "$(tokens "$folder/answer" 2>/dev/null)" = "$expected" ] && [ "$moved" -gt 200000 ]; then
+    if [ "$(tokens "$folder/answer" 2>/dev/null)" = "$expected" ] && [ "$moved" -gt "$least_moved" ]; then
       echo "$ranks ranks on 2 hosts, $way: tokens of one process; $((moved / 1000)) kB between them"
       passed=$((passed + 1))
     else
