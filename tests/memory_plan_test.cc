@@ -49,7 +49,8 @@ TEST(Plan, PartsAreTheSizesOfBuffers) {
   EXPECT_EQ(plan.context, 1450);
   EXPECT_EQ(plan.patches, 3 * 1600 * 3 * 2 * 14 * 14 * 4);  // f32
   EXPECT_EQ(plan.embeddings, 1200 * 256 * 4);
-  EXPECT_EQ(plan.kv_cache, 1450 * 3 * 2 * 2 * 64 * 2);  // layers, K and V, heads, head_dim, bf16
+  // Whole pages of 64 tokens; layers, K and V, heads, head_dim, bf16.
+  EXPECT_EQ(plan.kv_cache, 23 * 64 * 3 * 2 * 2 * 64 * 2);
   EXPECT_EQ(plan.logits, 1024 * 4);
   EXPECT_EQ(planned(setup_of(3, 560, AttentionKind::sdpa, DType::f32)).kv_cache, 2 * plan.kv_cache);
   EXPECT_GT(planned(setup_of(0, 560, AttentionKind::sdpa, DType::f16)).converted_weights, stored * 9 / 10);

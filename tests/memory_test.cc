@@ -80,7 +80,9 @@ TEST(Memory, DecoderAndCacheHoldWhatTheirFormulasSay) {
     const Decoder decoder(store, engine.precision().text, engine.precision().logits);
     const TextConfig& config = engine.checkpoint().config().text;
     KvCache cache(config, 700, engine.precision().text.layers);
-    EXPECT_EQ(KvCache::bytes_for(config, 700, engine.precision().text.layers), cache.bytes()) << policy;
+    EXPECT_EQ(KvCache::state_for(config, 700, engine.precision().text.layers).bytes, cache.state().bytes)
+        << policy;
+    for (int64_t i = 0; i < config.num_hidden_layers; ++i) static_cast<void>(cache.use(i, 0, 700));
     constexpr int64_t kRows = 600;
     std::vector<float> hidden(static_cast<size_t>(kRows * config.hidden_size), 0.1f);
     std::vector<int64_t> places(kRows);

@@ -54,6 +54,8 @@ def cases(big):
     found.append(("demo", [(1, 700, 700)], 20, 8, flash + ["--threads", "1"]))
     for ram in ("44M", "47M"):  # streamed
         found.append(("demo", [], 100, 8, flash + ["--ram", ram]))
+    found.append(("demo", [], 3000, 8, flash + ["--kv-offload"]))
+    found.append(("demo", [(8, 560, 560)], 400, 8, ["--attn", "sdpa", "--kv-offload"]))
     for preset in ("balanced", "fast"):
         found.append(("demo", [(4, 840, 560)], 20, 8, ["--preset", preset]))
     if big:
@@ -66,6 +68,8 @@ def cases(big):
             found.append(("3B", [(2, 560, 560)], 20, 2, flash + ["--ram", ram]))
         found.append(("3B", [], 600, 2, flash + ["--ram", "1500M"]))
         found.append(("3B", [], 600, 2, flash))
+        found.append(("3B", [], 1200, 2, flash + ["--kv-offload"]))
+        found.append(("3B", [], 1200, 2, flash + ["--kv-offload", "--ram", "2G"]))
         found.append(("3B", [(1, 1120, 840)], 20, 2, flash))
         found.append(("3B", [(1, 560, 560)], 20, 2, ["--attn", "sdpa"]))
     return found

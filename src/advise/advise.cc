@@ -210,11 +210,13 @@ class Adviser {
     flags.emplace_back("--max-new-tokens", fmt::format("{}", request_.setup.request.answer_tokens));
     flags.emplace_back("--threads", fmt::format("{}", machine_.threads));
     // In bytes: rounded up it could be more than there is, rounded down the plan could just not fit.
-    if (option.plan.streamed || request_.ram_given)
+    if (option.plan.streamed || option.plan.kv_limit || request_.ram_given)
       flags.emplace_back("--ram", fmt::format("{}", request_.budget));
     if (!option.remedy) return flags;
     std::istringstream words(option.remedy->change);
-    for (std::string flag, value; words >> flag >> value;) {
+    for (std::string flag; words >> flag;) {
+      std::string value;  // none of --kv-offload
+      if ((words >> std::ws).peek() != '-') words >> value;
       const auto known =
           std::find_if(flags.begin(), flags.end(), [&](const auto& f) { return f.first == flag; });
       if (known != flags.end()) known->second = value;
@@ -234,7 +236,10 @@ class Adviser {
     advice.run = {"run", "-m", model};
     advice.plan = {"plan", "-m", model, "--context", fmt::format("{}", best.plan.context)};
     for (const auto& [flag, value] : flags_of(best)) {
-      for (auto* arguments : {&advice.run, &advice.plan}) arguments->insert(arguments->end(), {flag, value});
+      for (auto* arguments : {&advice.run, &advice.plan}) {
+        arguments->push_back(flag);
+        if (!value.empty()) arguments->push_back(value);
+      }
     }
     int images = 0, videos = 0;
     for (const PlanPicture& picture : request_.setup.request.pictures) {
@@ -270,8 +275,9 @@ class Adviser {
     const TowerPrecision& layer = best.resolved.precision.text.layers.front();
     const std::string cache = value("--kv-cache-dtype");
     add("KV cache", cache == "auto" ? name_of(layer.k_cache) : cache,
-        cache == "auto" ? "as keys and values are computed: nothing is rounded twice"
-                        : "as computed it does not fit");
+        best.plan.kv_limit ? "as computed, but on disk where memory has no room"
+        : cache == "auto"  ? "as keys and values are computed: nothing is rounded twice"
+                           : "as computed it does not fit");
     add("threads", fmt::format("{}", machine_.threads), "one per core; no result depends on it");
   }
 

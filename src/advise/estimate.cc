@@ -82,11 +82,12 @@ Estimate estimate(const ModelConfig& config, const Precision& precision, const P
   result.token_s =
       bench::decode_bytes(config.text, precision.text, depth) /
       (machine.limits.read_gbps * 1e9 * shares_of(middle.mlp_quantization, middle.weights, machine).decode);
+  const double disk = machine.disk_gbps * 1e9;
   if (plan.streamed) {
-    const double disk = machine.disk_gbps * 1e9;
     result.prefill_s = std::max(result.prefill_s, static_cast<double>(weight_bytes) / disk);
-    result.token_s = std::max(result.token_s, static_cast<double>(plan.fetched_per_token) / disk);
   }
+  const int64_t read = plan.fetched_per_token + plan.kv_disk;
+  if (read > 0) result.token_s = std::max(result.token_s, static_cast<double>(read) / disk);
   return result;
 }
 

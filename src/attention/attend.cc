@@ -15,9 +15,11 @@ void check_problem(const AttentionProblem& problem) {
   FOVEA_CHECK(k.heads > 0 && k.heads == v.heads && q.heads > 0 && q.heads % k.heads == 0);
   // The dtype's storage of one token never overlaps the next (one token has no next).
   for (const HeadsView* view : {&q, &k, &v}) {
-    FOVEA_CHECK(view->tokens <= 1 || view->stride >= view->heads * view->head_dim);
-    FOVEA_CHECK(view->tokens == 0 || view->data != nullptr);
-    FOVEA_CHECK(view->tokens == 0 || view->dtype != DType::i8 || view->scales != nullptr);
+    const bool paged = view->pages.table != nullptr;
+    FOVEA_CHECK(view->tokens == 0 || view->present());
+    FOVEA_CHECK(!paged || (view->stride == view->head_dim && problem.cu_seqlens.empty()));
+    FOVEA_CHECK(paged || view->tokens <= 1 || view->stride >= view->heads * view->head_dim);
+    FOVEA_CHECK(paged || view->tokens == 0 || view->dtype != DType::i8 || view->scales != nullptr);
   }
   FOVEA_CHECK(problem.scale > 0);
   const KeyBias& bias = problem.key_bias;

@@ -12,7 +12,15 @@
 
 namespace fovea {
 
-// `heads * head_dim` columns per token; `stride` elements from one token to the next.
+// Tokens that lie in pages of kPageTokens. A page holds, for each head in turn, the rows of its tokens,
+// head_dim elements each, and likewise their scales in int8.
+inline constexpr int64_t kPageTokens = 64;
+struct Pages {
+  const char* const* table = nullptr;  // token t is in page table[t / kPageTokens]; null: not in pages
+  int64_t rows = 0, scales = 0;        // where those of the first head begin in a page, in bytes
+};
+
+// `heads * head_dim` columns per token; `stride` elements from one token to the next, in pages: within one.
 struct HeadsView {
   const void* data = nullptr;
   DType dtype = DType::f32;
@@ -21,12 +29,39 @@ struct HeadsView {
   // Of int8 data: [tokens, scale_stride], a value is its integer times its row's scale.
   const float* scales = nullptr;
   int64_t scale_stride = 0;
+  Pages pages = {};  // in place of data and scales
 
+  bool present() const { return data != nullptr || pages.table != nullptr; }
+  // The row of a token; those behind it follow at `stride`, in pages up to the end of its page.
   const void* at(int64_t token, int64_t head) const {
-    return static_cast<const char*>(data) +
-           static_cast<size_t>(token * stride + head * head_dim) * bytes_of(dtype);
+    const auto size = static_cast<int64_t>(bytes_of(dtype));
+    if (pages.table == nullptr) {
+      return static_cast<const char*>(data) + (token * stride + head * head_dim) * size;
+    }
+    return pages.table[token / kPageTokens] + pages.rows + in_page(token, head) * head_dim * size;
   }
-  float scale_at(int64_t token, int64_t head) const { return scales[token * scale_stride + head]; }
+  float scale_at(int64_t token, int64_t head) const {
+    if (pages.table == nullptr) return scales[token * scale_stride + head];
+    const char* page = pages.table[token / kPageTokens] + pages.scales;
+    return reinterpret_cast<const float*>(page)[in_page(token, head)];
+  }
+  // Only `count` heads from `first` on.
+  HeadsView of_heads(int64_t first, int64_t count) const {
+    HeadsView view = *this;
+    const int64_t skipped = first * head_dim * static_cast<int64_t>(bytes_of(dtype));
+    view.heads = count;
+    if (pages.table == nullptr) {
+      view.data = static_cast<const char*>(data) + skipped;
+      if (scales != nullptr) view.scales += first;
+    } else {
+      view.pages.rows += kPageTokens * skipped;
+      view.pages.scales += kPageTokens * first * int64_t{sizeof(float)};
+    }
+    return view;
+  }
+
+ private:
+  static int64_t in_page(int64_t token, int64_t head) { return head * kPageTokens + token % kPageTokens; }
 };
 
 // The bias split: `k` holds keys without the bias of their projection, and the key of token j is k_j + R_j b,

@@ -15,6 +15,7 @@ namespace fovea {
 // makes a query's result independent of the queries around it.
 inline constexpr int64_t kKeyTile = 64;
 inline constexpr int64_t kKeySplit = 512;
+static_assert(kPageTokens % kKeyTile == 0);  // the rows of a tile follow each other
 
 // Some queries of one segment with all query heads that share `kv_head`. Row i * group + g of a tile's
 // matrices belongs to query first_query + i and query head kv_head * group + g.

@@ -38,7 +38,8 @@ void add_text(const Engine& engine, const PromptShape& shape, MemoryPlan& plan) 
                                                       c.num_key_value_heads, c.head_dim, true));
     plan.scores += bytes_per_score(layer) * c.num_attention_heads * shape.tokens * shape.tokens;
   }
-  plan.kv_cache = KvCache::bytes_for(c, shape.tokens + shape.answer_tokens, engine.precision().text.layers);
+  plan.kv_cache =
+      KvCache::state_for(c, shape.tokens + shape.answer_tokens, engine.precision().text.layers).bytes;
   const int64_t q_width = c.num_attention_heads * c.head_dim;
   plan.activations = rows * int64_t{sizeof(float)} *
                      (2 * c.hidden_size + 2 * q_width + 2 * kv_width + 2 * c.intermediate_size);

@@ -39,6 +39,7 @@ struct SuiteFlags {
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     EngineFlags::add_ram_to(command, ram);
+    engine.add_kv_offload_to(command);
     engine.add_zero_to(command);
     command.add_option("--json", json, "write everything that was measured")->type_name("FILE");
     command

@@ -128,6 +128,19 @@ void EngineFlags::add_ram_to(CLI::App& command, std::optional<std::string>& ram)
       ->type_name("SIZE");
 }
 
+void EngineFlags::add_kv_offload_to(CLI::App& command) {
+  CLI::Option* offload = command.add_flag(
+      "--kv-offload", kv_offload,
+      "keys and values that --ram has no room for lie on disk, layer by layer, read ahead while another "
+      "layer computes; without --ram all of them; no result changes (docs/memory.md)");
+  command
+      .add_option("--kv-offload-dir", kv_offload_dir,
+                  "where, in a file without a name that is gone when the program ends (default: TMPDIR or "
+                  "/tmp)")
+      ->type_name("DIR")
+      ->needs(offload);
+}
+
 void EngineFlags::add_zero_to(CLI::App& command) {
   command
       .add_option("--zero-stage", zero_stage,
@@ -201,6 +214,10 @@ EngineOptions EngineFlags::engine_options() const {
   if (!dtype.empty()) options.dtype = parse_dtype(dtype);
   options.policy = policy();
   options.guard.mode = parse_guard(guard);
+  if (kv_offload) {
+    options.kv_offload = KvOffload{
+        kv_offload_dir ? std::filesystem::path(*kv_offload_dir) : std::filesystem::temp_directory_path(), 0};
+  }
   if (vision_budget) options.vision_budget_bytes = parse_bytes(*vision_budget, "--vision-budget");
   return options;
 }

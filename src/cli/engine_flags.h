@@ -14,12 +14,12 @@ struct EngineFlags {
   std::string model, attention, vision_attention, dtype, preset, precision,
       resize = "pil", messages, prompt, guard = "off", kv_cache_dtype = "auto", device_map;
   std::vector<std::string> images, videos;
-  std::optional<std::string> system, vision_budget;
+  std::optional<std::string> system, vision_budget, kv_offload_dir;
   std::optional<int64_t> min_pixels, max_pixels, max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;
   int64_t prefill_chunk = 512, zero_stage = 0, tensor_parallel = 1;
   int threads = 0;
-  bool add_vision_id = false;
+  bool add_vision_id = false, kv_offload = false;
 
   void add_to(CLI::App& command);
   // For commands that run a model: --zero-stage.
@@ -30,6 +30,8 @@ struct EngineFlags {
   void add_device_map_to(CLI::App& command);
   // For commands that take one; what `ram` is for stands in docs/memory.md.
   static void add_ram_to(CLI::App& command, std::optional<std::string>& ram);
+  // For commands that run or plan a request: --kv-offload.
+  void add_kv_offload_to(CLI::App& command);
   // Only model, precision, pictures' sizes and threads: for commands that take their questions elsewhere.
   void add_engine_to(CLI::App& command);
   MediaLimits media_limits() const;

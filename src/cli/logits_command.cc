@@ -114,6 +114,7 @@ void add_logits_command(CLI::App& app) {
   flags->engine.add_to(*command);
   command->add_option("--out", flags->out, "file to write")->required()->type_name("FILE.safetensors");
   EngineFlags::add_ram_to(*command, flags->ram);
+  flags->engine.add_kv_offload_to(*command);
   flags->engine.add_zero_to(*command);
   command->footer(
       "Tensors: input_ids [n], position_ids [3, n], pixel_values [patches, 1176], image_grid_thw, "

@@ -14,6 +14,7 @@ PlanSetup plan_setup(const EngineOptions& options, int64_t prefill_chunk, const 
   setup.request.prefill_chunk = prefill_chunk;
   setup.request.vision_budget_bytes = options.vision_budget_bytes;
   setup.request.guard = options.guard.mode != GuardMode::off;
+  setup.request.kv_offload = options.kv_offload.has_value();
   return setup;
 }
 
@@ -62,6 +63,7 @@ void MemoryCheck::require(const Engine& engine, int64_t max_new_tokens, int64_t 
                               : make_plan(checkpoint, engine.precision(), least).converted_weights;
   request.process_bytes = files_ + std::max<int64_t>(resident_memory().anonymous - weights, 0);
   const Plan plan = require_fit(checkpoint, setup, ram_);
+  if (request.kv_offload) engine.limit_kv_cache(plan.kv_limit.value_or(plan.kv_cache));
   if (plan.streamed) {
     engine.limit_weights(plan.weight_limit);
   } else if (engine.streams_weights()) {  // all of them fit for once

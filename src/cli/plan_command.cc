@@ -39,6 +39,7 @@ ordered_json plan_json(const Plan& plan) {
           {"ranks", plan.ranks},
           {"streamed", plan.streamed},
           {"weight_bytes_read_per_token", plan.fetched_per_token},
+          {"kv_bytes_on_disk", plan.kv_disk},
           {"parts", parts}};
 }
 
@@ -57,6 +58,10 @@ void print_text(const Plan& plan, const MemoryLimit& limit, const std::vector<Re
   }
   fmt::print("\n{:<26} {:>12}   {}\n", "peak", bytes_text(plan.peak()), plan.peak_phase());
   if (plan.ranks == 0 && plan.streamed) fmt::print("{}\n", streaming_text(plan));
+  if (plan.kv_disk > 0) {
+    fmt::print("{} of keys and values lie on disk; every token reads all there are by then\n",
+               bytes_text(plan.kv_disk));
+  }
   if (plan.ranks > 0) {
     fmt::print("its part of the weights {}; every token gathers {}\n",
                plan.weight_share > 0 ? "is in memory" : "stays on disk",
@@ -154,6 +159,7 @@ void add_plan_command(CLI::App& app) {
           "that answers, on a host of its own")
       ->type_name("R")
       ->check(CLI::PositiveNumber);
+  flags->engine.add_kv_offload_to(*command);
   command->add_flag("--json", flags->json, "print one JSON object");
   command->footer(
       "Examples:\n"

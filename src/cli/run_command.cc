@@ -10,6 +10,7 @@
 #include "cli/progress_bar.h"
 #include "cli/ranks.h"
 #include "cli/stored_weights.h"
+#include "plan/plan_text.h"
 
 namespace fovea {
 
@@ -75,6 +76,11 @@ void print_summary(const Engine& engine, const Prompt& prompt, const Answer& ans
     fmt::print(stderr, "weights: {}, widened to {} when loaded\n", held.widened, held.type);
   }
   if (engine.streams_weights()) print_streaming(engine.stream_state(), t);
+  if (const KvState& kv = answer.kv_cache; kv.layers_on_disk > 0) {
+    fmt::print(stderr, "keys and values: {} in memory, {} on disk ({} layers); read {}, wrote {}\n",
+               bytes_text(kv.bytes), bytes_text(kv.disk_bytes), kv.layers_on_disk, bytes_text(kv.read_bytes),
+               bytes_text(kv.written_bytes));
+  }
   if (const Speculation& s = answer.speculation; s.steps > 0) {
     fmt::print(stderr, "speculation: {} of {} proposed tokens accepted in {} steps\n", s.accepted, s.proposed,
                s.steps);
@@ -147,6 +153,7 @@ void refuse_beside_device_map(const RunFlags& flags) {
   const char* other = flags.engine.zero_stage == 3                      ? "--zero-stage 3"
                       : flags.engine.tensor_parallel > 1                ? "--tensor-parallel"
                       : flags.ram                                       ? "--ram"
+                      : flags.engine.kv_offload                         ? "--kv-offload"
                       : flags.engine.guard != "off"                     ? "--guard"
                       : flags.prompt_lookup_num_tokens.value_or(0) != 0 ? "--prompt-lookup-num-tokens"
                                                                         : nullptr;
@@ -235,6 +242,7 @@ void add_run_command(CLI::App& app) {
                    "changes (default: as many as pay, 0: off; not with --guard, --no-kv-cache)")
       ->type_name("N");
   EngineFlags::add_ram_to(*command, flags->ram);
+  flags->engine.add_kv_offload_to(*command);
   flags->engine.add_zero_to(*command);
   flags->engine.add_tensor_parallel_to(*command);
   flags->engine.add_device_map_to(*command);

@@ -309,13 +309,9 @@ void Decoder::State::attend_pieces(AttentionKind kind, const AttentionProblem& p
   const int64_t d = config.head_dim;
   for (const HeadPiece& piece : own.pieces) {
     AttentionProblem few = problem;
-    few.q.data = problem.q.at(0, piece.first_q);
-    few.q.heads = piece.count;
-    for (HeadsView* view : {&few.k, &few.v}) {
-      view->data = view->at(0, piece.kv);
-      if (view->scales != nullptr) view->scales += piece.kv;
-      view->heads = 1;
-    }
+    few.q = problem.q.of_heads(piece.first_q, piece.count);
+    few.k = problem.k.of_heads(piece.kv, 1);
+    few.v = problem.v.of_heads(piece.kv, 1);
     if (few.key_bias.present()) few.key_bias.bias += piece.kv * d;
     few.out = scratch.attended_piece.data();
     attend(kind, few);
@@ -428,6 +424,7 @@ void Decoder::forward_layers(int64_t first, int64_t last, float* hidden, int64_t
     const Layer& layer = s.layers[static_cast<size_t>(i)];
     const WeightLease weights =
         s.store.use(s.store.groups().layer(i), layer.precision.weights, hooks.while_waiting);
+    const KvLease pages = cache.use(i, cache.tokens(), cache.tokens() + count, hooks.while_waiting);
     for_pieces([&](int64_t at, size_t index, Call& call) {
       float* rows = hidden + at * width;
       s.attend_layer(i, scratch.ropes[index * s.rope_variants.size() + layer.rope_variant], rows, call);

@@ -81,18 +81,32 @@ int64_t plan_pictures(const VisionConfig& config, const LayeredPrecision& vision
 void plan_text(const TextConfig& config, const LayeredPrecision& text, const PlanRequest& request,
                int64_t products, Plan& plan) {
   const int64_t chunk = request.prefill_chunk > 0 ? request.prefill_chunk : plan.prompt_tokens;
+  const bool layer_by_layer = plan.streamed || plan.kv_limit;
   const int64_t rows = std::min(chunk, plan.prompt_tokens),
-                pieces = plan.streamed ? (plan.prompt_tokens + rows - 1) / rows : 1;
+                pieces = layer_by_layer ? (plan.prompt_tokens + rows - 1) / rows : 1;
   const CallMemory prefill = Decoder::memory(config, text, rows, plan.prompt_tokens, request.guard, pieces),
                    decode = Decoder::memory(config, text, 1, plan.context, request.guard);
-  plan.kv_cache = KvCache::bytes_for(config, plan.context, text.layers);
+  const KvState cache = KvCache::state_for(config, plan.context, text.layers, plan.kv_limit);
+  plan.kv_cache = cache.bytes;
+  plan.kv_disk = cache.disk_bytes;
   plan.attention = std::max(prefill.attention, decode.attention);
   // With the runner's own copy of the hidden states; of all tokens when each layer is passed once.
-  const int64_t hidden = plan.streamed ? plan.prompt_tokens : rows;
+  const int64_t hidden = layer_by_layer ? plan.prompt_tokens : rows;
   plan.activations =
       prefill.activations + hidden * config.hidden_size * kFloat + std::max(products, prefill.products);
   if (request.all_logits) plan.activations += (hidden - rows) * config.hidden_size * kFloat;  // normed
   plan.logits = (request.all_logits ? plan.prompt_tokens : 1) * config.vocab_size * kFloat;
+}
+
+// Keys and values for which there is no room go to disk. Working layer by layer takes memory, too.
+void offload_kv(const TextConfig& config, const LayeredPrecision& text, const PlanRequest& request,
+                int64_t products, Plan& plan) {
+  if (!request.kv_offload || (request.ram && plan.peak() <= *request.ram)) return;
+  plan.kv_limit = 0;
+  plan_text(config, text, request, products, plan);
+  if (!request.ram) return;
+  plan.kv_limit = std::max<int64_t>(*request.ram - (plan.generating() - plan.kv_cache), 0);
+  plan_text(config, text, request, products, plan);
 }
 
 bool quantizes(const Precision& precision) {
@@ -176,6 +190,7 @@ Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const P
   plan.prompt_tokens = request.text_tokens + plan.image_tokens;
   plan.context = plan.prompt_tokens + request.answer_tokens;
   plan_text(config.text, precision.text, request, products, plan);
+  offload_kv(config.text, precision.text, request, products, plan);
   plan.ranks = request.ranks;
   if (request.ranks > 0 && !shareable(checkpoint, precision)) {
     throw Error(ErrorKind::unsupported, "ranks share weights as they are stored, and none that are quantized",

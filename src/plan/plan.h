@@ -38,6 +38,9 @@ struct PlanRequest {
   // Of a folder that fovea quantize would write, with the precision's own quantization: mapped, as computed.
   std::optional<int64_t> quantized_folder_bytes;
   std::optional<int64_t> ram;  // stream weights when the peak would be above it
+  // Keys and values may lie on disk: those that `ram` has no room for, before weights are streamed; without
+  // `ram` all of them.
+  bool kv_offload = false;
 };
 
 struct Plan {
@@ -47,8 +50,10 @@ struct Plan {
   int64_t decoding = 0;  // of the largest picture, before it is patches
   // While pictures are encoded: of the largest call.
   int64_t vision_activations = 0, vision_attention = 0;
-  int64_t embeddings = 0;  // of all pictures, from then on
-  int64_t kv_cache = 0;
+  int64_t embeddings = 0;                  // of all pictures, from then on
+  int64_t kv_cache = 0;                    // in memory
+  int64_t kv_disk = 0;                     // and on disk, where every token reads all of it
+  std::optional<int64_t> kv_limit;         // with some on disk: KvOffload::bytes, as the engine wants it
   int64_t activations = 0, attention = 0;  // of the decoder's largest call
   int64_t logits = 0;
   // Of weights that are streamed: what stays and the buffers, while pictures are encoded and afterwards;

@@ -59,6 +59,13 @@ MemoryLimit memory_limit(const std::optional<int64_t>& ram) {
   return ram ? MemoryLimit{*ram, true} : MemoryLimit{available_memory(), false};
 }
 
+std::string disk_text(const Plan& plan) {
+  const std::string weights = bytes_text(plan.fetched_per_token) + " of weights",
+                    cache = bytes_text(plan.kv_disk) + " of keys and values";
+  if (plan.kv_disk == 0) return weights;
+  return plan.fetched_per_token == 0 ? cache : weights + " and " + cache;
+}
+
 std::string streaming_text(const Plan& plan) {
   if (!plan.streamed) return "";
   return fmt::format("weights are streamed: {} of memory for them, every token reads {}",

@@ -28,6 +28,8 @@ std::string remedy_text(const Remedy& remedy);
 // cannot be taken back must fit into what is available.
 Plan require_fit(const Checkpoint& checkpoint, PlanSetup& setup, const std::optional<int64_t>& ram);
 
+// What every token reads from disk: "4.62 GB of weights and 1.15 GB of keys and values".
+std::string disk_text(const Plan& plan);
 // "weights are streamed: 1.50 GB of memory for them, every token reads 4.62 GB"; empty when they are mapped.
 std::string streaming_text(const Plan& plan);
 

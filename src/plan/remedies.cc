@@ -26,6 +26,7 @@ class Search {
     chunk();
     vision_budget();
     offload();
+    kv_offload();
     if (auto ranks = find_ranks(checkpoint_, setup_, limit_, need_)) found_.push_back(std::move(*ranks));
     if (before.converted_weights > 0) stored_dtype();
     cache("bf16", "keys and values are rounded to bf16", "the same or less");
@@ -93,6 +94,15 @@ class Search {
                         plan});
     }
     setup_.request.ram.reset();
+  }
+
+  void kv_offload() {
+    if (std::exchange(setup_.request.kv_offload, true)) return;
+    const Plan plan = planned();
+    if (plan.kv_limit && fits(plan)) {
+      found_.push_back({"--kv-offload", kSame, fmt::format("every token reads {}", disk_text(plan)), plan});
+    }
+    setup_.request.kv_offload = false;
   }
 
   void stored_dtype() {

@@ -76,7 +76,7 @@ uint64_t identity_of(const Checkpoint& checkpoint, const EngineOptions& options,
 
 std::unique_ptr<Pipeline> pipeline_of(const EngineOptions& options, const Checkpoint& checkpoint) {
   if (!options.split) return nullptr;
-  FOVEA_CHECK(!options.weight_limit && options.tensor_parallel.whole() &&
+  FOVEA_CHECK(!options.weight_limit && !options.kv_offload && options.tensor_parallel.whole() &&
               options.guard.mode == GuardMode::off);
   const SplitModel split = options.split(checkpoint);
   FOVEA_CHECK(std::ssize(split.map.layers) == checkpoint.config().text.num_hidden_layers);
@@ -152,6 +152,7 @@ Engine Engine::with(const EngineOptions& options) const {
   FOVEA_CHECK(!options.split && !state_->pipeline);
   EngineOptions own = options;
   if (!own.weight_limit) own.weight_limit = state_->options.weight_limit;
+  if (!own.kv_offload) own.kv_offload = state_->options.kv_offload;
   Engine engine(state_of(state_->parts, own, resolve(own, state_->parts->checkpoint)));
   engine.state_->load_seconds = watch.seconds();
   return engine;
@@ -162,6 +163,11 @@ void Engine::limit_weights(const WeightLimit& limit) const {
   FOVEA_CHECK(!state_->pipeline);
   if (!parts.weights.streams()) parts.weights.stream(disk_weights(parts.checkpoint));
   state_->options.weight_limit = limit;
+}
+
+void Engine::limit_kv_cache(int64_t bytes) const {
+  FOVEA_CHECK(state_->options.kv_offload);
+  state_->options.kv_offload->bytes = bytes;
 }
 
 uint64_t Engine::identity() const {

@@ -17,6 +17,7 @@
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
 #include "media/media.h"
+#include "model/kv_cache.h"
 #include "model/layer_observer.h"
 #include "model/positions.h"
 #include "model/tensor_shard.h"
@@ -56,6 +57,9 @@ struct EngineOptions {
   std::optional<WeightLimit> weight_limit = std::nullopt;
   // Where streamed weights come from; nothing: the checkpoint's files.
   std::function<std::unique_ptr<WeightSource>(const Checkpoint&)> weight_source = {};
+  // Keys and values beyond its bytes lie on disk; no result depends on it. Nothing: all are in memory. Not
+  // with `split`.
+  std::optional<KvOffload> kv_offload = std::nullopt;
   // The decoder's part of this rank. With several ranks all of them make the same calls with the same
   // arguments and get the same results; there is no speculation, whose steps depend on the clock, no guard
   // and no cancelling.
@@ -126,6 +130,7 @@ struct Answer {
   Timings timings;
   GuardReport guard;
   Speculation speculation;
+  KvState kv_cache;
 };
 
 // How a caller follows a running request; every member may be empty.
@@ -167,6 +172,8 @@ class Engine {
   // also of engines that share a checkpoint. Not while one runs. Throws Error(unsupported) when weights are
   // quantized.
   void limit_weights(const WeightLimit& limit) const;
+  // With EngineOptions::kv_offload: what keys and values may occupy, from the next request on.
+  void limit_kv_cache(int64_t bytes) const;
   // What of the weights is in memory and what is streamed; all zero when they are mapped.
   StreamState stream_state() const;
   bool streams_weights() const;

@@ -106,6 +106,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
                                                       config.text.max_position_embeddings - sequence.size());
   sequence.reserve(capacity);
   answer.token_ids.reserve(static_cast<size_t>(std::max<int64_t>(capacity - sequence.size(), 0)));
+  std::optional<KvCache> cache;
   try {
     check_cancelled(observer);
     Stopwatch watch;
@@ -118,11 +119,11 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
     answer.timings.vision_s = watch.seconds();
     answer.timings.vision_fetched_bytes = fetched();
     watch = Stopwatch();
-    KvCache cache = make_cache(s, capacity);
+    cache.emplace(make_cache(s, capacity));
     Runner runner(s, vision, options.prefill_chunk, observer, guard);
-    NextLogits next(runner, cache, config, proposals, options.propose, answer.speculation);
+    NextLogits next(runner, *cache, config, proposals, options.propose, answer.speculation);
     while (sequence.size() < capacity) {
-      if (!options.use_kv_cache) cache.truncate(0);
+      if (!options.use_kv_cache) cache->truncate(0);
       const std::span<float> logits = next.behind(sequence);  // first: it may move the ids
       const int32_t id = sampler.next(logits, sequence.ids());
       if (answer.token_ids.empty()) {
@@ -145,6 +146,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   } catch (const Cancelled&) {
     answer.finish_reason = "cancelled";
   }
+  if (cache) answer.kv_cache = cache->state();
   answer.text = text.finish();
   answer.timings.prompt_tokens = static_cast<int64_t>(prompt.ids.size());
   answer.timings.generated_tokens = static_cast<int64_t>(answer.token_ids.size());

@@ -78,7 +78,8 @@ Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, co
 
 KvCache make_cache(const EngineState& state, int64_t capacity) {
   if (state.pipeline) state.pipeline->begin(capacity);
-  return {state.decoder.config(), capacity, state.precision.text.layers, state.held()};
+  return {state.decoder.config(), capacity, state.precision.text.layers, state.held(),
+          state.options.kv_offload};
 }
 
 GuardReport guard_report(const EngineState& state) {
@@ -113,17 +114,18 @@ int64_t Runner::feed(const Sequence& sequence, int64_t first, int64_t count, int
     state_.pipeline->forward(state_.pipeline_parts(), hidden_.data(), count, positions, cache, scratch_);
     return vision_row;
   }
-  state_.decoder.forward(hidden_.data(), count, positions, cache, scratch_, hooks_for(count), chunk_);
+  state_.decoder.forward(hidden_.data(), count, positions, cache, scratch_, hooks_for(count, cache), chunk_);
   return vision_row;
 }
 
-ForwardHooks Runner::hooks_for(int64_t count) const {
+ForwardHooks Runner::hooks_for(int64_t count, const KvCache& cache) const {
   ForwardHooks hooks;
   hooks.layers = observer_.layers;
   hooks.guard = guard_;
   // One layer of a long chunk takes a second on a slow machine, and so does fetching one.
-  if (count > 1 || streams()) hooks.after_layer = [this] { check_cancelled(observer_); };
-  if (!streams()) return hooks;
+  const bool waits = layer_by_layer(cache);
+  if (count > 1 || waits) hooks.after_layer = [this] { check_cancelled(observer_); };
+  if (!waits) return hooks;
   hooks.while_waiting = hooks.after_layer;
   if (count == 1 || !observer_.progress) return hooks;
   const int64_t pieces = chunk_ > 0 ? (count + chunk_ - 1) / chunk_ : 1,

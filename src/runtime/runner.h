@@ -53,19 +53,19 @@ class Runner {
       : state_(state), vision_(vision), chunk_(chunk), observer_(observer), guard_(guard) {}
 
   // Feeds tokens cache.tokens() .. sequence.size() - 1 in chunks and calls body(first, count, hidden) for
-  // each; for all of them at once where weights are streamed.
+  // each; for all of them at once where weights are streamed or keys and values on disk.
   template <typename Body>
   void run(const Sequence& sequence, KvCache& cache, Body body) {
     const int64_t start = cache.tokens(), total = sequence.size();
-    // Streamed weights are passed once for all chunks: the decoder cuts the tokens itself.
-    const int64_t chunk = chunk_ > 0 && !streams() ? chunk_ : total;
+    // What comes from disk is passed once for all chunks: the decoder cuts the tokens itself.
+    const int64_t chunk = chunk_ > 0 && !layer_by_layer(cache) ? chunk_ : total;
     hidden_.reserve(std::min(chunk, total - start) * state_.decoder.config().hidden_size);
     int64_t vision_row = count_pads(sequence, start);
     while (cache.tokens() < total) {
       const int64_t first = cache.tokens(), count = std::min(chunk, total - first);
       vision_row = feed(sequence, first, count, vision_row, cache);
       body(first, count, hidden_.data());
-      if (count > 1 && !streams() && observer_.progress)
+      if (count > 1 && !layer_by_layer(cache) && observer_.progress)
         observer_.progress("prefill", cache.tokens() - start, total - start);
       if (cache.tokens() < total) check_cancelled(observer_);
     }
@@ -86,8 +86,10 @@ class Runner {
   void all_logits(const Sequence& sequence, KvCache& cache, float* logits);
 
  private:
-  bool streams() const { return state_.parts->weights.streams(); }
-  ForwardHooks hooks_for(int64_t count) const;
+  bool layer_by_layer(const KvCache& cache) const {
+    return state_.parts->weights.streams() || cache.on_disk();
+  }
+  ForwardHooks hooks_for(int64_t count, const KvCache& cache) const;
   bool is_pad(const Sequence& sequence, int64_t at) const;
   int64_t count_pads(const Sequence& sequence, int64_t end) const;
   // Runs `count` tokens from `first` on; hidden_ then holds their hidden states. Returns the next vision row.

@@ -131,6 +131,6 @@ std::string Session::text(std::span<const int32_t> tokens) const {
   return text + stops.finish();
 }
 
-int64_t Session::cache_bytes() const { return state_->cache.bytes(); }
+int64_t Session::cache_bytes() const { return state_->cache.state().bytes; }
 
 }  // namespace fovea
