@@ -32,6 +32,11 @@ struct Data {
     problem.k = {k16.data(), DType::bf16, s.keys, s.heads_kv, s.head_dim, s.heads_kv * s.head_dim};
     problem.v = problem.k;
     problem.v.data = v16.data();
+    if (s.mask == Mask::causal) {  // as the KV cache holds them
+      FOVEA_CHECK(s.keys % kPageTokens == 0);
+      in_pages(problem.k, k16, k_pages);
+      in_pages(problem.v, v16, v_pages);
+    }
     problem.out = out.data();
     problem.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
     problem.causal = s.mask == Mask::causal;
@@ -42,6 +47,15 @@ struct Data {
     }
     problem.precision = AttentionPrecision::of(s.kind, DType::bf16);
   }
+  static void in_pages(HeadsView& view, const Buffer<uint16_t>& x, std::vector<const char*>& pages) {
+    const int64_t page = kPageTokens * view.heads * view.head_dim;
+    for (int64_t at = 0; at < x.size(); at += page) {
+      pages.push_back(reinterpret_cast<const char*>(x.data() + at));
+    }
+    view.data = nullptr;
+    view.stride = view.head_dim;
+    view.pages = {pages.data(), 0, 0};
+  }
   static std::vector<float> values(int64_t count, uint64_t seed) {
     std::vector<float> x(static_cast<size_t>(count));
     SplitMix64 random(seed);
@@ -51,14 +65,15 @@ struct Data {
     }
     return x;
   }
-  static std::vector<uint16_t> narrow(const std::vector<float>& x) {
-    std::vector<uint16_t> out(x.size());
-    for (size_t i = 0; i < x.size(); ++i) out[i] = bf16_from_f32(x[i]);
+  static Buffer<uint16_t> narrow(const std::vector<float>& x) {
+    Buffer<uint16_t> out(std::ssize(x));
+    for (int64_t i = 0; i < out.size(); ++i) out[i] = bf16_from_f32(x[static_cast<size_t>(i)]);
     return out;
   }
 
   std::vector<float> q;
-  std::vector<uint16_t> k16, v16;
+  Buffer<uint16_t> k16, v16;
+  std::vector<const char*> k_pages, v_pages;
   std::vector<float> out;
   std::vector<int64_t> bounds;
   AttentionProblem problem;
