@@ -44,6 +44,24 @@ TEST_F(PipelineProgram, RanksAnswerTogether) {
   EXPECT_EQ(json::parse(read("out"))["token_ids"], expected["token_ids"]);
 }
 
+TEST_F(PipelineProgram, SeveralQuestionsOfASuiteAreUnderWayAtOnce) {
+  const std::string suite = (folder_ / "suite").string(), file = (folder_ / "result.json").string();
+  ASSERT_EQ(run(0, "suite make --kind mixed --count 9 --tokens 30-60 --images 2 --seed 8 --out " + suite), 0);
+  const std::string eval = "eval -m " + std::string(FOVEA_SOURCE_DIR) + "/models/fovea-demo --suite " +
+                           suite + " --attn sdpa --max-new-tokens 6 --json " + file;
+  ASSERT_EQ(run(0, eval), 0) << read("err");
+  const json expected = without_times(json::parse(read("result.json")));
+  for (const auto& [ranks, map] : {std::pair(2, "auto"), std::pair(3, "vision=2,text.0-1=1,text.2=0,head=2"),
+                                   std::pair(2, "vision=1,text=1,head=0")}) {
+    ASSERT_EQ(run(ranks, eval + " --device-map " + map), 0) << read("err");
+    const json split = json::parse(read("result.json"));
+    EXPECT_EQ(without_times(split), expected) << map;
+    EXPECT_EQ(split["ranks"].size(), static_cast<size_t>(ranks));
+  }
+  EXPECT_EQ(run(2, eval + " --device-map auto --ram 1G"), 1);
+  EXPECT_NE(read("err").find("--device-map and --ram exclude"), std::string::npos) << read("err");
+}
+
 TEST_F(PipelineProgram, WhatDoesNotGoTogetherIsRefused) {
   expect_refusal(0, "--device-map vision=0,text=0,head=1", "mpirun -n 2");
   expect_refusal(2, "--device-map vision=0,text=0,head=2", "mpirun -n 3");

@@ -98,6 +98,44 @@ TEST(SplitModels, ConvertedWeightsAndSplitBias) {
   compare(model, plain, maps(Checkpoint::open(model), world().size()).back());
 }
 
+// More requests than fit side by side, of different lengths, on maps whose last layers and head are here and
+// there.
+TEST(SplitModels, RequestsSideBySideGetTheTokensOfOneProcess) {
+  constexpr int64_t kRequests = 7;
+  for (const DeviceMap& map : maps(Checkpoint::open(kDemo), world().size())) {
+    SCOPED_TRACE(map.text());
+    EngineOptions options;
+    options.split = [&](const Checkpoint&) { return SplitModel{map, &world()}; };
+    const Engine engine = Engine::open(kDemo, options, {});
+    if (world().rank() != 0) {
+      engine.serve();
+      continue;
+    }
+    const Engine whole = Engine::open(kDemo, {}, {});
+    EXPECT_GE(engine.requests_at_once(), 2);
+    std::vector<Answer> answers(kRequests);
+    int64_t next = 0;
+    const auto prompt_of = [&](int64_t i) { return ask(engine, kQuestion + std::string(11 * i, 'x')); };
+    engine.side_by_side(engine.requests_at_once(), [&](int64_t) {
+      while (next < kRequests) {
+        const int64_t i = next++;
+        answers[static_cast<size_t>(i)] = engine.generate(prompt_of(i), generation(engine, i % 3 > 0), {});
+      }
+    });
+    for (int64_t i = 0; i < kRequests; ++i) {
+      EXPECT_EQ(answers[static_cast<size_t>(i)].token_ids,
+                whole.generate(prompt_of(i), generation(whole, true), {}).token_ids)
+          << i;
+    }
+    EXPECT_THROW(engine.side_by_side(3,
+                                     [](int64_t i) {
+                                       if (i == 1) throw Error(ErrorKind::io, "one fails", "nothing");
+                                     }),
+                 Error);
+    engine.release_ranks();
+  }
+}
+
 TEST(SplitModels, DifferentCheckpointsAreRefused) {
   if (world().size() == 1) GTEST_SKIP() << "one rank agrees with itself";
   const fs::path model = kDemo;

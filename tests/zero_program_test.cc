@@ -20,18 +20,6 @@ using nlohmann::json;
 
 const std::string kDemo = std::string(FOVEA_SOURCE_DIR) + "/models/fovea-demo";
 
-// Without what differs from run to run.
-json without_times(json value) {
-  for (const char* key : {"seconds", "ranks", "resident", "peak_bytes", "timings", "speculation",
-                          "peak_memory_bytes", "weights"}) {
-    if (value.is_object()) value.erase(key);
-  }
-  for (json& part : value) {
-    if (part.is_structured()) part = without_times(part);
-  }
-  return value;
-}
-
 class ZeroProgram : public RanksProgram {};
 
 TEST_F(ZeroProgram, RanksShareASuite) {

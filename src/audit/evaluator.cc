@@ -23,6 +23,7 @@ Evaluator::Evaluator(const Engine& engine, const MediaLimits& limits, const Eval
       sharing_(std::move(sharing)) {}
 
 const Engine& Evaluator::engine(const Configuration& configuration) {
+  if (engine_.device_map() != nullptr) return engine_;
   const auto known = engines_.find(configuration.key());
   if (known != engines_.end()) return known->second;
   EngineOptions options;
@@ -106,21 +107,23 @@ bool Evaluator::evaluate(std::string_view stage, const Configuration* reference,
   return exchange(own, evaluate_own(stage, reference, configurations, own));
 }
 
+// A cancelled evaluation begins no further question.
 bool Evaluator::evaluate_own(std::string_view stage, const Configuration* reference,
                              std::span<const Configuration> configurations,
                              std::span<const SuiteItem* const> items) {
   const auto total = static_cast<int64_t>(items.size()),
              per_item = static_cast<int64_t>(configurations.size());
-  int64_t done = 0;
-  for (const SuiteItem* item : items) {
+  int64_t next = 0, done = 0;
+  bool go_on = true;
+  const auto evaluate_item = [&](const SuiteItem& item) {
     std::vector<const Configuration*> missing;
     for (const Configuration& configuration : configurations) {
-      if (!is_done(configuration, *item)) missing.push_back(&configuration);
+      if (!is_done(configuration, item)) missing.push_back(&configuration);
     }
     int64_t answered = 0;
     if (!missing.empty()) {
-      if (cancelled()) return false;
-      ask(*item, reference, missing, [&] {
+      if (!(go_on = go_on && !cancelled())) return;
+      ask(item, reference, missing, [&] {
         ++answered;
         if (follower_.progress)
           follower_.progress(stage, done * per_item + std::min(answered, per_item), total * per_item);
@@ -129,8 +132,16 @@ bool Evaluator::evaluate_own(std::string_view stage, const Configuration* refere
     }
     ++done;
     if (follower_.progress) follower_.progress(stage, done * per_item, total * per_item);
-  }
-  return true;
+  };
+  engine_.side_by_side(std::min(engine_.requests_at_once(), total), [&](int64_t) {
+    try {
+      while (go_on && next < total) evaluate_item(*items[static_cast<size_t>(next++)]);
+    } catch (...) {
+      go_on = false;
+      throw;
+    }
+  });
+  return go_on;
 }
 
 }  // namespace fovea

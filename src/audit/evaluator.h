@@ -42,12 +42,14 @@ class Evaluator {
             const EngineCheck& check, ResultStore& store, std::filesystem::path state_file,
             const AuditFollower& follower, Sharing sharing = {});
 
-  // Asks every item under every configuration, question by question. A question that cannot be asked becomes
-  // a problem in the store. False when cancelled, here or on another rank: the questions before are complete.
+  // Asks every item under every configuration, question by question, or several of them at a time where that
+  // keeps ranks busy. A question that cannot be asked becomes a problem in the store. False when cancelled,
+  // here or on another rank: the questions begun before are complete.
   bool evaluate(std::string_view stage, const Configuration* reference,
                 std::span<const Configuration> configurations, std::span<const SuiteItem* const> items);
 
-  // The engine of a configuration, made on first use. Throws Error for a policy that does not fit the model.
+  // The engine of a configuration, made on first use; with a device map the engine itself, which then has to
+  // be the only configuration's. Throws Error for a policy that does not fit the model.
   const Engine& engine(const Configuration& configuration);
   const ResultStore& store() const { return store_; }
   void save();

@@ -120,13 +120,26 @@ AuditOutcome run_shared(const Engine& engine, const Suite& suite, const AuditOpt
   return outcome;
 }
 
-AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
-  if (first_rank()) check_writable(flags.json);
-  stop_on_interrupt();
-  ProgressBar bar;
-  const Suite suite = read_suite(flags.suite);
-  Observer observer;
-  if (first_rank()) observer.progress = bar.callback();
+// With --device-map: rank 0 asks, several questions at a time, the others compute their parts.
+AuditOutcome run_split(const SuiteFlags& flags, const Suite& suite, const AuditOptions& options,
+                       const Observer& observer, const AuditFollower& follower) {
+  const Engine engine = flags.engine.open(observer, std::nullopt, false);
+  AuditOutcome outcome;
+  among_ranks([&] {
+    if (first_rank()) {
+      outcome = run_audit(engine, suite, options, follower);
+      engine.release_ranks();
+    } else {
+      engine.serve();
+    }
+    const nlohmann::ordered_json parts = gather_parts(*engine.device_map());
+    if (first_rank()) outcome.json["ranks"] = parts;
+  });
+  return outcome;
+}
+
+AuditOutcome run_whole(const SuiteFlags& flags, const Suite& suite, AuditOptions& options,
+                       const Observer& observer, const AuditFollower& follower) {
   if (flags.engine.zero_stage == 3) options.sharing = sharing_among_ranks();
   const MemoryCheck memory(flags.engine, flags.ram);
   options.check = [&](const Engine& asked, int64_t tokens, std::span<const Picture> pictures,
@@ -134,6 +147,17 @@ AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
     memory.require(asked, flags.max_new_tokens, tokens, pictures, media);
   };
   const Engine engine = open(flags.engine, memory, observer);
+  return run_shared(engine, suite, options, follower, flags.engine.zero_stage == 3);
+}
+
+AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
+  flags.engine.refuse_beside_device_map(flags.ram);
+  if (first_rank()) check_writable(flags.json);
+  stop_on_interrupt();
+  ProgressBar bar;
+  const Suite suite = read_suite(flags.suite);
+  Observer observer;
+  if (first_rank()) observer.progress = bar.callback();
   AuditFollower follower;
   follower.progress = observer.progress;
   follower.cancel = &interrupted();
@@ -142,7 +166,9 @@ AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
     bar.clear();
     fmt::print(stderr, "{}\n", line);
   };
-  AuditOutcome outcome = run_shared(engine, suite, options, follower, flags.engine.zero_stage == 3);
+  AuditOutcome outcome = flags.engine.device_map.empty()
+                             ? run_whole(flags, suite, options, observer, follower)
+                             : run_split(flags, suite, options, observer, follower);
   bar.clear();
   outcome.json["machine"]["version"] = FOVEA_VERSION;
   return outcome;
@@ -156,6 +182,11 @@ void print_ranks(const nlohmann::ordered_json& json) {
   if (!json.contains("ranks")) return;
   int64_t rank = 0;
   for (const auto& item : json["ranks"]) {
+    if (item.contains("parts")) {
+      fmt::print(stderr, "rank {}: {}, peak {:.2f} GB\n", rank++, item["parts"].get<std::string>(),
+                 item["peak_memory_bytes"].get<double>() / 1e9);
+      continue;
+    }
     fmt::print(stderr,
                "rank {}: weights in memory: {:.2f} MB of its own share, {:.2f} MB gathered for the moment\n",
                rank++, item["share_bytes"].get<double>() / 1e6, item["buffer_bytes"].get<double>() / 1e6);
@@ -293,6 +324,7 @@ void add_eval_command(CLI::App& app) {
   const auto flags = std::make_shared<SuiteFlags>();
   CLI::App* command = app.add_subcommand("eval", "accuracy of one configuration on a suite of questions");
   flags->add_to(*command);
+  flags->engine.add_device_map_to(*command);
   command->footer(
       "Examples:\n"
       "  fovea eval -m DIR --suite suites/easy\n"

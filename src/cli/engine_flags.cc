@@ -180,8 +180,21 @@ void EngineFlags::add_device_map_to(CLI::App& command) {
           "which of the processes that mpirun started holds and computes what: "
           "\"vision=0,text.0-17=0,text.18-35=1,head=1\", a file of such entries (one a line, or a JSON "
           "object), or auto (bytes of weights as even as they can be); no result changes "
-          "(docs/memory.md; not with --zero-stage 3, --ram, --guard, --prompt-lookup-num-tokens)")
+          "(docs/memory.md; not with --zero-stage 3, --ram, --kv-offload, --guard)")
       ->type_name("MAP|FILE|auto");
+}
+
+void EngineFlags::refuse_beside_device_map(const std::optional<std::string>& ram, const char* other) const {
+  if (device_map.empty()) return;
+  if (guard != "off") other = "--guard";
+  if (kv_offload) other = "--kv-offload";
+  if (ram) other = "--ram";
+  if (tensor_parallel > 1) other = "--tensor-parallel";
+  if (zero_stage == 3) other = "--zero-stage 3";
+  if (other == nullptr) return;
+  throw Error(ErrorKind::unsupported, fmt::format("--device-map and {} exclude each other", other),
+              fmt::format("leave one of them out; docs/memory.md says what {}",
+                          zero_stage == 3 ? "each is for" : "ranks can share"));
 }
 
 Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLimit>& limit,

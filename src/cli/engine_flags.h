@@ -28,6 +28,9 @@ struct EngineFlags {
   void add_tensor_parallel_to(CLI::App& command);
   // For commands whose work ranks can share by layers: --device-map.
   void add_device_map_to(CLI::App& command);
+  // Throws Error(unsupported) for what the ranks of a device map do not share. `other`: a flag of the command
+  // that is not among these, if it was given.
+  void refuse_beside_device_map(const std::optional<std::string>& ram, const char* other = nullptr) const;
   // For commands that take one; what `ram` is for stands in docs/memory.md.
   static void add_ram_to(CLI::App& command, std::optional<std::string>& ram);
   // For commands that run or plan a request: --kv-offload.

@@ -147,22 +147,6 @@ Answer ask(const RunFlags& flags, const MemoryCheck* memory, const Engine& engin
   return answer;
 }
 
-// What the ranks of a device map do not share.
-void refuse_beside_device_map(const RunFlags& flags) {
-  if (flags.engine.device_map.empty()) return;
-  const char* other = flags.engine.zero_stage == 3                      ? "--zero-stage 3"
-                      : flags.engine.tensor_parallel > 1                ? "--tensor-parallel"
-                      : flags.ram                                       ? "--ram"
-                      : flags.engine.kv_offload                         ? "--kv-offload"
-                      : flags.engine.guard != "off"                     ? "--guard"
-                      : flags.prompt_lookup_num_tokens.value_or(0) != 0 ? "--prompt-lookup-num-tokens"
-                                                                        : nullptr;
-  if (other == nullptr) return;
-  throw Error(ErrorKind::unsupported, fmt::format("--device-map and {} exclude each other", other),
-              fmt::format("leave one of them out; docs/memory.md says what {}",
-                          flags.engine.zero_stage == 3 ? "each is for" : "ranks can share"));
-}
-
 // With --device-map: rank 0 asks, the others compute their parts for it.
 bool run_split(const RunFlags& flags, Observer& observer, ProgressBar& bar) {
   const Engine engine = flags.engine.open(observer, std::nullopt, false);
@@ -179,7 +163,8 @@ bool run_split(const RunFlags& flags, Observer& observer, ProgressBar& bar) {
 }
 
 void run(const RunFlags& flags) {
-  refuse_beside_device_map(flags);
+  const bool proposes = flags.prompt_lookup_num_tokens.value_or(0) != 0;
+  flags.engine.refuse_beside_device_map(flags.ram, proposes ? "--prompt-lookup-num-tokens" : nullptr);
   // Ranks that compute together cannot stop one by one: then the signal ends the process, and mpirun all.
   const bool together = flags.engine.tensor_parallel > 1;
   if (!together) stop_on_interrupt();

@@ -2,9 +2,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <thread>
+
 #include "base/error.h"
 #include "base/fnv1a.h"
 #include "base/freed_memory.h"
+#include "base/parallel.h"
+#include "base/turns.h"
 #include "checkpoint/weight_source.h"
 #include "kernels/kernels.h"
 #include "model/weight_nodes.h"
@@ -182,6 +187,38 @@ void Engine::serve() const {
 
 void Engine::release_ranks() const {
   if (state_->pipeline) state_->pipeline->stop();
+}
+
+int64_t Engine::requests_at_once() const {
+  if (!state_->pipeline) return 1;
+  const std::vector<int>& ranks = state_->pipeline->map().layers;
+  return 2 + *std::max_element(ranks.begin(), ranks.end());  // one more than the decoder has ranks
+}
+
+void Engine::side_by_side(int64_t count, const std::function<void(int64_t)>& work) const {
+  if (!state_->pipeline || count == 1) {
+    for (int64_t i = 0; i < count; ++i) work(i);
+    return;
+  }
+  Turns turns;
+  std::exception_ptr failure;
+  const auto take_part = [&, workers = threads()](int64_t i) {
+    set_threads(workers);  // each thread has a number of its own
+    turns.take(i);
+    try {
+      work(i);
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
+    }
+    turns.give();
+  };
+  state_->pipeline->share_turns(&turns);
+  {
+    std::vector<std::jthread> all;
+    for (int64_t i = 0; i < count; ++i) all.emplace_back(take_part, i);
+  }
+  state_->pipeline->share_turns(nullptr);
+  if (failure) std::rethrow_exception(failure);
 }
 
 const DeviceMap* Engine::device_map() const { return state_->pipeline ? &state_->pipeline->map() : nullptr; }

@@ -183,6 +183,13 @@ class Engine {
   void serve() const;
   // Rank 0, after its last request.
   void release_ranks() const;
+  // How many requests keep all ranks of a split model busy; 1 without one.
+  int64_t requests_at_once() const;
+  // Calls work(0) to work(count - 1), with EngineOptions::split at rank 0 on threads that take turns: one
+  // that waits for another rank lets the next work. Everything else is as if they were called one after the
+  // other in some order, except that a turn may end within generate() and whatever Session does. Rethrows the
+  // first exception when all have ended.
+  void side_by_side(int64_t count, const std::function<void(int64_t)>& work) const;
   // Nothing without EngineOptions::split.
   const DeviceMap* device_map() const;
   Engine(Engine&&) noexcept;

@@ -36,12 +36,26 @@ void require_same(Communicator& ranks, uint64_t identity) {
               "same kernels");
 }
 
-void Pipeline::tell(int rank, const Order& order) {
+void Pipeline::tell(int rank, Order order) {
+  order.request = request();
   ranks_.send(rank, kOrder, std::as_bytes(std::span(&order, 1)));
 }
 
 void Pipeline::tell_all(const Order& order) {
   for (int rank = 1; rank < ranks_.size(); ++rank) tell(rank, order);
+}
+
+void Pipeline::wait(Transfer& transfer) {
+  if (turns_ == nullptr) return transfer.wait();
+  const int64_t worker = turns_->holder();
+  turns_->give();
+  try {
+    transfer.wait();
+  } catch (...) {
+    turns_->take(worker);
+    throw;
+  }
+  turns_->take(worker);
 }
 
 void Pipeline::begin(int64_t capacity) { tell_all({Task::begin, capacity}); }
@@ -89,74 +103,89 @@ void Pipeline::run_layers(const Parts& parts, float* hidden, int64_t count, KvCa
 
 void Pipeline::logits(const Parts& parts, const float* hidden, int64_t first, int64_t rows, float* out,
                       DecoderScratch& scratch) {
-  for (int rank = 1; rank < ranks_.size(); ++rank) {
-    if (rank == map_.head || rank == stages_.back().rank) tell(rank, {Task::logits, first, rows});
+  const int last = stages_.back().rank, head = map_.head;
+  const int64_t width = parts.decoder.config().hidden_size, vocab = parts.decoder.config().vocab_size;
+  const float* own = hidden + first * width;
+  Buffer<float> of_last(head == 0 && last != 0 ? rows * width : 0);
+  std::unique_ptr<Transfer> answer;
+  if (head != 0) answer = ranks_.start_receive(head, kLogits, bytes_of_floats(out, rows * vocab));
+  if (of_last.size() > 0) {
+    answer = ranks_.start_receive(last, kHidden, bytes_of_floats(of_last.data(), rows * width));
+    own = of_last.data();
   }
-  run_head(parts, hidden + first * parts.decoder.config().hidden_size, rows, out, scratch);
+  for (int rank = 1; rank < ranks_.size(); ++rank) {
+    if (rank == head || rank == last) tell(rank, {Task::logits, first, rows});
+  }
+  if (last == 0 && head != 0) ranks_.send(head, kHidden, bytes_of_floats(own, rows * width));
+  if (answer) wait(*answer);
+  if (head == 0) parts.decoder.logits(own, rows, out, scratch);
 }
 
-void Pipeline::run_head(const Parts& parts, const float* hidden, int64_t rows, float* out,
-                        DecoderScratch& scratch) {
+void Pipeline::serve_logits(const Parts& parts, const Order& order) {
   const int self = ranks_.rank(), last = stages_.back().rank, head = map_.head;
-  const int64_t width = parts.decoder.config().hidden_size, vocab = parts.decoder.config().vocab_size;
+  const int64_t width = parts.decoder.config().hidden_size, rows = order.b,
+                count = rows * parts.decoder.config().vocab_size;
+  const float* hidden = hidden_.data() + order.a * width;
+  if (self != head) return ranks_.send(head, kHidden, bytes_of_floats(hidden, rows * width));
   if (last != head) {
-    if (self == last) ranks_.send(head, kHidden, bytes_of_floats(hidden, rows * width));
-    if (self == head) {
-      rows_.reserve(rows * width);
-      ranks_.receive(last, kHidden, bytes_of_floats(rows_.data(), rows * width));
-      hidden = rows_.data();
-    }
+    rows_.reserve(rows * width);
+    ranks_.receive(last, kHidden, bytes_of_floats(rows_.data(), rows * width));
+    hidden = rows_.data();
   }
-  if (self == head) parts.decoder.logits(hidden, rows, out, scratch);
-  if (head == 0) return;
-  if (self == head) ranks_.send(0, kLogits, bytes_of_floats(std::as_const(out), rows * vocab));
-  if (self == 0) ranks_.receive(head, kLogits, bytes_of_floats(out, rows * vocab));
+  logits_.reserve(count);
+  parts.decoder.logits(hidden, rows, logits_.data(), scratch_);
+  ranks_.send(0, kLogits, bytes_of_floats(std::as_const(logits_).data(), count));
 }
 
 Buffer<float> Pipeline::encode(const Parts& parts, const float* patches, const Grid& grid,
                                const ForwardHooks& hooks) {
   if (map_.vision == 0) return parts.vision.encode(patches, grid, hooks);
+  Buffer<float> embeddings(embedding_values(parts.vision_config, grid));
+  const auto answer =
+      ranks_.start_receive(map_.vision, kEmbeddings, bytes_of_floats(embeddings.data(), embeddings.size()));
   tell(map_.vision, {Task::encode, grid.t, grid.h, grid.w});
   ranks_.send(map_.vision, kPatches,
               bytes_of_floats(patches, grid.patches() * parts.vision_config.patch_dim()));
-  Buffer<float> embeddings(embedding_values(parts.vision_config, grid));
-  ranks_.receive(map_.vision, kEmbeddings, bytes_of_floats(embeddings.data(), embeddings.size()));
+  wait(*answer);
   return embeddings;
+}
+
+void Pipeline::serve_encode(const Parts& parts, const Grid& grid) {
+  Buffer<float> patches(grid.patches() * parts.vision_config.patch_dim());
+  ranks_.receive(0, kPatches, bytes_of_floats(patches.data(), patches.size()));
+  const Buffer<float> embeddings = parts.vision.encode(patches.data(), grid);
+  ranks_.send(0, kEmbeddings, bytes_of_floats(embeddings.data(), embeddings.size()));
 }
 
 void Pipeline::serve_forward(const Parts& parts, const Order& order) {
   const int64_t first = order.a, count = order.b;
-  FOVEA_CHECK(cache_ && count > 0 && first >= 0 && first <= cache_->tokens());
-  cache_->truncate(first);
+  std::optional<KvCache>& cache = caches_[static_cast<size_t>(order.request)];
+  FOVEA_CHECK(cache && count > 0 && first >= 0 && first <= cache->tokens());
+  cache->truncate(first);
   hidden_.reserve(count * parts.decoder.config().hidden_size);
-  run_layers(parts, hidden_.data(), count, *cache_, scratch_);
+  run_layers(parts, hidden_.data(), count, *cache, scratch_);
 }
 
 void Pipeline::serve(const Parts& parts) {
-  const TextConfig& config = parts.decoder.config();
   while (true) {
     Order order{};
     ranks_.receive(0, kOrder, std::as_writable_bytes(std::span(&order, 1)));
+    const auto request = static_cast<size_t>(order.request);
+    if (request >= caches_.size()) caches_.resize(request + 1);
     switch (order.task) {
       case Task::begin:
-        cache_.reset();  // before the next is allocated
-        cache_.emplace(config, order.a, parts.layers, held());
+        caches_[request].reset();  // before the next is allocated
+        caches_[request].emplace(parts.decoder.config(), order.a, parts.layers, held());
         break;
       case Task::forward:
         serve_forward(parts, order);
         break;
       case Task::logits:
-        if (map_.head == ranks_.rank()) logits_.reserve(order.b * config.vocab_size);
-        run_head(parts, hidden_.data() + order.a * config.hidden_size, order.b, logits_.data(), scratch_);
+        serve_logits(parts, order);
         break;
-      case Task::encode: {
-        const Grid grid{order.a, order.b, order.c};
-        Buffer<float> patches(grid.patches() * parts.vision_config.patch_dim());
-        ranks_.receive(0, kPatches, bytes_of_floats(patches.data(), patches.size()));
-        const Buffer<float> embeddings = parts.vision.encode(patches.data(), grid);
-        ranks_.send(0, kEmbeddings, bytes_of_floats(embeddings.data(), embeddings.size()));
+      case Task::encode:
+        serve_encode(parts, {order.a, order.b, order.c});
         break;
-      }
       case Task::stop:
         return;
     }

@@ -1,7 +1,12 @@
-// Ranks that each compute the parts a device map gives them, for one request at a time. Rank 0 holds the
-// request and tells the others what to do; hidden states go from rank to rank. Forward calls are orders
-// without an answer: while a rank computes one chunk of the prompt, those before it compute the next. Every
-// number is that of one process, bit for bit: each part is computed by the same calls, wherever it runs.
+// Ranks that each compute the parts a device map gives them. Rank 0 holds the requests and tells the others
+// what to do; hidden states go from rank to rank. Forward calls are orders without an answer: while a rank
+// computes one chunk of the prompt, those before it compute the next. Several requests may be under way, each
+// on a thread of its own at rank 0 (Turns): while one waits for its logits, the next one's step goes through
+// the ranks. Every number is that of one process, bit for bit: each part is computed by the same calls,
+// wherever it runs.
+//
+// Rank 0 posts what it is going to receive before it gives the order: a rank that sends to it never waits for
+// rank 0 to wait, so that rank 0 may wait for it.
 //
 // Messages, by tag (all others of a run's ranks: communicator.h):
 //   kOrder      rank 0 to each other: an Order, so small that sending it never waits for a rank that computes
@@ -17,6 +22,7 @@
 #include <optional>
 
 #include "base/grid.h"
+#include "base/turns.h"
 #include "comm/communicator.h"
 #include "model/decoder.h"
 #include "model/vision_tower.h"
@@ -47,7 +53,10 @@ class Pipeline {
     const std::vector<TowerPrecision>& layers;
   };
 
-  // Rank 0. A new request of at most `capacity` tokens: the others make their part of the KV cache.
+  // Rank 0, whose threads take turns from now on, one request each; null: one request at a time.
+  void share_turns(Turns* turns) { turns_ = turns; }
+  // Rank 0. A new request of at most `capacity` tokens: the others make their part of the KV cache, in place
+  // of that of the same thread's request before.
   void begin(int64_t capacity);
   // Rank 0. hidden: [count, hidden_size] embeddings of the tokens behind those in `cache`, overwritten. The
   // other ranks' caches follow this one, also when it was truncated. Returns when this rank's layers are
@@ -73,25 +82,30 @@ class Pipeline {
     Task task;
     int64_t a = 0, b = 0,
             c = 0;  // forward: first, count; logits: first, rows; encode: t, h, w; begin: capacity
+    int64_t request = 0;
   };
 
-  void tell(int rank, const Order& order);
+  void tell(int rank, Order order);
   void tell_all(const Order& order);
+  int64_t request() const { return turns_ != nullptr ? turns_->holder() : 0; }
+  // Other requests may have their turn meanwhile.
+  void wait(Transfer& transfer);
   // This rank's stages of one chunk, whose positions are in positions_ where the hidden states are.
   void run_layers(const Parts& parts, float* hidden, int64_t count, KvCache& cache, DecoderScratch& scratch);
-  // This rank's part in bringing rows of the last stage to the head's rank and their logits to rank 0.
-  void run_head(const Parts& parts, const float* hidden, int64_t rows, float* out, DecoderScratch& scratch);
+  // The same of ranks other than 0, with what they have of the rows.
+  void serve_logits(const Parts& parts, const Order& order);
   void serve_forward(const Parts& parts, const Order& order);
+  void serve_encode(const Parts& parts, const Grid& grid);
 
   DeviceMap map_;
   std::vector<DeviceMap::Stage> stages_;
   Communicator& ranks_;
+  Turns* turns_ = nullptr;
   std::vector<int64_t> positions_;  // of the chunk
-  Buffer<float> rows_;
   // Of ranks other than 0.
-  std::optional<KvCache> cache_;
+  std::vector<std::optional<KvCache>> caches_;  // of each request
   DecoderScratch scratch_;
-  Buffer<float> hidden_, logits_;
+  Buffer<float> hidden_, rows_, logits_;
 };
 
 }  // namespace fovea
