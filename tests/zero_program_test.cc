@@ -63,6 +63,20 @@ TEST_F(ZeroProgram, RanksShareAnAuditThatChoosesItsQuestions) {
   }
 }
 
+TEST_F(ZeroProgram, AnInterruptKeepsWhatWasAnswered) {
+  const std::string suite = (folder_ / "suite").string(), file = (folder_ / "result.json").string();
+  ASSERT_EQ(run(0, "suite make --kind long-context --count 2000 --tokens 300 --seed 5 --out " + suite), 0);
+  setenv("OMPI_MCA_odls_base_sigkill_timeout", "20", 1);  // on a busy machine a question takes its time
+  for (const std::string& way : {std::string(" --zero-stage 3"), std::string(" --device-map auto")}) {
+    const std::string eval = "eval -m " + kDemo + " --suite " + suite + " --json " + file + way;
+    const int status = std::system(("timeout --signal=INT 5 " + command_of(2, eval)).c_str());
+    ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 124) << "it ended before: " << read("err");
+    EXPECT_NE(read("err").find("stopped; continue"), std::string::npos) << way << ": " << read("err");
+    EXPECT_TRUE(fs::exists(file + ".state"));
+    fs::remove(file + ".state");
+  }
+}
+
 TEST_F(ZeroProgram, OneRankAnswersFromTheMemoryOfAll) {
   const std::string ask = "run -m " + kDemo + " --json --greedy --ignore-eos --max-new-tokens 8 hello";
   ASSERT_EQ(run(0, ask), 0);

@@ -16,7 +16,8 @@ void stop_on_interrupt() {
   struct sigaction action {};
   action.sa_handler = [](int) { noted = true; };
   action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
+  // mpirun passes Ctrl-C on as SIGTERM.
+  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
 }
 
 }  // namespace fovea

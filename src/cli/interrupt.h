@@ -1,4 +1,4 @@
-// Ctrl-C as a wish: the first one is noted, the second one ends the process.
+// Ctrl-C, or SIGTERM, as a wish: the first one is noted, the second one ends the process.
 #pragma once
 
 #include <atomic>
@@ -7,7 +7,7 @@ namespace fovea {
 
 inline constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells report it
 
-// Set by the first SIGINT after stop_on_interrupt().
+// Set by the first of these signals after stop_on_interrupt().
 const std::atomic<bool>& interrupted();
 void stop_on_interrupt();
 
