@@ -19,18 +19,6 @@ using std::chrono::steady_clock;
 
 constexpr auto kEnd = std::chrono::seconds(10), kStart = std::chrono::seconds(60);
 
-std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-std::set<std::string> names_in(const fs::path& folder) {
-  std::set<std::string> names;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) names.insert(entry.path().filename());
-  return names;
-}
-
 class RankFaults : public RanksProgram, public testing::WithParamInterface<const char*> {
  protected:
   void SetUp() override {
@@ -67,23 +55,6 @@ class RankFaults : public RanksProgram, public testing::WithParamInterface<const
       ASSERT_EQ(waitpid(launcher_, nullptr, WNOHANG), 0) << read("err");
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
-  }
-
-  // Processes of the program on this test's folder: all, or the one of a rank.
-  std::vector<pid_t> ranks(const std::string& rank = "") const {
-    std::vector<pid_t> found;
-    for (const std::string& name : names_in("/proc")) {
-      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-      const std::string command = contents("/proc/" + name + "/cmdline");
-      if (!command.starts_with(FOVEA_PROGRAM) || command.find(model_.string()) == std::string::npos) continue;
-      const std::string environment = contents("/proc/" + name + "/environ");
-      if (rank.empty() ||
-          environment.find(std::string("OMPI_COMM_WORLD_RANK=") + rank + '\0') != std::string::npos ||
-          environment.find(std::string("PMI_RANK=") + rank + '\0') != std::string::npos) {
-        found.push_back(std::stoi(name));
-      }
-    }
-    return found;
   }
 
   // Exit code of the launcher, which has to end in time, with all ranks.

@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <vector>
 
 #include "base/error.h"
 
@@ -25,6 +27,20 @@ inline nlohmann::json without_times(nlohmann::json value) {
     if (part.is_structured()) part = without_times(part);
   }
   return value;
+}
+
+inline std::string contents(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline std::set<std::string> names_in(const std::filesystem::path& folder) {
+  std::set<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    names.insert(entry.path().filename());
+  }
+  return names;
 }
 
 class RanksProgram : public testing::Test {
@@ -58,9 +74,24 @@ class RanksProgram : public testing::Test {
     const int status = std::system(command_of(ranks, arguments).c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
-  std::string read(const char* name) const {
-    std::ifstream file(folder_ / name);
-    return {std::istreambuf_iterator<char>(file), {}};
+  std::string read(const char* name) const { return contents(folder_ / name); }
+
+  // Processes of the program on this test's folder: all, or the one of a rank.
+  std::vector<pid_t> ranks(const std::string& rank = "") const {
+    std::vector<pid_t> found;
+    for (const std::string& name : names_in("/proc")) {
+      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+      const std::string command = contents("/proc/" + name + "/cmdline");
+      if (!command.starts_with(FOVEA_PROGRAM) || command.find(folder_.string()) == std::string::npos)
+        continue;
+      const std::string environment = contents("/proc/" + name + "/environ");
+      if (rank.empty() ||
+          environment.find(std::string("OMPI_COMM_WORLD_RANK=") + rank + '\0') != std::string::npos ||
+          environment.find(std::string("PMI_RANK=") + rank + '\0') != std::string::npos) {
+        found.push_back(std::stoi(name));
+      }
+    }
+    return found;
   }
 
   std::filesystem::path folder_;
