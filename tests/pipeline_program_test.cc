@@ -62,6 +62,31 @@ TEST_F(PipelineProgram, SeveralQuestionsOfASuiteAreUnderWayAtOnce) {
   EXPECT_NE(read("err").find("--device-map and --ram exclude"), std::string::npos) << read("err");
 }
 
+TEST_F(PipelineProgram, ThePlanOfEachRankIsWhatItComesToHold) {
+  const std::string model = std::string(FOVEA_SOURCE_DIR) + "/models/fovea-demo",
+                    image = std::string(FOVEA_SOURCE_DIR) + "/tests/golden/two_images/inputs/image0.png",
+                    map = " --device-map vision=1,text.0-1=0,text.2=1,head=1";
+  ASSERT_EQ(run(2, kAsk + "--image " + image + map), 0) << read("err");
+  const json ran = json::parse(read("out"));
+  const json& size = ran["images"][0]["original"];
+  ASSERT_EQ(run(0, fmt::format("plan -m {} --json --context {} --max-new-tokens 6 --prefill-chunk 8 --images "
+                               "1@{}x{} --ranks 2{}",
+                               model, ran["prompt_tokens"].get<int64_t>() + 6, size["width"].get<int>(),
+                               size["height"].get<int>(), map)),
+            0)
+      << read("err");
+  const json plan = json::parse(read("out"));
+  ASSERT_EQ(plan["ranks"].size(), 2u);
+  for (size_t rank = 0; rank < 2; ++rank) {
+    EXPECT_EQ(plan["ranks"][rank]["device_map"], ran["ranks"][rank]["parts"]);
+    const double planned = plan["ranks"][rank]["peak_bytes"], held = ran["ranks"][rank]["peak_memory_bytes"];
+    EXPECT_GE(planned, 0.97 * held) << rank;
+    EXPECT_LE(planned, 1.10 * held) << rank;
+  }
+  EXPECT_EQ(run(0, "plan -m " + model + " --device-map auto"), 1);
+  EXPECT_NE(read("err").find("--ranks"), std::string::npos) << read("err");
+}
+
 TEST_F(PipelineProgram, WhatDoesNotGoTogetherIsRefused) {
   expect_refusal(0, "--device-map vision=0,text=0,head=1", "mpirun -n 2");
   expect_refusal(2, "--device-map vision=0,text=0,head=2", "mpirun -n 3");

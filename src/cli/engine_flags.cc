@@ -17,13 +17,6 @@ MediaOptions::Resize parse_resize(const std::string& name) {
   return name == "torchvision" ? MediaOptions::Resize::torchvision : MediaOptions::Resize::pil;
 }
 
-// A text with '=' holds entries, anything else but auto is a file.
-DeviceMap map_of(const std::string& flag, const Checkpoint& checkpoint, int ranks) {
-  const int64_t layers = checkpoint.config().text.num_hidden_layers;
-  if (flag == "auto") return DeviceMap::balanced(WeightGroups(checkpoint), layers, ranks);
-  return DeviceMap::parse(flag.find('=') == std::string::npos ? read_text_file(flag) : flag, layers);
-}
-
 }  // namespace
 
 void EngineFlags::add_to(CLI::App& command) {
@@ -184,6 +177,14 @@ void EngineFlags::add_device_map_to(CLI::App& command) {
       ->type_name("MAP|FILE|auto");
 }
 
+// A text with '=' holds entries, anything else but auto is a file.
+DeviceMap EngineFlags::device_map_for(const Checkpoint& checkpoint, int ranks) const {
+  const int64_t layers = checkpoint.config().text.num_hidden_layers;
+  if (device_map == "auto") return DeviceMap::balanced(WeightGroups(checkpoint), layers, ranks);
+  const bool is_file = device_map.find('=') == std::string::npos;
+  return DeviceMap::parse(is_file ? read_text_file(device_map) : device_map, layers);
+}
+
 void EngineFlags::refuse_beside_device_map(const std::optional<std::string>& ram, const char* other) const {
   if (device_map.empty()) return;
   if (guard != "off") other = "--guard";
@@ -211,7 +212,7 @@ Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLim
   }
   if (!device_map.empty()) {
     options.split = [&](const Checkpoint& checkpoint) {
-      return SplitModel{map_of(device_map, checkpoint, world().size()), &world()};
+      return SplitModel{device_map_for(checkpoint, world().size()), &world()};
     };
   }
   Engine engine = Engine::open(model, options, observer);

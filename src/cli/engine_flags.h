@@ -28,6 +28,8 @@ struct EngineFlags {
   void add_tensor_parallel_to(CLI::App& command);
   // For commands whose work ranks can share by layers: --device-map.
   void add_device_map_to(CLI::App& command);
+  // --device-map for so many ranks.
+  DeviceMap device_map_for(const Checkpoint& checkpoint, int ranks) const;
   // Throws Error(unsupported) for what the ranks of a device map do not share. `other`: a flag of the command
   // that is not among these, if it was given.
   void refuse_beside_device_map(const std::optional<std::string>& ram, const char* other = nullptr) const;

@@ -103,6 +103,43 @@ ordered_json change_json(const Remedy& remedy) {
           {"ranks", remedy.plan.ranks}};
 }
 
+// The ranks of a device map, each on a host of its own as far as memory goes.
+void plan_device_map(const PlanFlags& flags, const Checkpoint& checkpoint, PlanSetup& setup,
+                     const MemoryLimit& limit) {
+  flags.engine.refuse_beside_device_map(std::nullopt);
+  if (flags.engine.device_map == "auto" && flags.ranks == 0) {
+    throw Error(ErrorKind::invalid_argument, "--device-map auto says nothing without a number of ranks",
+                "add --ranks R");
+  }
+  const DeviceMap map = flags.engine.device_map_for(checkpoint, static_cast<int>(flags.ranks));
+  const int ranks = flags.ranks > 0 ? static_cast<int>(flags.ranks) : map.ranks();
+  map.require_ranks(ranks);
+  const Precision precision = setup.policy.resolve(setup.target).precision;
+  ordered_json list = ordered_json::array();
+  bool all_fit = true;
+  for (int rank = 0; rank < ranks; ++rank) {
+    setup.request.part = {map.held_by(rank), rank == 0};
+    const Plan plan = make_plan(checkpoint, precision, setup.request);
+    all_fit = all_fit && limit.fits(plan);
+    list.push_back({{"rank", rank}, {"device_map", map.parts_of(rank)}, {"fits", limit.fits(plan)}});
+    list.back().update(plan_json(plan));
+    if (flags.json) continue;
+    fmt::print(
+        "rank {}: {}\n  {}{}\n", rank, map.parts_of(rank), need_text(plan),
+        limit.fits(plan) ? "" : fmt::format("\n  does not fit: there are {}", bytes_text(limit.bytes)));
+  }
+  if (flags.json) {
+    fmt::print("{}\n", ordered_json{{"device_map", map.text()},
+                                    {"limit_bytes", limit.bytes},
+                                    {"limit_given", limit.given},
+                                    {"fits", all_fit},
+                                    {"ranks", list}}
+                           .dump(2));
+  } else if (!all_fit) {
+    fmt::print("give such a rank less, or use more of them\n");
+  }
+}
+
 void plan_memory(const PlanFlags& flags) {
   const Checkpoint checkpoint = Checkpoint::open(flags.engine.model);
   // What an engine holds beside the weights is there while the plan is made, and measured.
@@ -110,11 +147,12 @@ void plan_memory(const PlanFlags& flags) {
   [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(flags.engine.model);
   return_freed_memory();
   PlanSetup setup = planned_request(flags.engine, flags.use, checkpoint);
-  setup.request.ranks = flags.ranks;
   std::optional<int64_t> ram;
   if (flags.ram) ram = parse_bytes(*flags.ram, "--ram");
-  setup.request.ram = ram;
   const MemoryLimit limit = memory_limit(ram);
+  if (!flags.engine.device_map.empty()) return plan_device_map(flags, checkpoint, setup, limit);
+  setup.request.ranks = flags.ranks;
+  setup.request.ram = ram;
   const Precision precision = setup.policy.resolve(setup.target).precision;
   Plan plan = make_plan(checkpoint, precision, setup.request);
   if (flags.ranks > 0 && !limit.fits(plan)) {
@@ -156,15 +194,17 @@ void add_plan_command(CLI::App& app) {
       ->add_option(
           "--ranks", flags->ranks,
           "processes that store the weights together (--zero-stage 3 of run): the plan is that of the one "
-          "that answers, on a host of its own")
+          "that answers, on a host of its own; with --device-map those of all")
       ->type_name("R")
       ->check(CLI::PositiveNumber);
   flags->engine.add_kv_offload_to(*command);
+  flags->engine.add_device_map_to(*command);
   command->add_flag("--json", flags->json, "print one JSON object");
   command->footer(
       "Examples:\n"
       "  fovea plan -m DIR --context 32768 --images 20@1280x960 --attn flash_attention_2 --ram 16G\n"
       "  fovea plan -m DIR --context 4096 --ranks 4 --ram 4G\n"
+      "  fovea plan -m DIR --images 2@1344x1008 --device-map auto --ranks 2\n"
       "  fovea plan -m DIR --images 2@3000x2000 --images 1@640x480x32 --dtype fp32 --json\n"
       "docs/memory.md says what is counted and how near the predictions are.");
   command->callback([flags] { plan_memory(*flags); });

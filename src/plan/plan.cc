@@ -1,6 +1,8 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <charconv>
+#include <string_view>
 
 #include "base/error.h"
 #include "model/decoder.h"
@@ -21,13 +23,34 @@ constexpr int64_t kLaterPages = 3 << 20;
 // host: 7.7 MB; four: 10.1 MB). It begins after the plan is made.
 constexpr int64_t kMpiPages = 7'700'000;
 
+// Whether a rank reads the whole of a tensor. Of the embedding rows are looked up one by one, unless it is
+// the output head, too.
+bool holds(const HeldParts& held, const TensorInfo& tensor) {
+  constexpr std::string_view kVision = "model.visual.", kLayers = "model.language_model.layers.";
+  const std::string_view name = tensor.name;
+  if (name.starts_with(kVision)) return held.vision;
+  if (!name.starts_with(kLayers)) return held.head;
+  int64_t layer = 0;
+  std::from_chars(name.data() + kLayers.size(), name.data() + name.size(), layer);
+  return held.layer(layer);
+}
+
+LayeredPrecision held_layers(const LayeredPrecision& text, const HeldParts& held) {
+  LayeredPrecision own = text;
+  own.layers.clear();
+  for (size_t i = 0; i < text.layers.size(); ++i) {
+    if (held.layer(static_cast<int64_t>(i))) own.layers.push_back(text.layers[i]);
+  }
+  return own;
+}
+
 // What WeightStore makes of matrices: converted, widened or quantized; vectors are small.
-int64_t converted_bytes(const Checkpoint& checkpoint, const Precision& precision) {
+int64_t converted_bytes(const Checkpoint& checkpoint, const Precision& precision, const HeldParts& held) {
   const std::string head = head_tensor(checkpoint, precision.text.tower.head);
   int64_t bytes = 0;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     const bool unused = tensor.name == "lm_head.weight" && tensor.name != head;
-    if (tensor.shape.size() < 2 || unused) continue;
+    if (tensor.shape.size() < 2 || unused || !holds(held, tensor)) continue;
     const auto [type, quantization] = wanted_weight(tensor.name, precision, checkpoint);
     const bool plain = tensor.format == WeightFormat::plain;
     if (!plain && quantization != Quantization::none && quantization == quantization_of(tensor.format))
@@ -52,6 +75,21 @@ int64_t decoding_bytes(const Picture& picture, int64_t patches) {
   return std::max(resampling, picture.is_video ? 0 : 2 * original - patches);
 }
 
+// The rank that asks has all pictures, the vision tower's one after the other.
+void keep_part_of_pictures(const VisionConfig& config, const RankPart& part,
+                           const std::vector<PlanPicture>& pictures, Plan& plan) {
+  if (!part.held.vision) plan.vision_activations = plan.vision_attention = 0;
+  if (part.asks) return;
+  int64_t patches = 0, tokens = 0;
+  for (const PlanPicture& picture : pictures) {
+    patches = std::max(patches, picture.measured.grid.patches());
+    tokens = std::max(tokens, picture.measured.tokens(config.spatial_merge_size));
+  }
+  plan.decoding = plan.patches = 0;
+  plan.embeddings = part.held.vision ? tokens * config.out_hidden_size * kFloat : 0;
+  if (part.held.vision) plan.vision_activations += patches * config.patch_dim() * kFloat;
+}
+
 // Returns the scratch of the largest projection.
 int64_t plan_pictures(const VisionConfig& config, const LayeredPrecision& vision, const PlanRequest& request,
                       Plan& plan) {
@@ -73,6 +111,7 @@ int64_t plan_pictures(const VisionConfig& config, const LayeredPrecision& vision
     plan.vision_activations = largest - plan.vision_attention;
   }
   plan.embeddings = plan.image_tokens * config.out_hidden_size * kFloat;
+  if (request.part) keep_part_of_pictures(config, *request.part, request.pictures, plan);
   return products;
 }
 
@@ -92,10 +131,11 @@ void plan_text(const TextConfig& config, const LayeredPrecision& text, const Pla
   plan.attention = std::max(prefill.attention, decode.attention);
   // With the runner's own copy of the hidden states; of all tokens when each layer is passed once.
   const int64_t hidden = layer_by_layer ? plan.prompt_tokens : rows;
-  plan.activations =
-      prefill.activations + hidden * config.hidden_size * kFloat + std::max(products, prefill.products);
+  plan.activations = hidden * config.hidden_size * kFloat;
+  if (!text.layers.empty()) plan.activations += prefill.activations + std::max(products, prefill.products);
   if (request.all_logits) plan.activations += (hidden - rows) * config.hidden_size * kFloat;  // normed
   plan.logits = (request.all_logits ? plan.prompt_tokens : 1) * config.vocab_size * kFloat;
+  if (request.part && !request.part->asks && !request.part->held.head) plan.logits = 0;
 }
 
 // Keys and values for which there is no room go to disk. Working layer by layer takes memory, too.
@@ -179,9 +219,15 @@ bool shareable(const Checkpoint& checkpoint, const Precision& precision) {
 Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const PlanRequest& request) {
   const ModelConfig& config = checkpoint.config();
   Plan plan;
-  plan.process = request.process_bytes + kLaterPages + (request.ranks > 1 ? kMpiPages : 0);
-  for (const TensorInfo& tensor : checkpoint.tensors()) plan.weights += tensor.bytes();
-  plan.converted_weights = converted_bytes(checkpoint, precision);
+  HeldParts held = request.part ? request.part->held : HeldParts();
+  // All ranks open the checkpoint, and each reads what it uses alone.
+  if (request.part && request.pictures.empty()) held.vision = false;
+  const LayeredPrecision text = held_layers(precision.text, held);
+  plan.process = request.process_bytes + kLaterPages + (request.ranks > 1 || request.part ? kMpiPages : 0);
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    if (holds(held, tensor)) plan.weights += tensor.bytes();
+  }
+  plan.converted_weights = converted_bytes(checkpoint, precision, held);
   if (request.quantized_folder_bytes) {
     plan.weights = *request.quantized_folder_bytes;
     plan.converted_weights = 0;
@@ -189,8 +235,8 @@ Plan make_plan(const Checkpoint& checkpoint, const Precision& precision, const P
   const int64_t products = plan_pictures(config.vision, precision.vision, request, plan);
   plan.prompt_tokens = request.text_tokens + plan.image_tokens;
   plan.context = plan.prompt_tokens + request.answer_tokens;
-  plan_text(config.text, precision.text, request, products, plan);
-  offload_kv(config.text, precision.text, request, products, plan);
+  plan_text(config.text, text, request, products, plan);
+  offload_kv(config.text, text, request, products, plan);
   plan.ranks = request.ranks;
   if (request.ranks > 0 && !shareable(checkpoint, precision)) {
     throw Error(ErrorKind::unsupported, "ranks share weights as they are stored, and none that are quantized",

@@ -14,6 +14,7 @@
 #include "base/precision.h"
 #include "checkpoint/checkpoint.h"
 #include "media/media.h"
+#include "model/held_parts.h"
 #include "model/weight_store.h"
 
 namespace fovea {
@@ -24,6 +25,12 @@ struct PlanPicture {
   MediaOptions options;
 };
 
+// One of several ranks that compute a request together, each some parts of the model (--device-map).
+struct RankPart {
+  HeldParts held;
+  bool asks = true;  // holds the request: its pictures, embeddings and logits
+};
+
 struct PlanRequest {
   int64_t text_tokens = 0;    // of the prompt, apart from the pictures'
   int64_t answer_tokens = 0;  // at most
@@ -31,10 +38,11 @@ struct PlanRequest {
   int64_t prefill_chunk = 512;  // 0: the whole prompt at once
   int64_t vision_budget_bytes = 0;
   bool guard = false;
-  bool all_logits = false;     // of every prompt token, not of the last one alone
-  int64_t process_bytes = 0;   // program, libraries, tokenizer: what is resident before weights are read
-  int64_t ranks = 0;           // that store the weights together (ZeRO stage 3); 0: this process alone
-  bool share_on_disk = false;  // this rank's part of them stays in its files
+  bool all_logits = false;       // of every prompt token, not of the last one alone
+  int64_t process_bytes = 0;     // program, libraries, tokenizer: what is resident before weights are read
+  int64_t ranks = 0;             // that store the weights together (ZeRO stage 3); 0: this process alone
+  bool share_on_disk = false;    // this rank's part of them stays in its files
+  std::optional<RankPart> part;  // of a device map; without ranks, ram and kv_offload
   // Of a folder that fovea quantize would write, with the precision's own quantization: mapped, as computed.
   std::optional<int64_t> quantized_folder_bytes;
   std::optional<int64_t> ram;  // stream weights when the peak would be above it

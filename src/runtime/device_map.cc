@@ -206,6 +206,10 @@ void DeviceMap::require_ranks(int size) const {
          "give it a part, or start fewer ranks");
 }
 
+int DeviceMap::ranks() const {
+  return 1 + std::max({vision, head, *std::max_element(layers.begin(), layers.end())});
+}
+
 std::vector<DeviceMap::Stage> DeviceMap::stages() const {
   std::vector<Stage> list;
   for (int64_t i = 0; i < std::ssize(layers); ++i) {

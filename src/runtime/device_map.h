@@ -32,6 +32,9 @@ struct DeviceMap {
   // Throws Error(invalid_argument) for a rank that does not exist, and for one that would have nothing to do.
   void require_ranks(int size) const;
 
+  // One more than the largest rank.
+  int ranks() const;
+
   // Consecutive layers [first, last) of one rank.
   struct Stage {
     int rank;
