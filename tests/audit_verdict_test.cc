@@ -133,6 +133,29 @@ TEST_F(AuditTest, FindsAPolicyCheaperThanTheKnownCure) {
   }
 }
 
+TEST_F(AuditTest, FindsTheSmallestStorageThatReachesTheTarget) {
+  const Engine engine = Engine::open(fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo", {}, {});
+  AuditOptions with = options();
+  with.compare = parse_configurations("exact");
+  with.search_storage = true;
+  with.target = 0.5;
+  const ordered_json audit = run_audit(engine, answered_by_reference(engine), with, {}).json;
+  const ordered_json& found = audit["storage_search"];
+  ASSERT_TRUE(found["smallest"].is_string()) << found.dump(1);
+  int64_t last = 0, stored = 0;
+  for (const auto& candidate : found["candidates"]) {
+    const int64_t bytes = candidate["weight_bytes"].get<int64_t>() + candidate["kv_bytes"].get<int64_t>();
+    EXPECT_GE(bytes, last);
+    last = bytes;
+    EXPECT_TRUE(candidate["name"] != found["smallest"] || candidate["reaches_target"]);
+    if (candidate["name"] != "exact") continue;
+    for (const TensorInfo& tensor : engine.checkpoint().tensors()) stored += tensor.bytes();
+    EXPECT_EQ(candidate["weight_bytes"], stored);  // bf16 in the file and in memory
+  }
+  EXPECT_GT(stored, 0);
+  EXPECT_NE(audit["conclusion"].back().get<std::string>().find("smallest storage"), std::string::npos);
+}
+
 TEST_F(AuditTest, AModelWithSmallScoresIsSafeEverywhere) {
   const Engine engine = engine_with_scores(0.5f, 0.5f);
   AuditOptions with = options();
@@ -268,7 +291,7 @@ TEST_F(AuditTest, HasTheFieldsOfTheSample) {
   AuditOptions with = options();
   with.compare = parse_configurations("eager-bf16,eager-fp16,sdpa,flash-bf16,eager-qkv-fp32");
   with.attribute_configuration = "eager-bf16";
-  with.attribute = with.search = with.evaluation.drift = true;
+  with.attribute = with.search = with.search_storage = with.evaluation.drift = true;
   with.target = 0.5;
   Suite questions = answered_by_reference(engine);
   questions.problems.push_back({"f", 9, "", "broken", "repair"});

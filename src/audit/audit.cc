@@ -96,14 +96,15 @@ class Audit {
     complete_ = evaluator_.evaluate("compare", reference(), configurations_, items_);
     drop_unaskable();
     std::optional<Attribution> attribution;
-    std::optional<SearchResult> found;
+    std::optional<SearchResult> found, stored;
     if (complete_ && (options_.attribute || options_.search) && reference() != nullptr) {
       failing_ = failing_configuration();
       if (options_.attribute) attribution = run_attribution();
       if (complete_ && options_.search) found = run_search();
     }
+    if (complete_ && options_.search_storage && reference() != nullptr) stored = run_storage_search();
     AuditOutcome outcome;
-    outcome.json = report(attribution, found);
+    outcome.json = report(attribution, found, stored);
     outcome.json["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     outcome.complete = complete_;
     if (complete_ && !state_file_.empty() && !options_.keep_state) {
@@ -221,6 +222,14 @@ class Audit {
     return result;
   }
 
+  std::optional<SearchResult> run_storage_search() {
+    SearchResult result =
+        fovea::search(evaluator_, *reference(), storage_candidates(evaluator_, largest_shape()), items_,
+                      options_.target);
+    complete_ = result.complete;
+    return result;
+  }
+
   std::vector<Compared> compared() {
     std::vector<Compared> list;
     for (const Configuration& c : configurations_) {
@@ -312,6 +321,15 @@ class Audit {
     return json;
   }
 
+  static ordered_json storage_json(const SearchResult& stored) {
+    ordered_json candidates = ordered_json::array();
+    for (const SearchCandidate& c : stored.candidates) candidates.push_back(candidate_json(c, stored.target));
+    const SearchCandidate* best = stored.cheapest();
+    return {{"target", stored.target},
+            {"smallest", best ? ordered_json(best->configuration.name) : ordered_json(nullptr)},
+            {"candidates", candidates}};
+  }
+
   ordered_json search_json(const SearchResult& found) const {
     ordered_json candidates = ordered_json::array();
     for (const SearchCandidate& c : found.candidates) candidates.push_back(candidate_json(c, found.target));
@@ -322,7 +340,7 @@ class Audit {
   }
 
   ordered_json report(const std::optional<Attribution>& attribution,
-                      const std::optional<SearchResult>& found) {
+                      const std::optional<SearchResult>& found, const std::optional<SearchResult>& stored) {
     const std::vector<Compared> list = compared();
     ordered_json json = {{"format", "fovea-audit"}, {"version", 1}, {"complete", complete_}};
     json["model"] = model_json(engine_);
@@ -347,11 +365,13 @@ class Audit {
                           : reference() == nullptr ? ordered_json(nullptr)
                                                    : recommended_of(list);
     json["search"] = found ? search_json(*found) : ordered_json(nullptr);
+    json["storage_search"] = stored ? storage_json(*stored) : ordered_json(nullptr);
     json["conclusion"] = conclude(reference() ? &list.front() : nullptr, list,
                                   attribution ? &*attribution : nullptr, found ? &*found : nullptr);
     if (!found && json["recommended"].is_object()) {
       json["conclusion"].push_back(fmt::format("Use: {}.", json["recommended"]["flags"].get<std::string>()));
     }
+    if (stored) json["conclusion"].push_back(say_storage(*stored));
     return json;
   }
 
@@ -378,7 +398,7 @@ AuditOutcome run_budget(const Engine& engine, const Suite& suite, AuditOptions o
                         const AuditFollower& follower) {
   if (options.reference) options.compare.insert(options.compare.begin(), *options.reference);
   options.reference.reset();
-  options.attribute = options.search = options.resume = false;
+  options.attribute = options.search = options.search_storage = options.resume = false;
   options.attribute_configuration.clear();
   options.evaluation.drift = options.evaluation.examine = false;
   options.media.max_total_image_tokens = budget;

@@ -16,7 +16,7 @@ struct AuditOptions {
   std::vector<Configuration> compare;
   std::optional<Configuration> reference;  // nothing: only judge answers
   int64_t limit = 0;                       // the first N usable questions; 0: all
-  bool attribute = false, search = false;
+  bool attribute = false, search = false, search_storage = false;
   std::string attribute_configuration;  // nothing: the one that loses most
   AttributionOptions attribution;
   double target = 0.95;

@@ -15,4 +15,7 @@ namespace fovea {
 std::vector<std::string> conclude(const Compared* reference, std::span<const Compared> compared,
                                   const Attribution* attribution, const SearchResult* search);
 
+// What a search of the storage found, in one sentence.
+std::string say_storage(const SearchResult& search);
+
 }  // namespace fovea

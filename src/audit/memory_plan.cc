@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "model/kv_cache.h"
+#include "model/quantized_matrix.h"
+#include "model/weight_nodes.h"
 
 namespace fovea {
 
@@ -27,6 +29,25 @@ int64_t scratch(const TowerPrecision& layer, int64_t queries, int64_t keys, int6
   problem.causal = causal;
   problem.precision = layer.attention;
   return attention_scratch_bytes(layer.kind, problem);
+}
+
+int64_t weight_bytes(const Engine& engine) {
+  const Checkpoint& checkpoint = engine.checkpoint();
+  const std::string head = head_tensor(checkpoint, engine.precision().text.tower.head);
+  int64_t bytes = 0;
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    if (tensor.name == "lm_head.weight" && tensor.name != head) continue;
+    const auto [type, quantization] = tensor.shape.size() < 2
+                                          ? WantedWeight{DType::f32, Quantization::none}
+                                          : wanted_weight(tensor.name, engine.precision(), checkpoint);
+    if (quantization != Quantization::none) {
+      bytes += QuantizedMatrix::bytes_for(tensor.shape[0], tensor.elements() / tensor.shape[0], quantization);
+    } else {
+      // f32 is multiplied as it is stored.
+      bytes += type == DType::f32 ? tensor.bytes() : tensor.elements() * static_cast<int64_t>(bytes_of(type));
+    }
+  }
+  return bytes;
 }
 
 void add_text(const Engine& engine, const PromptShape& shape, MemoryPlan& plan) {
@@ -65,6 +86,7 @@ void add_vision(const Engine& engine, const PromptShape& shape, MemoryPlan& plan
 
 MemoryPlan memory_plan(const Engine& engine, const PromptShape& shape) {
   MemoryPlan plan;
+  plan.weights = weight_bytes(engine);
   add_text(engine, shape, plan);
   add_vision(engine, shape, plan);
   return plan;

@@ -14,6 +14,7 @@ struct PromptShape {
 };
 
 struct MemoryPlan {
+  int64_t weights = 0;    // as they are computed with: widened, or quantized
   int64_t attention = 0;  // working memory of one attention call, the larger tower
   int64_t kv_cache = 0;
   int64_t activations = 0;  // of one layer of the decoder, f32 containers

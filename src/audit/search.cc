@@ -116,6 +116,23 @@ SearchCandidate make_candidate(Evaluator& evaluator, const std::string& name, co
   return candidate;
 }
 
+// What may be stored in fewer bits, as --compare takes it. Boundary layers are the first and the last.
+std::vector<std::string> storage_names() {
+  const std::string inner = "text.layers.1--2.", kv8 = "{0}k_cache=int8;{0}v_cache=int8;{0}bias_split=on";
+  std::vector<std::string> names;
+  for (const std::string& weights :
+       {std::string("exact"), "exact:" + inner + "quantization=w8a8", "exact:" + inner + "quantization=int4",
+        std::string("balanced"), "balanced:" + inner + "quantization=int4",
+        std::string("balanced:text.mlp_quantization=int4"), std::string("fast")}) {
+    names.push_back(weights);
+    for (const std::string& layers : {inner, std::string("text.")}) {
+      names.push_back(weights + (weights.find(':') == std::string::npos ? ":" : ";") +
+                      fmt::format(fmt::runtime(kv8), layers));
+    }
+  }
+  return names;
+}
+
 bool can_be_tried(const SearchCandidate& candidate) { return candidate.memory.peak() > 0; }
 
 // Asks in pieces, so that a hopeless candidate is given up early, unless its answers are `known` anyway.
@@ -172,6 +189,19 @@ std::vector<SearchCandidate> search_candidates(Evaluator& evaluator, const Confi
   return candidates;
 }
 
+std::vector<SearchCandidate> storage_candidates(Evaluator& evaluator, const PromptShape& shape) {
+  std::vector<SearchCandidate> candidates;
+  for (const std::string& name : storage_names()) {
+    candidates.push_back(make_candidate(evaluator, name, shape));
+  }
+  const auto cost = [](const SearchCandidate& c) {
+    return std::make_tuple(!can_be_tried(c), c.memory.weights + c.memory.kv_cache);
+  };
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [&](const SearchCandidate& a, const SearchCandidate& b) { return cost(a) < cost(b); });
+  return candidates;
+}
+
 SearchResult search(Evaluator& evaluator, const Configuration& reference,
                     std::vector<SearchCandidate> candidates, std::span<const SuiteItem* const> items,
                     double target) {
@@ -208,6 +238,8 @@ ordered_json candidate_json(const SearchCandidate& candidate, double target) {
           {"reaches_target", candidate.status == SearchCandidate::Status::reached},
           {"score_bytes", candidate.memory.scores},
           {"peak_bytes", candidate.memory.peak()},
+          {"weight_bytes", candidate.memory.weights},
+          {"kv_bytes", candidate.memory.kv_cache},
           {"seconds", asked ? ordered_json(score.seconds) : ordered_json(nullptr)},
           {"status", kStatus[static_cast<int>(candidate.status)]},
           {"why", candidate.why}};

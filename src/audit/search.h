@@ -36,6 +36,10 @@ std::vector<SearchCandidate> search_candidates(Evaluator& evaluator, const Confi
                                                const std::vector<LayerSums>& layers,
                                                const PromptShape& shape);
 
+// Weights and keys and values in 16, 8 and 4 bits: all of them, or only those of the inner layers; the fewest
+// bytes for the longest prompt of `shape` first.
+std::vector<SearchCandidate> storage_candidates(Evaluator& evaluator, const PromptShape& shape);
+
 SearchResult search(Evaluator& evaluator, const Configuration& reference,
                     std::vector<SearchCandidate> candidates, std::span<const SuiteItem* const> items,
                     double target);

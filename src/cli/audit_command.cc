@@ -56,7 +56,7 @@ struct AuditFlags : SuiteFlags {
   std::vector<int64_t> image_budgets;
   int64_t attribution_items = 24;
   double target = 0.95;
-  bool drift = false, search = false;
+  bool drift = false, search = false, search_storage = false;
 };
 
 AuditOptions common_options(const SuiteFlags& flags) {
@@ -229,6 +229,7 @@ void audit(const AuditFlags& flags) {
   if (options.attribute) options.attribute_configuration = flags.attribute.front();
   options.attribution.items = flags.attribution_items;
   options.search = flags.search;
+  options.search_storage = flags.search_storage;
   options.target = flags.target;
   options.image_budgets = flags.image_budgets;
   std::sort(options.image_budgets.begin(), options.image_budgets.end());
@@ -238,7 +239,8 @@ void audit(const AuditFlags& flags) {
   if (!first_rank()) return;
   fmt::print("{}\n{}", suite_text(outcome.json), configurations_text(outcome.json));
   for (const std::string& part :
-       {tags_text(outcome.json), attribution_text(outcome.json), search_text(outcome.json)}) {
+       {tags_text(outcome.json), attribution_text(outcome.json), search_text(outcome.json),
+        storage_search_text(outcome.json)}) {
     if (!part.empty()) fmt::print("\n{}", part);
   }
   fmt::print("\n{}", conclusion_text(outcome.json));
@@ -292,6 +294,9 @@ void add_audit_options(CLI::App& command, AuditFlags& flags) {
   command.add_option("--report", flags.report, "write one self-contained HTML page with charts")
       ->type_name("FILE.html");
   command.add_flag("--search", flags.search, "find the cheapest policy that reaches --target");
+  command.add_flag("--search-storage", flags.search_storage,
+                   "find the fewest bytes of weights, keys and values that reach --target: 16, 8 and 4 bits, "
+                   "everywhere or in the inner layers");
   command.add_option("--target", flags.target, "share of right answers that is good enough")
       ->type_name("SHARE")
       ->check(CLI::Range(0.0, 1.0))

@@ -167,6 +167,19 @@ std::string search_text(const ordered_json& audit) {
   return table.text();
 }
 
+std::string storage_search_text(const ordered_json& audit) {
+  if (audit["storage_search"].is_null()) return "";
+  const ordered_json& search = audit["storage_search"];
+  Table table({fmt::format("storage for {:g}, smallest first", search["target"].get<double>()), "weights MB",
+               "keys, values MB", "share", "95 %", "seconds", "status"});
+  for (const auto& c : search["candidates"]) {
+    table.add({shortened(c["name"].get<std::string>()), megabytes(c["weight_bytes"]),
+               megabytes(c["kv_bytes"]), percent(c["accuracy"]), between(c["interval"]),
+               seconds(c["seconds"]), c["status"].get<std::string>()});
+  }
+  return table.text();
+}
+
 std::string conclusion_text(const ordered_json& audit) {
   std::string text;
   for (const auto& sentence : audit["conclusion"]) text += sentence.get<std::string>() + "\n";

@@ -16,6 +16,7 @@ std::string tags_text(const nlohmann::ordered_json& audit);
 // The leading nodes; the candidates of the search; what is safe, and what to use. Empty without them.
 std::string attribution_text(const nlohmann::ordered_json& audit);
 std::string search_text(const nlohmann::ordered_json& audit);
+std::string storage_search_text(const nlohmann::ordered_json& audit);
 std::string conclusion_text(const nlohmann::ordered_json& audit);
 
 }  // namespace fovea

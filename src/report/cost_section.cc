@@ -86,19 +86,21 @@ bool fill_cost(Node section, const Audit& audit) {
   return true;
 }
 
-bool fill_search(Node section, const Audit& audit) {
-  const Json& search = member(*audit.data, "search");
+namespace {
+
+// The candidates of one search; `columns`: title and field of what they cost.
+void add_candidates(Node section, const Audit& audit, const Json& search, const char* title,
+                    const std::vector<std::pair<const char*, const char*>>& columns) {
   const std::vector<const Json*> candidates = objects(search, "candidates");
-  if (candidates.empty()) return false;
+  if (candidates.empty()) return;
   if (std::isfinite(number(search, "target"))) {
     add(section, "p", "lead", "Target: " + percent(number(search, "target")) + " right answers.");
   }
-  Table table(section, "Candidates, the cheapest first", "stack");
+  Table table(section, title, "stack");
   table.column("candidate", false);
   table.column("result", false);
   table.column("accuracy (95\u202F% interval)", false);
-  table.column("score memory");
-  table.column("memory");
+  for (const auto& [name, field] : columns) table.column(name);
   table.column("time");
   for (const Json* candidate : candidates) {
     const Configuration* known = audit.find(text(*candidate, "name"));
@@ -119,11 +121,20 @@ bool fill_search(Node section, const Audit& audit) {
     add_bar(cell, number(*candidate, "accuracy"), known != nullptr ? style_class(known->style) : "plain",
             interval(*candidate, "interval"));
     add(cell, "span", "value", accuracy_with_interval(*candidate));
-    table.cell(size_of(number(*candidate, "score_bytes")));
-    table.cell(size_of(number(*candidate, "peak_bytes")));
+    for (const auto& [name, field] : columns) table.cell(size_of(number(*candidate, field)));
     table.cell(duration_of(number(*candidate, "seconds")));
   }
-  return true;
+}
+
+}  // namespace
+
+bool fill_search(Node section, const Audit& audit) {
+  const Json &search = member(*audit.data, "search"), &storage = member(*audit.data, "storage_search");
+  add_candidates(section, audit, search, "Candidates, the cheapest first",
+                 {{"score memory", "score_bytes"}, {"memory", "peak_bytes"}});
+  add_candidates(section, audit, storage, "Storage, the smallest first",
+                 {{"weights", "weight_bytes"}, {"keys, values", "kv_bytes"}});
+  return !objects(search, "candidates").empty() || !objects(storage, "candidates").empty();
 }
 
 }  // namespace fovea::report

@@ -113,7 +113,7 @@ TEST(Report, LeavesOutWhatWasNotMeasured) {
   json audit = sample();
   audit["attribution"] = json::array();
   audit["attribution_of"] = nullptr;
-  audit["search"] = nullptr;
+  audit["search"] = audit["storage_search"] = nullptr;
   audit["suite"]["problems"] = json::array();
   for (json& configuration : audit["configurations"]) {
     for (const char* field : {"layers", "kl", "rows_at_risk"}) configuration[field] = nullptr;

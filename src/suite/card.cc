@@ -3,9 +3,12 @@
 #include <png.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstdio>
 
 #include "base/error.h"
+#include "base/output_file.h"
 
 namespace fovea {
 namespace {
@@ -112,10 +115,18 @@ void write_png(const std::filesystem::path& path, const CardImage& image) {
   png.height = static_cast<png_uint_32>(image.height);
   png.format = PNG_FORMAT_RGB;
   png.flags = PNG_IMAGE_FLAG_FAST;
-  if (png_image_write_to_file(&png, path.c_str(), 0, image.rgb.data(), 0, nullptr) == 0) {
-    throw Error(ErrorKind::io, fmt::format("cannot write {}: {}", path.string(), png.message),
-                "check that the folder exists, is writable and has room");
+  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(png);
+  std::vector<char> bytes(size);
+  if (png_image_write_to_memory(&png, bytes.data(), &size, 0, image.rgb.data(), 0, nullptr) == 0) {
+    throw Error(ErrorKind::invalid_argument, fmt::format("cannot encode {}: {}", path.string(), png.message),
+                "ask for cards of another size");
   }
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (file == nullptr) fail_to_write("create", path, errno);
+  const bool written = std::fwrite(bytes.data(), 1, size, file) == size && std::fflush(file) == 0;
+  const int reason = errno;
+  std::fclose(file);
+  if (!written) fail_to_write("write", path, reason);
 }
 
 }  // namespace fovea
