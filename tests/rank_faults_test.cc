@@ -121,7 +121,7 @@ TEST_P(RankFaults, AWeightFileThatShrinksIsNamedWhereItIsMapped) {
 TEST_P(RankFaults, AnInterruptEndsAll) {
   ASSERT_EQ(ranks().size(), 3u);
   ASSERT_EQ(kill(launcher_, SIGINT), 0);
-  EXPECT_NE(ended(), 0);
+  EXPECT_GE(ended(), 0);  // in time; MPICH's launcher then ends with 0, Open MPI's with 1
 }
 
 TEST_F(RanksProgram, AReadErrorNamesTheRankAndTheFile) {

@@ -27,6 +27,7 @@ skip() {
   echo "skipped: $1" >&2
   exit 77
 }
+! ldd "$fovea" | grep -q libmpich || skip "fovea is built with MPICH, and this test is for Open MPI"
 mpirun --version 2>/dev/null | grep -q 'Open MPI' || skip "mpirun is not Open MPI's"
 make_hosts() {
   ip netns add "$first" && ip netns add "$second" &&

@@ -223,9 +223,8 @@ class Audit {
   }
 
   std::optional<SearchResult> run_storage_search() {
-    SearchResult result =
-        fovea::search(evaluator_, *reference(), storage_candidates(evaluator_, largest_shape()), items_,
-                      options_.target);
+    SearchResult result = fovea::search(
+        evaluator_, *reference(), storage_candidates(evaluator_, largest_shape()), items_, options_.target);
     complete_ = result.complete;
     return result;
   }
@@ -339,8 +338,8 @@ class Audit {
             {"candidates", candidates}};
   }
 
-  ordered_json report(const std::optional<Attribution>& attribution,
-                      const std::optional<SearchResult>& found, const std::optional<SearchResult>& stored) {
+  ordered_json report(const std::optional<Attribution>& attribution, const std::optional<SearchResult>& found,
+                      const std::optional<SearchResult>& stored) {
     const std::vector<Compared> list = compared();
     ordered_json json = {{"format", "fovea-audit"}, {"version", 1}, {"complete", complete_}};
     json["model"] = model_json(engine_);

@@ -160,10 +160,11 @@ std::string say_storage(const SearchResult& search) {
   if (best == nullptr) {
     return fmt::format("No storage that was tried reaches {}.", percent(search.target));
   }
-  return fmt::format("The smallest storage that reaches {}: {} ({:.1f} MB of weights, {:.1f} MB of keys and values; {} right).",
-                     percent(search.target), flags_of(best->configuration),
-                     static_cast<double>(best->memory.weights) / 1e6,
-                     static_cast<double>(best->memory.kv_cache) / 1e6, percent(best->score.accuracy()));
+  return fmt::format(
+      "The smallest storage that reaches {}: {} ({:.1f} MB of weights, {:.1f} MB of keys and values; {} "
+      "right).",
+      percent(search.target), flags_of(best->configuration), static_cast<double>(best->memory.weights) / 1e6,
+      static_cast<double>(best->memory.kv_cache) / 1e6, percent(best->score.accuracy()));
 }
 
 }  // namespace fovea

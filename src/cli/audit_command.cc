@@ -238,9 +238,8 @@ void audit(const AuditFlags& flags) {
   const AuditOutcome outcome = run(flags, options);
   if (!first_rank()) return;
   fmt::print("{}\n{}", suite_text(outcome.json), configurations_text(outcome.json));
-  for (const std::string& part :
-       {tags_text(outcome.json), attribution_text(outcome.json), search_text(outcome.json),
-        storage_search_text(outcome.json)}) {
+  for (const std::string& part : {tags_text(outcome.json), attribution_text(outcome.json),
+                                  search_text(outcome.json), storage_search_text(outcome.json)}) {
     if (!part.empty()) fmt::print("\n{}", part);
   }
   fmt::print("\n{}", conclusion_text(outcome.json));
