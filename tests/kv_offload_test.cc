@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
+#include "base/scratch_file_testing.h"
 #include "plan/plan.h"
 #include "runtime/session.h"
 
@@ -42,6 +42,7 @@ void expect_equal(const Buffer<float>& a, const Buffer<float>& b) {
 }
 
 TEST(KvOffload, EveryNumberIsTheSame) {
+  if (!disk_here()) GTEST_SKIP() << "the working folder lies in memory";
   for (const auto& [model, policy] :
        {std::pair(kGoldens / "two_images", ""), std::pair(kGoldens / "two_images", "preset=eager-fp16"),
         std::pair(kDemo, "preset=sdpa"),
@@ -72,6 +73,7 @@ TEST(KvOffload, EveryNumberIsTheSame) {
 }
 
 TEST(KvOffload, SessionsMayGoBack) {
+  if (!disk_here()) GTEST_SKIP() << "the working folder lies in memory";
   const Engine memory = Engine::open(kDemo, {}, {});
   EngineOptions options;
   options.kv_offload = KvOffload{".", 0};
@@ -89,6 +91,7 @@ TEST(KvOffload, SessionsMayGoBack) {
 }
 
 TEST(KvOffload, AnInterruptedRequestLeavesTheEngineUsable) {
+  if (!disk_here()) GTEST_SKIP() << "the working folder lies in memory";
   const Engine engine = Engine::open(kDemo, {.kv_offload = KvOffload{".", 0}}, {});
   const Prompt prompt = ask(engine);
   const std::vector<int32_t> expected = engine.generate(prompt, greedy(engine, 16), {}).token_ids;
@@ -139,6 +142,7 @@ const std::string kRun = fmt::format("{} run -m {} --greedy --ignore-eos --max-n
                                      FOVEA_PROGRAM, kDemo.string());
 
 TEST(KvOffloadProgram, SaysWhatLiesWhere) {
+  if (!disk_here()) GTEST_SKIP() << "the working folder lies in memory";
   const auto plain = nlohmann::json::parse(shell(kRun + "hello").text),
              moved = nlohmann::json::parse(shell(kRun + "--kv-offload --kv-offload-dir . hello").text);
   EXPECT_EQ(plain["token_ids"], moved["token_ids"]);
@@ -149,6 +153,7 @@ TEST(KvOffloadProgram, SaysWhatLiesWhere) {
 }
 
 TEST(KvOffloadProgram, ADiskThatCannotTakeThemIsNamed) {
+  if (!disk_here()) GTEST_SKIP() << "the working folder lies in memory";
   const auto expect_refused = [](const std::string& command, const std::vector<std::string>& words) {
     const Output output = shell(command);
     EXPECT_EQ(output.code, 1) << output.text;

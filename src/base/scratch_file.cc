@@ -48,7 +48,7 @@ ScratchFile::ScratchFile(std::filesystem::path folder, int64_t bytes) : folder_(
   if (in_memory(folder_)) {
     throw Error(ErrorKind::unsupported,
                 fmt::format("{} lies in memory (tmpfs): what is written there saves none", folder_.string()),
-                "name a folder on a disk");
+                "name a folder on a disk (--kv-offload-dir)");
   }
   file_ = open_nameless(folder_);
   if (file_ < 0) fail_to_write("create a temporary file in", folder_, errno);

@@ -9,7 +9,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "attention/problem.h"
@@ -25,8 +24,8 @@ class KvCache;
 // While it lives, the pages of a layer are in memory.
 class KvLease {
  public:
-  KvLease(KvLease&& other) noexcept : cache_(std::exchange(other.cache_, nullptr)) {}
-  KvLease& operator=(KvLease&&) = delete;
+  KvLease(const KvLease&) = delete;
+  KvLease& operator=(const KvLease&) = delete;
   ~KvLease();
 
  private:
