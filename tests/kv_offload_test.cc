@@ -10,6 +10,7 @@
 
 #include "base/scratch_file_testing.h"
 #include "plan/plan.h"
+#include "request_testing.h"
 #include "runtime/session.h"
 
 namespace fovea {
@@ -34,11 +35,6 @@ GenerationOptions greedy(const Engine& engine, int64_t chunk) {
   options.max_new_tokens = 70;  // beyond a page
   options.prefill_chunk = chunk;
   return options;
-}
-
-void expect_equal(const Buffer<float>& a, const Buffer<float>& b) {
-  ASSERT_EQ(a.size(), b.size());
-  EXPECT_TRUE(std::equal(a.span().begin(), a.span().end(), b.span().begin()));
 }
 
 TEST(KvOffload, EveryNumberIsTheSame) {
@@ -94,15 +90,7 @@ TEST(KvOffload, AnInterruptedRequestLeavesTheEngineUsable) {
   if (!disk_here()) GTEST_SKIP() << "the working folder lies in memory";
   const Engine engine = Engine::open(kDemo, {.kv_offload = KvOffload{".", 0}}, {});
   const Prompt prompt = ask(engine);
-  const std::vector<int32_t> expected = engine.generate(prompt, greedy(engine, 16), {}).token_ids;
-  std::atomic<bool> cancel{false};
-  Observer observer;
-  observer.cancel = &cancel;
-  observer.progress = [&](std::string_view stage, int64_t done, int64_t total) {
-    if (stage == "prefill" && 2 * done > total) cancel = true;
-  };
-  EXPECT_EQ(engine.generate(prompt, greedy(engine, 16), observer).finish_reason, "cancelled");
-  EXPECT_EQ(engine.generate(prompt, greedy(engine, 16), {}).token_ids, expected);
+  expect_usable_after_an_interrupt(engine, prompt, greedy(engine, 16));
 }
 
 TEST(KvOffload, ThePlanSendsNoMoreToDiskThanMustBe) {

@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -13,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "request_testing.h"
 #include "runtime/session.h"
 
 namespace fovea {
@@ -46,11 +46,6 @@ GenerationOptions greedy(const Engine& engine, int64_t chunk) {
   options.max_new_tokens = 8;
   options.prefill_chunk = chunk;
   return options;
-}
-
-void expect_equal(const Buffer<float>& a, const Buffer<float>& b) {
-  ASSERT_EQ(a.size(), b.size());
-  EXPECT_TRUE(std::equal(a.span().begin(), a.span().end(), b.span().begin()));
 }
 
 class Offload : public testing::TestWithParam<const char*> {
@@ -117,15 +112,7 @@ TEST_P(Offload, EnginesOfOneCheckpointShareTheStream) {
 TEST_P(Offload, AnInterruptedRequestLeavesTheEngineUsable) {
   const Engine engine = Engine::open(model_, {.weight_limit = limits(model_).front()}, {});
   const Prompt prompt = ask(engine, model_);
-  const std::vector<int32_t> expected = engine.generate(prompt, greedy(engine, 16), {}).token_ids;
-  std::atomic<bool> cancel{false};
-  Observer observer;
-  observer.cancel = &cancel;
-  observer.progress = [&](std::string_view stage, int64_t done, int64_t total) {
-    if (stage == "prefill" && 2 * done > total) cancel = true;
-  };
-  EXPECT_EQ(engine.generate(prompt, greedy(engine, 16), observer).finish_reason, "cancelled");
-  EXPECT_EQ(engine.generate(prompt, greedy(engine, 16), {}).token_ids, expected);
+  expect_usable_after_an_interrupt(engine, prompt, greedy(engine, 16));
 }
 
 TEST_P(Offload, QuantizedPoliciesAreRefused) {

@@ -72,6 +72,7 @@ TEST_F(ZeroProgram, AnInterruptKeepsWhatWasAnswered) {
   for (const std::string& way : {std::string(" --zero-stage 3"), std::string(" --device-map auto")}) {
     const std::string eval = "eval -m " + kDemo + " --suite " + suite + " --json " + file + way;
     std::jthread user([&] {
+      while (ranks().size() < 2) std::this_thread::sleep_for(std::chrono::milliseconds(20));
       std::this_thread::sleep_for(std::chrono::seconds(4));
       for (const pid_t rank : ranks()) kill(rank, SIGTERM);
     });

@@ -102,7 +102,9 @@ class Audit {
       if (options_.attribute) attribution = run_attribution();
       if (complete_ && options_.search) found = run_search();
     }
-    if (complete_ && options_.search_storage && reference() != nullptr) stored = run_storage_search();
+    if (complete_ && options_.search_storage && reference() != nullptr) {
+      stored = search_among(storage_candidates(evaluator_, largest_shape()));
+    }
     AuditOutcome outcome;
     outcome.json = report(attribution, found, stored);
     outcome.json["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -213,18 +215,15 @@ class Audit {
     return parse_configuration("eager-bf16");
   }
 
-  std::optional<SearchResult> run_search() {
+  SearchResult run_search() {
     const Configuration base = search_base();
     auto candidates = search_candidates(evaluator_, base, layers_of(answered(base)), largest_shape());
-    SearchResult result =
-        fovea::search(evaluator_, *reference(), std::move(candidates), items_, options_.target);
-    complete_ = result.complete;
-    return result;
+    return search_among(std::move(candidates));
   }
 
-  std::optional<SearchResult> run_storage_search() {
-    SearchResult result = fovea::search(
-        evaluator_, *reference(), storage_candidates(evaluator_, largest_shape()), items_, options_.target);
+  SearchResult search_among(std::vector<SearchCandidate> candidates) {
+    SearchResult result =
+        fovea::search(evaluator_, *reference(), std::move(candidates), items_, options_.target);
     complete_ = result.complete;
     return result;
   }
@@ -320,21 +319,13 @@ class Audit {
     return json;
   }
 
-  static ordered_json storage_json(const SearchResult& stored) {
-    ordered_json candidates = ordered_json::array();
-    for (const SearchCandidate& c : stored.candidates) candidates.push_back(candidate_json(c, stored.target));
-    const SearchCandidate* best = stored.cheapest();
-    return {{"target", stored.target},
-            {"smallest", best ? ordered_json(best->configuration.name) : ordered_json(nullptr)},
-            {"candidates", candidates}};
-  }
-
-  ordered_json search_json(const SearchResult& found) const {
+  // `chosen`: under which name the candidate `best` stands in it.
+  static ordered_json search_json(const SearchResult& found, const char* chosen,
+                                  const SearchCandidate* best) {
     ordered_json candidates = ordered_json::array();
     for (const SearchCandidate& c : found.candidates) candidates.push_back(candidate_json(c, found.target));
-    const SearchCandidate* eager = found.cheapest_eager();
     return {{"target", found.target},
-            {"cheapest_eager", eager ? ordered_json(eager->configuration.name) : ordered_json(nullptr)},
+            {chosen, best ? ordered_json(best->configuration.name) : ordered_json(nullptr)},
             {"candidates", candidates}};
   }
 
@@ -363,8 +354,10 @@ class Audit {
     json["recommended"] = found                    ? recommended_by_search(*found)
                           : reference() == nullptr ? ordered_json(nullptr)
                                                    : recommended_of(list);
-    json["search"] = found ? search_json(*found) : ordered_json(nullptr);
-    json["storage_search"] = stored ? storage_json(*stored) : ordered_json(nullptr);
+    json["search"] = nullptr;
+    if (found) json["search"] = search_json(*found, "cheapest_eager", found->cheapest_eager());
+    json["storage_search"] = nullptr;
+    if (stored) json["storage_search"] = search_json(*stored, "smallest", stored->cheapest());
     json["conclusion"] = conclude(reference() ? &list.front() : nullptr, list,
                                   attribution ? &*attribution : nullptr, found ? &*found : nullptr);
     if (!found && json["recommended"].is_object()) {

@@ -122,7 +122,8 @@ bool Evaluator::evaluate_own(std::string_view stage, const Configuration* refere
     }
     int64_t answered = 0;
     if (!missing.empty()) {
-      if (!(go_on = go_on && !cancelled())) return;
+      if (cancelled()) go_on = false;
+      if (!go_on) return;
       ask(item, reference, missing, [&] {
         ++answered;
         if (follower_.progress)

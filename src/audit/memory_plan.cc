@@ -33,10 +33,9 @@ int64_t scratch(const TowerPrecision& layer, int64_t queries, int64_t keys, int6
 
 int64_t weight_bytes(const Engine& engine) {
   const Checkpoint& checkpoint = engine.checkpoint();
-  const std::string head = head_tensor(checkpoint, engine.precision().text.tower.head);
   int64_t bytes = 0;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
-    if (tensor.name == "lm_head.weight" && tensor.name != head) continue;
+    if (is_unread(tensor, checkpoint, engine.precision().text.tower.head)) continue;
     const auto [type, quantization] = tensor.shape.size() < 2
                                           ? WantedWeight{DType::f32, Quantization::none}
                                           : wanted_weight(tensor.name, engine.precision(), checkpoint);

@@ -180,13 +180,9 @@ std::string dump(const nlohmann::ordered_json& json) {
 
 void print_ranks(const nlohmann::ordered_json& json) {
   if (!json.contains("ranks")) return;
+  if (json["ranks"][0].contains("parts")) return print_parts(json["ranks"]);
   int64_t rank = 0;
   for (const auto& item : json["ranks"]) {
-    if (item.contains("parts")) {
-      fmt::print(stderr, "rank {}: {}, peak {:.2f} GB\n", rank++, item["parts"].get<std::string>(),
-                 item["peak_memory_bytes"].get<double>() / 1e9);
-      continue;
-    }
     fmt::print(stderr,
                "rank {}: weights in memory: {:.2f} MB of its own share, {:.2f} MB gathered for the moment\n",
                rank++, item["share_bytes"].get<double>() / 1e6, item["buffer_bytes"].get<double>() / 1e6);

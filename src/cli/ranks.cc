@@ -42,6 +42,13 @@ nlohmann::ordered_json gather_parts(const DeviceMap& map) {
   return all;
 }
 
+void print_parts(const nlohmann::ordered_json& ranks) {
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    fmt::print(stderr, "rank {}: {}, peak {:.2f} GB\n", i, ranks[i]["parts"].get<std::string>(),
+               ranks[i]["peak_memory_bytes"].get<double>() / 1e9);
+  }
+}
+
 Sharing sharing_among_ranks() {
   const Launch start = launch();
   return {start.rank, start.size, gather_texts};

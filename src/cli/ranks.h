@@ -22,6 +22,9 @@ Sharing sharing_among_ranks();
 // ...] in rank order. Collective.
 nlohmann::ordered_json gather_parts(const DeviceMap& map);
 
+// What gather_parts() returned, a line for each rank, to standard error.
+void print_parts(const nlohmann::ordered_json& ranks);
+
 // Every rank's text, in rank order. Collective.
 std::vector<std::string> gather_texts(const std::string& own);
 

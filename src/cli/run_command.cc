@@ -87,13 +87,6 @@ void print_summary(const Engine& engine, const Prompt& prompt, const Answer& ans
   }
 }
 
-void print_ranks(const nlohmann::ordered_json& ranks) {
-  for (size_t i = 0; i < ranks.size(); ++i) {
-    fmt::print(stderr, "rank {}: {}, peak {:.2f} GB\n", i, ranks[i]["parts"].get<std::string>(),
-               ranks[i]["peak_memory_bytes"].get<double>() / 1e9);
-  }
-}
-
 // An answer that nobody can read is not worth the rest of the computation.
 void flush_answer() {
   if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
@@ -139,7 +132,7 @@ Answer ask(const RunFlags& flags, const MemoryCheck* memory, const Engine& engin
     fmt::print("\n");
     std::fflush(stdout);
     print_summary(engine, prompt, answer);
-    print_ranks(ranks);
+    print_parts(ranks);
   }
   const std::string warning = guard_warning(engine, answer.guard);
   if (!warning.empty()) fmt::print(stderr, "{}\n", warning);

@@ -20,13 +20,12 @@ std::string stored_as(const TensorInfo& tensor) {
 HeldWeights held_weights(const Engine& engine) {
   HeldWeights held;
   const Checkpoint& checkpoint = engine.checkpoint();
-  const std::string head = head_tensor(checkpoint, engine.precision().text.tower.head);
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     held.bytes += tensor.bytes();
     const std::string form = stored_as(tensor);
     held.stored_as[form] += tensor.bytes();
-    const bool unused = tensor.name == "lm_head.weight" && tensor.name != head;
-    if (tensor.format == WeightFormat::plain || unused) continue;
+    if (tensor.format == WeightFormat::plain) continue;
+    if (is_unread(tensor, checkpoint, engine.precision().text.tower.head)) continue;
     const auto [type, quantization] = wanted_weight(tensor.name, engine.precision(), checkpoint);
     const bool as_stored =
         quantization != Quantization::none && quantization == quantization_of(tensor.format);

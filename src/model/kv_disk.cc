@@ -1,10 +1,10 @@
 #include "model/kv_disk.h"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 
 #include "base/error.h"
+#include "base/patient_wait.h"
 
 namespace fovea {
 
@@ -68,11 +68,7 @@ char* KvDisk::acquire(int64_t layer, const std::function<void()>& while_waiting)
   Slot* slot = nullptr;
   while ((slot = slot_of(layer)) == nullptr || !slot->ready || slot->dirty()) {
     if (failure_) std::rethrow_exception(failure_);
-    const auto signalled = changed_.wait_for(lock, std::chrono::milliseconds(100));
-    if (signalled == std::cv_status::no_timeout || !while_waiting) continue;
-    lock.unlock();
-    while_waiting();
-    lock.lock();
+    wait_patiently(lock, changed_, while_waiting);
   }
   in_use_ = layer;
   return slot->memory.data();

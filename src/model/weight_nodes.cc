@@ -16,6 +16,10 @@ const TowerPrecision* nodes_of_layer(const std::string& name, const Precision& p
 
 }  // namespace
 
+bool is_unread(const TensorInfo& tensor, const Checkpoint& checkpoint, Quantization head) {
+  return tensor.name == "lm_head.weight" && head_tensor(checkpoint, head) != tensor.name;
+}
+
 Quantization quantization_of(WeightFormat format) {
   if (format == WeightFormat::w8a8) return Quantization::w8a8;
   return format == WeightFormat::int4 ? Quantization::int4 : Quantization::none;

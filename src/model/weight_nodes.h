@@ -20,6 +20,9 @@ WantedWeight wanted_weight(const std::string& name, const Precision& precision, 
 // The tensor that the output head multiplies by. A tied one may have a quantized copy of its own.
 std::string head_tensor(const Checkpoint& checkpoint, Quantization head);
 
+// Whether nothing is multiplied by a tensor: a stored output head where the tied embedding serves as one.
+bool is_unread(const TensorInfo& tensor, const Checkpoint& checkpoint, Quantization head);
+
 // What a matrix of this format can be multiplied as; none for the others.
 Quantization quantization_of(WeightFormat format);
 

@@ -1,10 +1,10 @@
 #include "model/weight_stream.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "base/error.h"
+#include "base/patient_wait.h"
 
 namespace fovea {
 
@@ -96,11 +96,7 @@ const char* WeightStream::acquire(int64_t group, const std::function<void()>& wh
   char* memory = nullptr;
   while ((memory = find(group)) == nullptr) {
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
-    const auto signalled = changed_.wait_for(lock, std::chrono::milliseconds(100));
-    if (signalled == std::cv_status::no_timeout || !while_waiting) continue;
-    lock.unlock();
-    while_waiting();
-    lock.lock();
+    wait_patiently(lock, changed_, while_waiting);
   }
   in_use_ = group;
   return memory;

@@ -46,10 +46,9 @@ LayeredPrecision held_layers(const LayeredPrecision& text, const HeldParts& held
 
 // What WeightStore makes of matrices: converted, widened or quantized; vectors are small.
 int64_t converted_bytes(const Checkpoint& checkpoint, const Precision& precision, const HeldParts& held) {
-  const std::string head = head_tensor(checkpoint, precision.text.tower.head);
   int64_t bytes = 0;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
-    const bool unused = tensor.name == "lm_head.weight" && tensor.name != head;
+    const bool unused = is_unread(tensor, checkpoint, precision.text.tower.head);
     if (tensor.shape.size() < 2 || unused || !holds(held, tensor)) continue;
     const auto [type, quantization] = wanted_weight(tensor.name, precision, checkpoint);
     const bool plain = tensor.format == WeightFormat::plain;
