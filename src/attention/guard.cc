@@ -74,12 +74,13 @@ void add_shared(HeadGuard& to, const HeadGuard& from) {
 }
 
 void key_norms(const HeadsView& k, float* out) {
-  FOVEA_CHECK(k.dtype == DType::f32);
-  constexpr int64_t kTokens = 64;
-  parallel_for(divide_up(k.tokens, kTokens), [&](int64_t piece) {
-    for (int64_t t = piece * kTokens; t < std::min(k.tokens, (piece + 1) * kTokens); ++t) {
-      for (int64_t h = 0; h < k.heads; ++h) {
-        out[t * k.heads + h] = norm_of(static_cast<const float*>(k.at(t, h)), k.head_dim);
+  parallel_for(divide_up(k.tokens, kKeyTile), [&](int64_t piece) {
+    const int64_t first = piece * kKeyTile, count = std::min(kKeyTile, k.tokens - first);
+    std::vector<float> rows(static_cast<size_t>(count * k.head_dim));
+    for (int64_t h = 0; h < k.heads; ++h) {
+      pack_rows(k, h, 1, first, count, rows.data());
+      for (int64_t t = 0; t < count; ++t) {
+        out[(first + t) * k.heads + h] = norm_of(rows.data() + t * k.head_dim, k.head_dim);
       }
     }
   });

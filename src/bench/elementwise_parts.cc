@@ -69,7 +69,7 @@ Work rope_work() {
   const double a = (*x)[at], b = (*x)[at + kPairs], c = table->cos[static_cast<size_t>(last)],
                s = table->sin[static_cast<size_t>(last)];
   const auto call = [=] {
-    apply_rope(x->data(), kRows, kHeads, kHeads * 2 * kPairs, *table, DType::bf16, DType::bf16);
+    apply_rope(x->data(), 0, kRows, kHeads, kHeads * 2 * kPairs, *table, DType::bf16, DType::bf16);
   };
   call();
   // Two products and their sum, each rounded to bf16 at most 2^-9 off.

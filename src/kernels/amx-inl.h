@@ -210,8 +210,8 @@ inline void matmul_bf16_block(const uint16_t* x, const uint16_t* w, int64_t ldw,
 }
 
 inline void matmul_nt_bf16_tiles(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                                 int64_t rows, int64_t cols, int64_t k) {
-  if (k == 0) return matmul_nt<Bf16Bf16>(x, k, w, ldw, y, ldy, rows, cols, k);
+                                 int64_t rows, int64_t cols, int64_t k, const uint16_t* next) {
+  if (k == 0) return matmul_nt_bf16_rows(x, w, ldw, y, ldy, rows, cols, k, next);
   const TileShapes shapes(kSide);
   const int64_t padded = (k + kBf16Step - 1) / kBf16Step * kBf16Step;
   for (int64_t row = 0; row < rows; row += kBlockRows) {

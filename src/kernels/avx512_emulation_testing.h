@@ -143,6 +143,9 @@ inline M512i mask_blend_epi32(__mmask16 mask, const M512i& a, const M512i& b) {
 inline M512 add_ps(const M512& a, const M512& b) {
   return each<M512>([&](int i) { return a.lane[i] + b.lane[i]; });
 }
+inline M512 div_ps(const M512& a, const M512& b) {
+  return each<M512>([&](int i) { return a.lane[i] / b.lane[i]; });
+}
 inline M512 mul_ps(const M512& a, const M512& b) {
   return each<M512>([&](int i) { return a.lane[i] * b.lane[i]; });
 }
@@ -366,6 +369,7 @@ inline M512 dpbf16_ps(const M512& acc, const M512bh& a, const M512bh& b) {
 #define _mm512_maskz_loadu_ps ::fovea::emulated::maskz_loadu_ps
 #define _mm512_max_ps ::fovea::emulated::max_ps
 #define _mm512_min_ps ::fovea::emulated::min_ps
+#define _mm512_div_ps ::fovea::emulated::div_ps
 #define _mm512_mul_ps ::fovea::emulated::mul_ps
 #define _mm512_or_si512 ::fovea::emulated::or_si512
 #undef _mm512_roundscale_ps

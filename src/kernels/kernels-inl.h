@@ -1,10 +1,51 @@
 // The kernels themselves, written once over the including file's Simd.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/kernels.h"
 
 namespace fovea {
 namespace {
+
+// ---- how work is cut
+// ---------------------------------------------------------------------------------------------
+
+// Calls body(first, height) for strips of at most kMost rows; `height` is a constant. The last two strips
+// share what they have, because a strip of one or two rows waits for its weights.
+template <int kMost, typename Body>
+__attribute__((always_inline)) inline void strip_of(int64_t height, int64_t first, Body& body) {
+  if (height == kMost) return body(first, std::integral_constant<int, kMost>{});
+  if constexpr (kMost > 1) strip_of<kMost - 1>(height, first, body);
+}
+template <int kMost, typename Body>
+__attribute__((always_inline)) inline void for_strips(int64_t rows, Body body) {
+  for (int64_t first = 0, left = rows; left > 0;) {
+    const int64_t height = left >= 2 * kMost ? kMost : left > kMost ? (left + 1) / 2 : left;
+    strip_of<kMost>(height, first, body);
+    first += height;
+    left -= height;
+  }
+}
+
+// Memory that is read next, brought to the L2 cache in pieces while `steps` steps of other work are done: the
+// first strip of a product would wait for it.
+class Fetch {
+ public:
+  Fetch() = default;
+  Fetch(const void* at, int64_t bytes, int64_t steps)
+      : at_(static_cast<const char*>(at)), end_(at == nullptr || steps < 1 ? at_ : at_ + bytes) {
+    lines_ = steps < 1 ? 0 : (bytes / kLine + steps - 1) / steps;
+  }
+  void some() {
+    for (int64_t i = 0; i < lines_ && at_ < end_; ++i, at_ += kLine) __builtin_prefetch(at_, 0, 2);
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  const char *at_ = nullptr, *end_ = nullptr;
+  int64_t lines_ = 0;
+};
 
 // ---- y[m, n] = sum_k x[m, k] w[n, k]
 // ------------------------------------------------------------------------ Vectors run along k for both
@@ -102,34 +143,34 @@ void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int6
 // A strip of kRows rows of x against all rows of w, over one block of k.
 template <typename Op, int kRows, int kCols>
 void strip_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
-              int64_t ldy, int64_t cols, int64_t k, bool first) {
+              int64_t ldy, int64_t cols, int64_t k, bool first, Fetch& ahead) {
   int64_t n = 0;
   for (; n + kCols <= cols; n += kCols) {
     tile_nt<Op, kRows, kCols>(x, ldx, w + n * ldw, ldw, y + n, ldy, k, first);
+    ahead.some();
   }
   if constexpr (kCols > 1) {
-    if (n < cols) strip_nt<Op, kRows, kCols / 2>(x, ldx, w + n * ldw, ldw, y + n, ldy, cols - n, k, first);
+    if (n < cols) {
+      strip_nt<Op, kRows, kCols / 2>(x, ldx, w + n * ldw, ldw, y + n, ldy, cols - n, k, first, ahead);
+    }
   }
 }
 
 // One block of k for any number of rows.
-template <typename Op, int kRows>
+template <typename Op>
 void block_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
-              int64_t ldy, int64_t rows, int64_t cols, int64_t k, bool first) {
-  constexpr int kCols = kRows == 1 ? Simd::kRowTileCols : Simd::kTileCols;
-  int64_t m = 0;
-  for (; m + kRows <= rows; m += kRows) {
-    strip_nt<Op, kRows, kCols>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy, cols, k, first);
-  }
-  if constexpr (kRows > 1) {
-    if (m < rows)
-      block_nt<Op, kRows / 2>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy, rows - m, cols, k, first);
-  }
+              int64_t ldy, int64_t rows, int64_t cols, int64_t k, bool first, Fetch& ahead) {
+  for_strips<Simd::kTileRows>(
+      rows, [&](int64_t m, auto height) __attribute__((always_inline)) {
+        constexpr int kRows = decltype(height)::value,
+                      kCols = kRows <= Simd::kFewRows ? Simd::kRowTileCols : Simd::kTileCols;
+        strip_nt<Op, kRows, kCols>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy, cols, k, first, ahead);
+      });
 }
 
 template <typename Op>
 void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
-               int64_t ldy, int64_t rows, int64_t cols, int64_t k) {
+               int64_t ldy, int64_t rows, int64_t cols, int64_t k, Fetch ahead) {
   if (k == 0) {
     for (int64_t m = 0; m < rows; ++m) {
       for (int64_t n = 0; n < cols; ++n) y[m * ldy + n] = 0.f;
@@ -141,8 +182,7 @@ void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, in
     const int64_t cols_now = cols - n < cols_step ? cols - n : cols_step;
     for (int64_t at = 0; at < k; at += Op::kBlock) {
       const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
-      block_nt<Op, Simd::kTileRows>(x + at, ldx, w + n * ldw + at, ldw, y + n, ldy, rows, cols_now, k_now,
-                                    at == 0);
+      block_nt<Op>(x + at, ldx, w + n * ldw + at, ldw, y + n, ldy, rows, cols_now, k_now, at == 0, ahead);
     }
   }
 }
@@ -150,8 +190,10 @@ void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, in
 #ifdef FOVEA_BF16_DOT
 // Rows of bf16 as they are, without gaps.
 inline void matmul_nt_bf16_rows(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                                int64_t rows, int64_t cols, int64_t k) {
-  matmul_nt<Bf16Bf16>(x, k, w, ldw, y, ldy, rows, cols, k);
+                                int64_t rows, int64_t cols, int64_t k, const uint16_t* next) {
+  constexpr int64_t kBlock = Bf16Bf16::kBlock;
+  const int64_t tiles = rows / Simd::kTileRows * (cols / Simd::kTileCols) * ((k + kBlock - 1) / kBlock);
+  matmul_nt<Bf16Bf16>(x, k, w, ldw, y, ldy, rows, cols, k, Fetch(next, cols * k * 2, tiles));
 }
 inline void bf16_from_f32_all(const float* in, uint16_t* out, int64_t count);
 inline void pack_bf16_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out) {
@@ -164,18 +206,18 @@ template <typename Op>
 void matmul_nt_widening(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                         int64_t rows, int64_t cols, int64_t k) {
   if (rows <= Simd::kTileRows || k == 0) {
-    matmul_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k);
+    matmul_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k, {});
     return;
   }
   constexpr int64_t kGroup = 48;
+  Fetch none;
   alignas(64) float wide[kGroup * Op::kBlock];
   for (int64_t n = 0; n < cols; n += kGroup) {
     const int64_t cols_now = cols - n < kGroup ? cols - n : kGroup;
     for (int64_t at = 0; at < k; at += Op::kBlock) {
       const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
       for (int64_t c = 0; c < cols_now; ++c) Op::widen(w + (n + c) * ldw + at, wide + c * Op::kBlock, k_now);
-      block_nt<F32F32, Simd::kTileRows>(x + at, ldx, wide, Op::kBlock, y + n, ldy, rows, cols_now, k_now,
-                                        at == 0);
+      block_nt<F32F32>(x + at, ldx, wide, Op::kBlock, y + n, ldy, rows, cols_now, k_now, at == 0, none);
     }
   }
 }
@@ -298,13 +340,12 @@ void map_in_place(float* x, int64_t count, Fn fn) {
 inline void round_bf16_all(float* x, int64_t count) {
   map_in_place(x, count, [](Simd::F a) { return Simd::round_bf16(a); });
 }
-inline void round_f16_all(float* x, int64_t count) {
-  map_in_place(x, count, [](Simd::F a) {
-    uint16_t lanes[Simd::kWidth];
-    Simd::store_f16(lanes, a);
-    return Simd::load_f16(lanes);
-  });
+inline Simd::F round_f16_of(Simd::F a) {
+  uint16_t lanes[Simd::kWidth];
+  Simd::store_f16(lanes, a);
+  return Simd::load_f16(lanes);
 }
+inline void round_f16_all(float* x, int64_t count) { map_in_place(x, count, round_f16_of); }
 inline void scale_all(float* x, int64_t count, float factor) {
   const Simd::F f = Simd::splat(factor);
   map_in_place(x, count, [f](Simd::F a) { return Simd::mul(a, f); });
@@ -360,6 +401,7 @@ inline float exp_sum_of(float* x, int64_t count, float scale, float shift) {
   return lanes_sum(sum);
 }
 
+#include "kernels/elementwise-inl.h"
 #include "kernels/quantized-inl.h"
 #ifdef FOVEA_BF16_DOT
 #include "kernels/flash-inl.h"
@@ -370,7 +412,9 @@ constexpr Kernels make_kernels(const char* name) {
   table.name = name;
   table.product_cols = 96;
   table.quantized_product_cols = 64;
-  table.matmul_nt_f32 = matmul_nt<F32F32>;
+  table.matmul_nt_f32 = [](const float* x, int64_t ldx, const float* w, int64_t ldw, float* y, int64_t ldy,
+                           int64_t rows, int64_t cols,
+                           int64_t k) { matmul_nt<F32F32>(x, ldx, w, ldw, y, ldy, rows, cols, k, {}); };
   table.matmul_nt_bf16 = matmul_nt_widening<F32Bf16>;
   table.matmul_nt_f16 = matmul_nt_widening<F32F16>;
 #ifdef FOVEA_BF16_DOT
@@ -396,6 +440,12 @@ constexpr Kernels make_kernels(const char* name) {
   table.max_value = max_value_of;
   table.exp_sum = exp_sum_of;
   table.scale = scale_all;
+  table.sum_of_squares = sum_of_squares;
+  table.scale_and_weigh = scale_and_weigh;
+  table.add_rounded = add_rounded;
+  table.silu_times = silu_times;
+  table.rotate = rotate;
+  table.all_finite = all_finite;
   return table;
 }
 

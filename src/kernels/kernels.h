@@ -43,9 +43,10 @@ struct Kernels {
   void (*matmul_nt_f16)(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                         int64_t rows, int64_t cols, int64_t k);
   // Both operands bf16 by native products, f32 accumulation; null where the machine has none. x comes from
-  // pack_bf16_rows, in whatever form the variant reads it.
+  // pack_bf16_rows, in whatever form the variant reads it. `next`, unless null: weights [cols, k] without
+  // gaps that the caller's thread reads next, a hint.
   void (*matmul_nt_bf16_bf16)(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                              int64_t rows, int64_t cols, int64_t k);
+                              int64_t rows, int64_t cols, int64_t k, const uint16_t* next);
   // x [rows, k] f32 with row stride ldx, as bf16 in blocks of kBf16Rows rows, each kBf16Rows * k elements
   // with k rounded up to bf16_depth_unit; blocks are independent of each other.
   void (*pack_bf16_rows)(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out);
@@ -99,6 +100,23 @@ struct Kernels {
   float (*exp_sum)(float* x, int64_t count, float scale, float shift);
   // x *= factor
   void (*scale)(float* x, int64_t count, float factor);
+
+  // What stands between projections and attention; r rounds to `type`, and no bit depends on the variant but
+  // through the exponential.
+  // Eight interleaved partial sums.
+  float (*sum_of_squares)(const float* x, int64_t count);
+  // out = r(r(x factor) weight)
+  void (*scale_and_weigh)(const float* x, float factor, const float* weight, float* out, int64_t count,
+                          DType type);
+  // y = r(y + x)
+  void (*add_rounded)(float* y, const float* x, int64_t count, DType type);
+  // gate = r(r(gate / (1 + exp(-gate))) up)
+  void (*silu_times)(float* gate, const float* up, int64_t count, DType type);
+  // Each of `heads` heads, 2 pairs elements after one another: (a, b) at i and i + pairs becomes
+  // r(s(a cos) + s(-b sin)), r(s(b cos) + s(a sin)), where s rounds to `steps` and r to `result`.
+  void (*rotate)(float* x, int64_t heads, const float* cos, const float* sin, int64_t pairs, DType steps,
+                 DType result);
+  bool (*all_finite)(const float* x, int64_t count);
 };
 
 // The best this machine supports, or the one named by the environment variable FOVEA_ISA. Throws

@@ -35,7 +35,8 @@ MatmulNt<uint16_t> packing(const Kernels& kernels) {
     const auto up = [](int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; };
     const GuardedArray<uint16_t> packed(up(rows, Kernels::kBf16Rows) * up(k, kernels.bf16_depth_unit));
     kernels.pack_bf16_rows(x, ldx, rows, k, packed.data());
-    kernels.matmul_nt_bf16_bf16(packed.data(), w, ldw, y, ldy, rows, cols, k);
+    // A hint is a hint: what cannot be read does no harm.
+    kernels.matmul_nt_bf16_bf16(packed.data(), w, ldw, y, ldy, rows, cols, k, w + cols * ldw);
   };
 }
 

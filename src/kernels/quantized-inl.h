@@ -112,6 +112,7 @@ void store_tile(const QuantizedProduct& p, int64_t row, int64_t vector,
 
 struct Int8Weights {
   static constexpr int kRows = Simd::kInt8Rows, kVectors = Simd::kInt8Vectors;
+  static int64_t bytes_per_column(int64_t depth) { return depth; }
 
   template <int kRowsNow, int kVectorsNow>
   static void tile(const QuantizedProduct& p, int64_t row, int64_t vector) {
@@ -158,6 +159,7 @@ struct Int8Weights {
 struct Int4Weights {
   static constexpr int kRows = Simd::kInt4Rows, kVectors = Simd::kInt4Vectors;
   static constexpr int64_t kGroupBytes = kQuantGroup / 2 * kQuantColumns;
+  static int64_t bytes_per_column(int64_t depth) { return depth / 2; }
 
   template <int kRowsNow, int kVectorsNow>
   static void tile(const QuantizedProduct& p, int64_t row, int64_t vector) {
@@ -231,23 +233,20 @@ struct Int4Weights {
   }
 };
 
-template <typename Weights, int kRows, int kVectors>
-void quantized_rows(const QuantizedProduct& p, int64_t row, int64_t vector) {
-  for (; row + kRows <= p.rows; row += kRows) Weights::template tile<kRows, kVectors>(p, row, vector);
-  if constexpr (kRows > 1) {
-    if (row < p.rows) quantized_rows<Weights, kRows / 2, kVectors>(p, row, vector);
-  }
-}
-
 // All rows against kVectors vectors of columns at a time: those weights stay in the L2 cache meanwhile.
 template <typename Weights, int kVectors>
-void quantized_columns(const QuantizedProduct& p, int64_t vector) {
+void quantized_columns(const QuantizedProduct& p, int64_t vector, Fetch& ahead) {
+  constexpr int kRows = kVectors > Weights::kVectors ? 1 : Weights::kRows;
   const int64_t vectors = (p.cols + Simd::kWidth - 1) / Simd::kWidth;
   for (; vector + kVectors <= vectors; vector += kVectors) {
-    quantized_rows<Weights, (kVectors > Weights::kVectors ? 1 : Weights::kRows), kVectors>(p, 0, vector);
+    for_strips<kRows>(
+        p.rows, [&](int64_t row, auto height) __attribute__((always_inline)) {
+          Weights::template tile<decltype(height)::value, kVectors>(p, row, vector);
+          ahead.some();
+        });
   }
   if constexpr (kVectors > 1) {
-    if (vector < vectors) quantized_columns<Weights, kVectors / 2>(p, vector);
+    if (vector < vectors) quantized_columns<Weights, kVectors / 2>(p, vector, ahead);
   }
 }
 
@@ -255,9 +254,9 @@ void quantized_columns(const QuantizedProduct& p, int64_t vector) {
 template <typename Weights>
 void quantized_product(const QuantizedProduct& p) {
   constexpr int kRowVectors = Weights::kVectors < 4 ? 4 : Weights::kVectors;
-  if (p.rows == 1) {
-    quantized_columns<Weights, kRowVectors>(p, 0);
-  } else {
-    quantized_columns<Weights, Weights::kVectors>(p, 0);
-  }
+  Fetch none;
+  if (p.rows == 1) return quantized_columns<Weights, kRowVectors>(p, 0, none);
+  const int64_t tiles = p.rows / Weights::kRows * (p.cols / (Weights::kVectors * Simd::kWidth));
+  Fetch ahead(p.next, p.cols * Weights::bytes_per_column(p.x.depth), tiles);
+  quantized_columns<Weights, Weights::kVectors>(p, 0, ahead);
 }

@@ -27,6 +27,7 @@ struct QuantizedProduct {
   const void *values, *scales;  // of the first column, a multiple of kQuantColumns
   float* y;                     // [rows, cols], written
   int64_t ldy, rows, cols;
+  const void* next = nullptr;  // packed weights of as many columns that the thread reads next: a hint
 };
 
 }  // namespace fovea

@@ -11,7 +11,7 @@ namespace {
 struct Simd {
   static constexpr int kWidth = 8;
   static constexpr int kTileRows = 4, kTileCols = 3;  // 12 accumulators + 3 + 1 of 16 registers
-  static constexpr int kRowTileCols = 8;
+  static constexpr int kFewRows = 1, kRowTileCols = 8;
   static constexpr int kOuterRows = 6, kOuterVectors = 2;
   static constexpr int kInt8Rows = 4, kInt8Vectors = 2, kInt4Rows = 2, kInt4Vectors = 2;
   using F = __m256;
@@ -61,6 +61,7 @@ struct Simd {
 
   static F add(F a, F b) { return _mm256_add_ps(a, b); }
   static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm256_div_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static F max(F a, F b) { return _mm256_max_ps(a, b); }
   static F min(F a, F b) { return _mm256_min_ps(a, b); }

@@ -11,7 +11,7 @@ namespace {
 struct Simd {
   static constexpr int kWidth = 16;
   static constexpr int kTileRows = 6, kTileCols = 4;  // 24 accumulators + 4 + 1 of 32 registers
-  static constexpr int kRowTileCols = 8;
+  static constexpr int kFewRows = 2, kRowTileCols = 8;
   static constexpr int kOuterRows = 8, kOuterVectors = 3;
   static constexpr int kInt8Rows = 6, kInt8Vectors = 4;  // 24 accumulators + 4 + 1
   static constexpr int kInt4Rows = 6, kInt4Vectors = 2;  // 12 of integers, 12 of f32, 4 + 2
@@ -65,6 +65,7 @@ struct Simd {
 
   static F add(F a, F b) { return _mm512_add_ps(a, b); }
   static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm512_div_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static F min(F a, F b) { return _mm512_min_ps(a, b); }

@@ -43,23 +43,25 @@ CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vi
   const int64_t rows = grid.patches(), width = c.hidden_size, heads = c.num_heads, head_dim = c.head_dim();
   const int64_t pass = std::min(rows, kRowsPerPass);
   CallMemory memory;
-  int64_t block = 0;
+  int64_t block = 0, kept = 0;  // bytes of an element of k and of v
   for (const TowerPrecision& nodes : vision.layers) {
     const auto& full = c.fullatt_block_indexes;
     AttentionProblem problem;
-    problem.q = heads_view(DType::f32, rows, heads, head_dim, 3 * width, nodes.q);
-    problem.k = heads_view(DType::f32, rows, heads, head_dim, 3 * width, nodes.k);
-    problem.v = heads_view(DType::f32, rows, heads, head_dim, 3 * width, nodes.v);
+    problem.q = heads_view(DType::f32, rows, heads, head_dim, width, nodes.q);
+    problem.k = heads_view(kept_type(nodes.k), rows, heads, head_dim, width, nodes.k);
+    problem.v = heads_view(kept_type(nodes.v), rows, heads, head_dim, width, nodes.v);
+    kept = std::max(kept, static_cast<int64_t>(bytes_of(problem.k.dtype) + bytes_of(problem.v.dtype)));
     const bool is_full = std::find(full.begin(), full.end(), block++) != full.end();
     problem.cu_seqlens = is_full ? order.frame_bounds : order.window_bounds;
     problem.precision = nodes.attention;
     memory.attention = std::max(memory.attention, attention_scratch_bytes(nodes.kind, problem));
     memory.products = std::max(memory.products, products(nodes, pass, width, width, c.intermediate_size));
   }
-  const int64_t rope = rows * head_dim, hidden = rows * width, wide = rows * 3 * width, narrow = rows * width;
+  const int64_t rope = rows * head_dim, hidden = rows * width, q = rows * width, narrow = rows * width;
   const int64_t norms = guard ? rows * heads : 0;
-  const int64_t held = bytes_of_order(order) + (rope + hidden + wide + narrow + norms) * kFloat;
-  const int64_t gate = pass * std::max(c.intermediate_size, width), up = pass * c.intermediate_size;
+  const int64_t held =
+      bytes_of_order(order) + (rope + hidden + q + narrow + norms) * kFloat + rows * width * kept;
+  const int64_t gate = pass * std::max(c.intermediate_size, 3 * width), up = pass * c.intermediate_size;
   memory.activations = held + (gate + up) * kFloat;
 
   const int64_t merge_area = c.spatial_merge_size * c.spatial_merge_size, tokens = rows / merge_area;

@@ -271,8 +271,8 @@ void Decoder::State::project(const Layer& layer, const RopeTable& rope, const fl
   layer.q.apply(normed, count, q, stride);
   layer.k.apply(normed, count, k, stride);
   layer.v.apply(normed, count, v, stride);
-  apply_rope(q, count, config.num_attention_heads, stride, rope, nodes.rope_steps, nodes.q);
-  apply_rope(k, count, config.num_key_value_heads, stride, rope, nodes.rope_steps, nodes.k);
+  apply_rope(q, 0, count, config.num_attention_heads, stride, rope, nodes.rope_steps, nodes.q);
+  apply_rope(k, 0, count, config.num_key_value_heads, stride, rope, nodes.rope_steps, nodes.k);
   if (nodes.v != nodes.qkv) round_columns(v, count, kv_width, stride, nodes.v);
 }
 
@@ -361,9 +361,9 @@ void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* h
   layer.o.apply(scratch.attended.data(), count, scratch.normed.data());
   const int64_t size = count * config.hidden_size;
   sum_over_ranks(scratch.normed.data(), size, nodes.linear);
-  add_residual(hidden, scratch.normed.data(), size, nodes.residual);
-  if (!all_finite(hidden, size)) {
-    refuse_attention({"text", "decoder layer", index}, nodes, {problem, stride, scratch.normed.data(), size});
+  if (!add_residual(hidden, scratch.normed.data(), size, nodes.residual)) {
+    refuse_attention({"text", "decoder layer", index}, nodes,
+                     {problem, q, stride, scratch.normed.data(), size});
   }
 }
 
@@ -379,8 +379,7 @@ void Decoder::State::mlp_layer(int64_t index, float* hidden, int64_t count, Deco
   silu_times(scratch.gate.data(), scratch.up.data(), inner, nodes.mlp);
   layer.down.apply(scratch.gate.data(), count, normed);
   sum_over_ranks(normed, size, nodes.down_proj);
-  add_residual(hidden, normed, size, nodes.residual);
-  if (!all_finite(hidden, size)) {
+  if (!add_residual(hidden, normed, size, nodes.residual)) {
     refuse_mlp({"text", "decoder layer", index}, nodes,
                {scratch.gate.data(), scratch.up.data(), normed, inner, size});
   }

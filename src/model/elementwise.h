@@ -15,8 +15,8 @@ namespace fovea {
 void rms_norm(const float* x, const std::vector<float>& weight, float eps, DType type, float* out,
               int64_t rows, DType statistics = DType::f32);
 
-// residual = r(residual + update), in place.
-void add_residual(float* residual, const float* update, int64_t count, DType type);
+// residual = r(residual + update), in place; whether every sum is finite.
+bool add_residual(float* residual, const float* update, int64_t count, DType type);
 
 // gate = r(r(silu(gate)) * up), in place.
 void silu_times(float* gate, const float* up, int64_t count, DType type);
@@ -38,14 +38,18 @@ double rope_angle(int64_t position, double inverse_frequency, DType type);
 // Fills row `row` from angles.
 void set_rope_row(RopeTable& table, int64_t row, const std::vector<double>& angles, DType tables);
 
-// x: [rows, heads, 2 * pairs] with `stride` between rows; rotates pair (i, i + pairs) in place. With steps
-// fp32 the rotation is computed in f32 and rounded once to `result`; otherwise both products and their sum
-// are rounded.
-void apply_rope(float* x, int64_t rows, int64_t heads, int64_t stride, const RopeTable& table, DType steps,
-                DType result);
+// x: [rows, heads, 2 * pairs] with `stride` between rows, whose angles are the table's from row `first` on;
+// rotates pair (i, i + pairs) in place. With steps fp32 the rotation is computed in f32 and rounded once to
+// `result`; otherwise both products and their sum are rounded.
+void apply_rope(float* x, int64_t first, int64_t rows, int64_t heads, int64_t stride, const RopeTable& table,
+                DType steps, DType result);
 
 // x = the nearest value of `type` in the first `width` columns of `rows` rows `stride` apart, in place.
 void round_columns(float* x, int64_t rows, int64_t width, int64_t stride, DType type);
+
+// x = r(x); with all threads, and by the calling one alone.
+void round_to(float* x, int64_t count, DType type);
+void round_serial(float* x, int64_t count, DType type);
 
 bool all_finite(const float* x, int64_t count);
 // Throws Error(numeric) naming `stage` if any value is NaN or infinite.

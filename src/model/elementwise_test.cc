@@ -92,7 +92,7 @@ TEST(Elementwise, RopeRoundsOnceOrThreeTimes) {
     }
     auto x = values(static_cast<size_t>(rows * heads * 2 * pairs), 9, DType::bf16);
     const auto before = x;
-    apply_rope(x.data(), rows, heads, heads * 2 * pairs, table, steps, DType::bf16);
+    apply_rope(x.data(), 0, rows, heads, heads * 2 * pairs, table, steps, DType::bf16);
     for (int64_t i = 0; i < rows * heads * pairs; ++i) {
       const int64_t r = i / (heads * pairs), p = i % pairs, at = i / pairs * 2 * pairs + p;
       const auto pair = static_cast<size_t>(r * pairs + p);

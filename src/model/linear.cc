@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "base/parallel.h"
+#include "base/rounding.h"
 #include "kernels/kernels.h"
+#include "model/elementwise.h"
 
 namespace fovea {
 
@@ -16,11 +18,6 @@ constexpr int64_t kColsPerTaskStreaming = 256;
 // Rows that one task converts.
 constexpr int64_t kRowsConverted = Kernels::kBf16Rows;
 static_assert(kRowsPerTask % kRowsConverted == 0);
-
-void round_serial(float* x, int64_t count, DType type) {
-  if (type == DType::bf16) kernels().round_bf16(x, count);
-  if (type == DType::f16) kernels().round_f16(x, count);
-}
 
 // Rows of x in the form that the product wants; kept from call to call by the thread that calls, because a
 // decoding step makes hundreds of calls.
@@ -93,15 +90,6 @@ bool native_products(const LinearTypes& types) {
 
 }  // namespace
 
-void round_to(float* x, int64_t count, DType type) {
-  if (type == DType::f32) return;
-  constexpr int64_t kPiece = 1 << 15;
-  parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece) {
-    const int64_t begin = piece * kPiece;
-    round_serial(x + begin, std::min(kPiece, count - begin), type);
-  });
-}
-
 Linear::Linear(const WeightStore& store, const std::string& name, const LinearTypes& types)
     : Linear(of_weight(store, name + ".weight", types)) {
   if (store.checkpoint().has(name + ".bias")) bias_ = store.vector(name + ".bias", types.weights);
@@ -169,6 +157,15 @@ int64_t Linear::scratch_bytes(const LinearTypes& types, int64_t rows, int64_t de
   return native_products(types) ? packed_elements(rows, depth) * int64_t{sizeof(uint16_t)} : 0;
 }
 
+// The first column of the task that this thread probably takes after `task`, while all threads advance alike;
+// negative where there is none of as many columns.
+int64_t Linear::next_columns(int64_t task, int64_t cols_per_task, int64_t rows) const {
+  const int64_t col_tasks = divide_up(out(), cols_per_task), next = task + threads();
+  if (next >= col_tasks * divide_up(rows, kRowsPerTask)) return -1;
+  const int64_t col = next % col_tasks * cols_per_task;
+  return col + cols_per_task <= out() ? col : -1;
+}
+
 void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) const {
   const MatrixView& weight = this->weight();
   FOVEA_CHECK(weight.data != nullptr || quantized_ != nullptr);  // else a lease is missing
@@ -179,28 +176,30 @@ void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) con
   const int64_t cols_per_task = rows <= 4               ? kColsPerTaskStreaming
                                 : quantized_ != nullptr ? kernels().quantized_product_cols
                                                         : kernels().product_cols;
-  const int64_t col_tasks = (out() + cols_per_task - 1) / cols_per_task;
-  const int64_t row_tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
+  const int64_t col_tasks = divide_up(out(), cols_per_task), row_tasks = divide_up(rows, kRowsPerTask);
   parallel_for(col_tasks * row_tasks, [&](int64_t task) {
     const int64_t row = task / col_tasks * kRowsPerTask, col = task % col_tasks * cols_per_task;
     const int64_t rows_now = std::min(kRowsPerTask, rows - row),
                   cols_now = std::min(cols_per_task, out() - col);
     float* tile = y + row * y_stride + col;
+    const int64_t next = next_columns(task, cols_per_task, rows);
     if (quantized_ != nullptr) {
-      quantized_->multiply(operand.quantized_from(row), rows_now, col, cols_now, tile, y_stride);
+      quantized_->multiply(operand.quantized_from(row), rows_now, col, cols_now, tile, y_stride, next);
     } else if (operand.bf16 != nullptr) {
       kernels().matmul_nt_bf16_bf16(operand.bf16 + packed_elements(row, in()),
                                     static_cast<const uint16_t*>(weight.row(col)), in(), tile, y_stride,
-                                    rows_now, cols_now, in());
+                                    rows_now, cols_now, in(),
+                                    next < 0 ? nullptr : static_cast<const uint16_t*>(weight.row(next)));
     } else {
       multiply_widened(x + row * in(), weight, col, rows_now, cols_now, tile, y_stride);
     }
     for (int64_t r = 0; r < rows_now; ++r) {
       float* out_row = tile + r * y_stride;
-      if (!bias_.empty()) {
-        for (int64_t c = 0; c < cols_now; ++c) out_row[c] += bias_[static_cast<size_t>(col + c)];
+      if (bias_.empty()) {
+        round_serial(out_row, cols_now, types_.output);
+      } else {
+        kernels().add_rounded(out_row, bias_.data() + col, cols_now, types_.output);
       }
-      round_serial(out_row, cols_now, types_.output);
     }
   });
 }

@@ -68,6 +68,7 @@ class Linear {
 
  private:
   LinearTypes types_{};
+  int64_t next_columns(int64_t task, int64_t cols_per_task, int64_t rows) const;
   const MatrixView& weight() const { return held_ != nullptr ? *held_ : weight_; }
 
   MatrixView weight_;
@@ -76,8 +77,5 @@ class Linear {
   std::shared_ptr<const Buffer<char>> columns_;  // owns the weight when it was copied
   std::vector<float> bias_;
 };
-
-// x = the nearest value of `type`, in place, in parallel for large counts.
-void round_to(float* x, int64_t count, DType type);
 
 }  // namespace fovea

@@ -30,11 +30,10 @@ constexpr const char* kDamaged = "if it remains, the weights themselves are dama
 
 void refuse_attention(const LayerName& layer, const TowerPrecision& precision, const AttentionTrace& trace) {
   const AttentionProblem& problem = trace.problem;
-  const auto* qkv = static_cast<const float*>(problem.q.data);
-  for (int64_t row = 0; row < problem.q.tokens; ++row) {
-    if (!all_finite(qkv + row * problem.q.stride, trace.qkv_width)) refuse(layer, "qkv", precision.qkv);
-  }
   const std::string node = non_finite_node(precision.kind, problem);
+  const bool computed = trace.qkv == nullptr ? node != "q" && node != "k" && node != "v"
+                                             : all_finite(trace.qkv, problem.q.tokens * trace.qkv_width);
+  if (!computed) refuse(layer, "qkv", precision.qkv);
   if (node == "k") refuse(layer, "k_cache", precision.k_cache);
   if (node == "v") refuse(layer, "v_cache", precision.v_cache);
   if (node == "pv") refuse(layer, node, precision.attention.pv);

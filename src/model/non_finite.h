@@ -11,7 +11,8 @@ namespace fovea {
 // What one attention half left behind: [rows, ...] each.
 struct AttentionTrace {
   const AttentionProblem& problem;
-  int64_t qkv_width;       // q, k and v of a row lie side by side from problem.q.data, with its stride
+  const float* qkv;  // q, k and v of a row side by side; null: problem has them as they were computed
+  int64_t qkv_width;
   const float* projected;  // what the o projection returned
   int64_t projected_count;
 };

@@ -147,10 +147,11 @@ int64_t QuantizedMatrix::bytes_for(int64_t rows, int64_t cols, Quantization quan
 }
 
 void QuantizedMatrix::multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y,
-                               int64_t ldy) const {
+                               int64_t ldy, int64_t next) const {
   const auto product = quantization_ == Quantization::w8a8 ? kernels().matmul_int8 : kernels().matmul_int4;
   product({x, values_ + value_bytes(first, depth_, quantization_),
-           scales_ + scale_bytes(first, depth_, quantization_), y, ldy, x_rows, count});
+           scales_ + scale_bytes(first, depth_, quantization_), y, ldy, x_rows, count,
+           next < 0 ? nullptr : values_ + value_bytes(next, depth_, quantization_)});
 }
 
 }  // namespace fovea

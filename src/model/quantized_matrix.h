@@ -26,8 +26,9 @@ class QuantizedMatrix {
   static int64_t bytes_for(int64_t rows, int64_t cols, Quantization quantization);
 
   // y[x_rows, count] = x w^T for the `count` output channels from `first` on, a multiple of kQuantColumns.
-  void multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y,
-                int64_t ldy) const;
+  // `next`, unless negative: the first of the channels that the thread multiplies next, as many of them.
+  void multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y, int64_t ldy,
+                int64_t next) const;
 
   std::span<const char> packed_values() const;
   std::span<const char> packed_scales() const;

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/parallel.h"
+#include "base/rounding.h"
+#include "kernels/kernels.h"
 #include "model/elementwise.h"
 #include "model/linear.h"
 #include "model/non_finite.h"
@@ -22,8 +25,48 @@ struct Block {
   bool full_attention = false;
 };
 
+// A tensor of [rows, width] in the type of its node: attention reads keys and values again for every tile of
+// queries, half the bytes where they have 16 bits.
+class Kept {
+ public:
+  void reserve(DType node, int64_t rows, int64_t width) {
+    type_ = VisionTower::kept_type(node);
+    width_ = width;
+    rows_.reserve(rows * width * static_cast<int64_t>(bytes_of(type_)));
+  }
+  // Rounded, if need be.
+  void store(int64_t row, const float* x) {
+    char* to = rows_.data() + row * width_ * static_cast<int64_t>(bytes_of(type_));
+    if (type_ == DType::f32) std::copy_n(x, width_, reinterpret_cast<float*>(to));
+    if (type_ == DType::bf16) kernels().bf16_from_f32(x, reinterpret_cast<uint16_t*>(to), width_);
+    if (type_ == DType::f16) kernels().f16_from_f32(x, reinterpret_cast<uint16_t*>(to), width_);
+  }
+  HeadsView view(int64_t rows, int64_t heads, DType node) const {
+    return {rows_.data(), type_, rows, heads, width_ / heads, width_, node};
+  }
+
+ private:
+  DType type_ = DType::f32;
+  int64_t width_ = 0;
+  Buffer<char> rows_;
+};
+
 struct Scratch {
-  Buffer<float> wide, narrow, gate, up, key_norms;
+  Kept q, k, v;
+  Buffer<float> narrow, gate, up, key_norms;
+
+  // From rows of q, k and v side by side, those from `first` on.
+  void keep(int64_t first, const float* qkv, int64_t count, int64_t width) {
+    constexpr int64_t kRowsPerTask = 8;
+    parallel_for(divide_up(count, kRowsPerTask), [&](int64_t task) {
+      for (int64_t r = task * kRowsPerTask; r < std::min(count, (task + 1) * kRowsPerTask); ++r) {
+        const float* row = qkv + r * 3 * width;
+        q.store(first + r, row);
+        k.store(first + r, row + width);
+        v.store(first + r, row + 2 * width);
+      }
+    });
+  }
 };
 
 // The guard's view of a block. Without a mask a query sees every key of its segment: the largest |k| of each.
@@ -170,23 +213,26 @@ void VisionTower::State::attend_block(size_t index, const WindowOrder& order, co
   const Block& block = blocks[index];
   const TowerPrecision& nodes = block.precision;
   const int64_t width = config.hidden_size, heads = config.num_heads, head_dim = config.head_dim();
-  const int64_t rows = hidden.size() / width;
-  scratch.wide.reserve(rows * 3 * width);
+  const int64_t rows = hidden.size() / width, stride = 3 * width;
   scratch.narrow.reserve(rows * width);
+  scratch.gate.reserve(std::min(rows, kRowsPerPass) * stride);
+  scratch.q.reserve(DType::f32, rows, width);  // what attention takes
+  scratch.k.reserve(nodes.k, rows, width);
+  scratch.v.reserve(nodes.v, rows, width);
   for_passes(rows, [&](int64_t first, int64_t count) {
     rms_norm(hidden.data() + first * width, block.norm1, kNormEps, nodes.norm, scratch.narrow.data(), count,
              nodes.norm_statistics);
-    block.qkv.apply(scratch.narrow.data(), count, scratch.wide.data() + first * 3 * width);
+    float* qkv = scratch.gate.data();
+    block.qkv.apply(scratch.narrow.data(), count, qkv);
+    apply_rope(qkv, first, count, heads, stride, rope, nodes.rope_steps, nodes.q);
+    apply_rope(qkv + width, first, count, heads, stride, rope, nodes.rope_steps, nodes.k);
+    scratch.keep(first, qkv, count, width);
   });
-  float* qkv = scratch.wide.data();
-  apply_rope(qkv, rows, heads, 3 * width, rope, nodes.rope_steps, nodes.q);
-  apply_rope(qkv + width, rows, heads, 3 * width, rope, nodes.rope_steps, nodes.k);
-  if (nodes.v != nodes.qkv) round_columns(qkv + 2 * width, rows, width, 3 * width, nodes.v);
 
   AttentionProblem problem;
-  problem.q = {qkv, DType::f32, rows, heads, head_dim, 3 * width, nodes.q};
-  problem.k = {qkv + width, DType::f32, rows, heads, head_dim, 3 * width, nodes.k};
-  problem.v = {qkv + 2 * width, DType::f32, rows, heads, head_dim, 3 * width, nodes.v};
+  problem.q = scratch.q.view(rows, heads, nodes.q);
+  problem.k = scratch.k.view(rows, heads, nodes.k);
+  problem.v = scratch.v.view(rows, heads, nodes.v);
   problem.out = scratch.narrow.data();
   problem.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
   problem.cu_seqlens = block.full_attention ? order.frame_bounds : order.window_bounds;
@@ -199,14 +245,12 @@ void VisionTower::State::attend_block(size_t index, const WindowOrder& order, co
   attend(nodes.kind, problem);
   if (hooks.layers) hooks.layers->attended(ModelPart::vision, static_cast<int64_t>(index), problem);
 
-  scratch.gate.reserve(std::min(rows, kRowsPerPass) * width);
   for_passes(rows, [&](int64_t first, int64_t count) {
     block.proj.apply(scratch.narrow.data() + first * width, count, scratch.gate.data());
     float* to = hidden.data() + first * width;
-    add_residual(to, scratch.gate.data(), count * width, nodes.residual);
-    if (!all_finite(to, count * width)) {
+    if (!add_residual(to, scratch.gate.data(), count * width, nodes.residual)) {
       refuse_attention({"vision", "vision block", static_cast<int64_t>(index)}, nodes,
-                       {problem, 3 * width, scratch.gate.data(), count * width});
+                       {problem, nullptr, 0, scratch.gate.data(), count * width});
     }
   });
 }
@@ -227,8 +271,7 @@ void VisionTower::State::mlp_block(size_t index, Buffer<float>& hidden, Scratch&
     silu_times(scratch.gate.data(), scratch.up.data(), count * inner, nodes.mlp);
     block.down.apply(scratch.gate.data(), count, normed);
     float* to = hidden.data() + first * width;
-    add_residual(to, normed, count * width, nodes.residual);
-    if (!all_finite(to, count * width)) {
+    if (!add_residual(to, normed, count * width, nodes.residual)) {
       refuse_mlp({"vision", "vision block", static_cast<int64_t>(index)}, nodes,
                  {scratch.gate.data(), scratch.up.data(), normed, count * inner, count * width});
     }

@@ -19,6 +19,8 @@ class VisionTower {
  public:
   // Rows per pass through a projection or the MLP: bounds scratch, changes no result.
   static constexpr int64_t kRowsPerPass = 1024;
+  // How q, k or v of a node is kept.
+  static constexpr DType kept_type(DType node) { return node == DType::f64 ? DType::f32 : node; }
 
   // Weights are borrowed from the store. `vision` has an entry for every block. Not held: nothing is loaded,
   // and encode() may not be called.
