@@ -210,7 +210,7 @@ inline void matmul_bf16_block(const uint16_t* x, const uint16_t* w, int64_t ldw,
 }
 
 inline void matmul_nt_bf16_tiles(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                                 int64_t rows, int64_t cols, int64_t k, const uint16_t* next) {
+                                 int64_t rows, int64_t cols, int64_t k, Upcoming next) {
   if (k == 0) return matmul_nt_bf16_rows(x, w, ldw, y, ldy, rows, cols, k, next);
   const TileShapes shapes(kSide);
   const int64_t padded = (k + kBf16Step - 1) / kBf16Step * kBf16Step;
@@ -245,8 +245,12 @@ inline TileRow row_tiles_of(const QuantizedRows& x, int64_t row, int64_t rows, i
 inline void store_rows(const QuantizedProduct& p, int64_t row, int64_t column,
                        const Simd::F (&results)[kSide]) {
   const int64_t rows = smaller(kSide, p.rows - row), cols = smaller(kSide, p.cols - column);
-  for (int64_t r = 0; r < rows; ++r)
-    Simd::store(p.y + (row + r) * p.ldy + column, results[r], static_cast<int>(cols));
+  with_rounding(p.round, [&](auto round) {
+    for (int64_t r = 0; r < rows; ++r) {
+      Simd::store(p.y + (row + r) * p.ldy + column, finished(p, column, results[r], round),
+                  static_cast<int>(cols));
+    }
+  });
 }
 
 inline void scale_int8(const QuantizedProduct& p, int64_t row, int64_t column, const int32_t* sums) {
@@ -374,6 +378,7 @@ inline void matmul_int8_tiles(const QuantizedProduct& p) {
       block.values = static_cast<const char*>(p.values) + column * p.x.depth;
       block.scales = static_cast<const float*>(p.scales) + column;
       block.y += column;
+      if (p.bias != nullptr) block.bias += column;
       block.cols = smaller(kBlockCols, p.cols - column);
       matmul_int8_block(block);
     }

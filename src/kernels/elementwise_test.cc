@@ -1,6 +1,6 @@
-// Goal: what stands between projections and attention rounds where kernels.h says, in every variant, and stays
-// in its memory. Method: the formula in scalar f32 with explicit roundings, to the bit (f64 within a bound
-// where an exponential is in it); lengths around every vector width; guard pages.
+// Goal: what stands between projections and attention rounds where kernels.h says, in every variant, and
+// stays in its memory. Method: the formula in scalar f32 with explicit roundings, to the bit (f64 within a
+// bound where an exponential is in it); lengths around every vector width; guard pages.
 #include <gtest/gtest.h>
 
 #include <cmath>

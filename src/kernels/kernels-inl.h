@@ -33,9 +33,10 @@ __attribute__((always_inline)) inline void for_strips(int64_t rows, Body body) {
 class Fetch {
  public:
   Fetch() = default;
-  Fetch(const void* at, int64_t bytes, int64_t steps)
-      : at_(static_cast<const char*>(at)), end_(at == nullptr || steps < 1 ? at_ : at_ + bytes) {
-    lines_ = steps < 1 ? 0 : (bytes / kLine + steps - 1) / steps;
+  Fetch(const Upcoming& next, int64_t steps) : at_(static_cast<const char*>(next.at)), end_(at_) {
+    if (at_ == nullptr || steps < 1) return;
+    end_ += next.bytes;
+    lines_ = (next.bytes / kLine + steps - 1) / steps;
   }
   void some() {
     for (int64_t i = 0; i < lines_ && at_ < end_; ++i, at_ += kLine) __builtin_prefetch(at_, 0, 2);
@@ -190,10 +191,10 @@ void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, in
 #ifdef FOVEA_BF16_DOT
 // Rows of bf16 as they are, without gaps.
 inline void matmul_nt_bf16_rows(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                                int64_t rows, int64_t cols, int64_t k, const uint16_t* next) {
+                                int64_t rows, int64_t cols, int64_t k, Upcoming next) {
   constexpr int64_t kBlock = Bf16Bf16::kBlock;
   const int64_t tiles = rows / Simd::kTileRows * (cols / Simd::kTileCols) * ((k + kBlock - 1) / kBlock);
-  matmul_nt<Bf16Bf16>(x, k, w, ldw, y, ldy, rows, cols, k, Fetch(next, cols * k * 2, tiles));
+  matmul_nt<Bf16Bf16>(x, k, w, ldw, y, ldy, rows, cols, k, Fetch(next, tiles));
 }
 inline void bf16_from_f32_all(const float* in, uint16_t* out, int64_t count);
 inline void pack_bf16_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out) {

@@ -8,6 +8,7 @@
 
 #include "base/dtype.h"
 #include "kernels/quantized.h"
+#include "kernels/upcoming.h"
 
 namespace fovea {
 
@@ -43,10 +44,9 @@ struct Kernels {
   void (*matmul_nt_f16)(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                         int64_t rows, int64_t cols, int64_t k);
   // Both operands bf16 by native products, f32 accumulation; null where the machine has none. x comes from
-  // pack_bf16_rows, in whatever form the variant reads it. `next`, unless null: weights [cols, k] without
-  // gaps that the caller's thread reads next, a hint.
+  // pack_bf16_rows, in whatever form the variant reads it.
   void (*matmul_nt_bf16_bf16)(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                              int64_t rows, int64_t cols, int64_t k, const uint16_t* next);
+                              int64_t rows, int64_t cols, int64_t k, Upcoming next);
   // x [rows, k] f32 with row stride ldx, as bf16 in blocks of kBf16Rows rows, each kBf16Rows * k elements
   // with k rounded up to bf16_depth_unit; blocks are independent of each other.
   void (*pack_bf16_rows)(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out);

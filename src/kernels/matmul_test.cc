@@ -36,7 +36,7 @@ MatmulNt<uint16_t> packing(const Kernels& kernels) {
     const GuardedArray<uint16_t> packed(up(rows, Kernels::kBf16Rows) * up(k, kernels.bf16_depth_unit));
     kernels.pack_bf16_rows(x, ldx, rows, k, packed.data());
     // A hint is a hint: what cannot be read does no harm.
-    kernels.matmul_nt_bf16_bf16(packed.data(), w, ldw, y, ldy, rows, cols, k, w + cols * ldw);
+    kernels.matmul_nt_bf16_bf16(packed.data(), w, ldw, y, ldy, rows, cols, k, {w + cols * ldw, cols * k * 2});
   };
 }
 

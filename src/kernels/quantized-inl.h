@@ -90,6 +90,13 @@ inline int32_t row_sum(const QuantizedRows& x, int64_t row) {
   return sum;
 }
 
+// One vector of results as y wants it, of the columns from `column` on.
+template <typename Round>
+Simd::F finished(const QuantizedProduct& p, int64_t column, Simd::F result, Round round) {
+  if (p.bias != nullptr) result = Simd::add(result, load_some(p.bias + column, p.cols - column));
+  return round(result);
+}
+
 // Writes a tile of results to the columns from `vector` on that y has. Loops over registers have no branch
 // inside: a compiler that does not unroll them keeps all sums in memory.
 template <int kRows, int kVectors>
@@ -100,11 +107,16 @@ void store_tile(const QuantizedProduct& p, int64_t row, int64_t vector,
   float *y = p.y + row * p.ldy + column, *to = y, beyond[kRows * kColumns];
   const int64_t stride = left >= kColumns ? p.ldy : kColumns;
   if (left < kColumns) to = beyond;
+  with_rounding(p.round, [&](auto round) {
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) Simd::store(to + r * stride + v * Simd::kWidth, tile[r][v]);
-  }
+      for (int v = 0; v < kVectors; ++v) {
+        const int64_t at = v * Simd::kWidth;
+        Simd::store(to + r * stride + at, finished(p, column + at, tile[r][v], round));
+      }
+    }
+  });
   for (int64_t r = 0; left < kColumns && r < kRows; ++r) {
     for (int64_t c = 0; c < left; ++c) y[r * p.ldy + c] = beyond[r * kColumns + c];
   }
@@ -112,7 +124,6 @@ void store_tile(const QuantizedProduct& p, int64_t row, int64_t vector,
 
 struct Int8Weights {
   static constexpr int kRows = Simd::kInt8Rows, kVectors = Simd::kInt8Vectors;
-  static int64_t bytes_per_column(int64_t depth) { return depth; }
 
   template <int kRowsNow, int kVectorsNow>
   static void tile(const QuantizedProduct& p, int64_t row, int64_t vector) {
@@ -159,7 +170,6 @@ struct Int8Weights {
 struct Int4Weights {
   static constexpr int kRows = Simd::kInt4Rows, kVectors = Simd::kInt4Vectors;
   static constexpr int64_t kGroupBytes = kQuantGroup / 2 * kQuantColumns;
-  static int64_t bytes_per_column(int64_t depth) { return depth / 2; }
 
   template <int kRowsNow, int kVectorsNow>
   static void tile(const QuantizedProduct& p, int64_t row, int64_t vector) {
@@ -257,6 +267,6 @@ void quantized_product(const QuantizedProduct& p) {
   Fetch none;
   if (p.rows == 1) return quantized_columns<Weights, kRowVectors>(p, 0, none);
   const int64_t tiles = p.rows / Weights::kRows * (p.cols / (Weights::kVectors * Simd::kWidth));
-  Fetch ahead(p.next, p.cols * Weights::bytes_per_column(p.x.depth), tiles);
+  Fetch ahead(p.next, tiles);
   quantized_columns<Weights, Weights::kVectors>(p, 0, ahead);
 }

@@ -3,6 +3,9 @@
 
 #include <cstdint>
 
+#include "base/dtype.h"
+#include "kernels/upcoming.h"
+
 namespace fovea {
 
 // Columns of y whose weights are packed together, and elements of depth that share a scale in 4-bit weights
@@ -22,12 +25,15 @@ struct QuantizedRows {
 // f32. int4: w[n, k] = scales[n, group of k] * (nibble - 8); packed [cols / 16][group][8][16][4] bytes, where
 // byte (s, n, j) of a group holds element 4 s + j in its low and 32 + 4 s + j in its high half; scales are
 // bf16, packed [cols / 16][group][16].
+// y = r(x w^T + bias), r rounding to `round`.
 struct QuantizedProduct {
   QuantizedRows x;
-  const void *values, *scales;  // of the first column, a multiple of kQuantColumns
-  float* y;                     // [rows, cols], written
+  const void *values = nullptr, *scales = nullptr;  // of the first column, a multiple of kQuantColumns
+  float* y;                                         // [rows, cols], written
   int64_t ldy, rows, cols;
-  const void* next = nullptr;  // packed weights of as many columns that the thread reads next: a hint
+  const float* bias = nullptr;  // [cols], or none
+  DType round = DType::f32;
+  Upcoming next = {};
 };
 
 }  // namespace fovea

@@ -149,6 +149,22 @@ void expect_canaries(const Product& p, const GuardedArray<float>& y) {
   }
 }
 
+// Half of the products get a bias and a rounding.
+struct Finish {
+  GuardedArray<float> bias;
+  bool used;
+
+  explicit Finish(const Product& p) : bias(p.cols), used(p.rows % 2 == 1) {
+    for (int64_t n = 0; n < p.cols; ++n) bias[n] = static_cast<float>(n % 11 - 5) * 0.37f;
+  }
+  void ask(QuantizedProduct& product) const {
+    if (!used) return;
+    product.bias = bias.data();
+    product.round = DType::bf16;
+  }
+  float of(float result, int64_t n) const { return used ? rounded(result + bias[n], DType::bf16) : result; }
+};
+
 struct PackedInt8 {
   GuardedArray<int8_t> values;
   GuardedArray<float> scales;
@@ -171,13 +187,16 @@ TEST_P(QuantizedTest, Int8ProductsAreExactIntegersTimesTheScales) {
           const Product p(rows, cols, depth, 127, extreme);
           const PackedInt8 w(p);
           const GuardedArray<float> y = result_of(p);
-          kernels().matmul_int8(
-              {p.quantized_rows(0), w.values.data(), w.scales.data(), y.data(), cols + 3, rows, cols});
+          QuantizedProduct product{
+              p.quantized_rows(0), w.values.data(), w.scales.data(), y.data(), cols + 3, rows, cols};
+          const Finish finish(p);
+          finish.ask(product);
+          kernels().matmul_int8(product);
           expect_canaries(p, y);
           for (int64_t m = 0; m < rows; ++m) {
             for (int64_t n = 0; n < cols; ++n) {
               const float wanted = static_cast<float>(p.dot(m, n, 0, p.depth)) * p.x_scales[m] * w.scales[n];
-              ASSERT_EQ(y[m * (cols + 3) + n], wanted)
+              ASSERT_EQ(y[m * (cols + 3) + n], finish.of(wanted, n))
                   << rows << "x" << cols << "x" << depth << " at " << m << "," << n;
             }
           }
@@ -214,8 +233,11 @@ TEST_P(QuantizedTest, Int4ProductsAreExactGroupsTimesTheScales) {
           const Product p(rows, cols, depth, 7, extreme);
           const PackedInt4 w(p);
           const GuardedArray<float> y = result_of(p);
-          kernels().matmul_int4(
-              {p.quantized_rows(0), w.values.data(), w.scales.data(), y.data(), cols + 3, rows, cols});
+          QuantizedProduct product{
+              p.quantized_rows(0), w.values.data(), w.scales.data(), y.data(), cols + 3, rows, cols};
+          const Finish finish(p);
+          finish.ask(product);
+          kernels().matmul_int4(product);
           expect_canaries(p, y);
           for (int64_t m = 0; m < rows; ++m) {
             for (int64_t n = 0; n < cols; ++n) {
@@ -224,7 +246,8 @@ TEST_P(QuantizedTest, Int4ProductsAreExactGroupsTimesTheScales) {
                 wanted +=
                     double{PackedInt4::scale(n, g)} * static_cast<double>(p.dot(m, n, g * 64, g * 64 + 64));
               }
-              ASSERT_EQ(y[m * (cols + 3) + n], static_cast<float>(wanted * double{p.x_scales[m]}))
+              ASSERT_EQ(y[m * (cols + 3) + n],
+                        finish.of(static_cast<float>(wanted * double{p.x_scales[m]}), n))
                   << rows << "x" << cols << "x" << depth << " at " << m << "," << n;
             }
           }

@@ -268,9 +268,8 @@ void Decoder::State::project(const Layer& layer, const RopeTable& rope, const fl
         *normed = call.scratch.normed.data();
   rms_norm(hidden, layer.input_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed, count,
            nodes.norm_statistics);
-  layer.q.apply(normed, count, q, stride);
-  layer.k.apply(normed, count, k, stride);
-  layer.v.apply(normed, count, v, stride);
+  const Projection qkv[] = {{&layer.q, q, stride}, {&layer.k, k, stride}, {&layer.v, v, stride}};
+  Linear::apply_all(qkv, normed, count);
   apply_rope(q, 0, count, config.num_attention_heads, stride, rope, nodes.rope_steps, nodes.q);
   apply_rope(k, 0, count, config.num_key_value_heads, stride, rope, nodes.rope_steps, nodes.k);
   if (nodes.v != nodes.qkv) round_columns(v, count, kv_width, stride, nodes.v);
@@ -374,8 +373,9 @@ void Decoder::State::mlp_layer(int64_t index, float* hidden, int64_t count, Deco
   float* normed = scratch.normed.data();
   rms_norm(hidden, layer.post_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed, count,
            nodes.norm_statistics);
-  layer.gate.apply(normed, count, scratch.gate.data());
-  layer.up.apply(normed, count, scratch.up.data());
+  const Projection both[] = {{&layer.gate, scratch.gate.data(), layer.gate.out()},
+                             {&layer.up, scratch.up.data(), layer.up.out()}};
+  Linear::apply_all(both, normed, count);
   silu_times(scratch.gate.data(), scratch.up.data(), inner, nodes.mlp);
   layer.down.apply(scratch.gate.data(), count, normed);
   sum_over_ranks(normed, size, nodes.down_proj);

@@ -13,23 +13,11 @@ namespace {
 
 // Rows handed to one thread at a time: they stay in the shared cache.
 constexpr int64_t kRowsPerTask = 512;
-// A single token only streams weights: long runs, few tasks.
-constexpr int64_t kColsPerTaskStreaming = 256;
+// So few only stream weights: long runs, few tasks.
+constexpr int64_t kFewRows = 4, kColsPerTaskStreaming = 256;
 // Rows that one task converts.
 constexpr int64_t kRowsConverted = Kernels::kBf16Rows;
 static_assert(kRowsPerTask % kRowsConverted == 0);
-
-// Rows of x in the form that the product wants; kept from call to call by the thread that calls, because a
-// decoding step makes hundreds of calls.
-struct Operand {
-  const uint16_t* bf16 = nullptr;
-  QuantizedRows quantized{};
-
-  QuantizedRows quantized_from(int64_t row) const {
-    const QuantizedRows& q = quantized;
-    return {q.values + row * q.depth, q.scales + row, q.sums + row * (q.depth / kQuantGroup), q.depth};
-  }
-};
 
 // Elements of `rows` packed rows; of the rows before a task when `rows` is a multiple of kBf16Rows.
 int64_t packed_elements(int64_t rows, int64_t depth) {
@@ -37,7 +25,9 @@ int64_t packed_elements(int64_t rows, int64_t depth) {
   return (rows + kRowsConverted - 1) / kRowsConverted * kRowsConverted * ((depth + unit - 1) / unit * unit);
 }
 
-Operand bf16_rows(const float* x, int64_t rows, int64_t depth) {
+// Rows of x in the form that a product wants; kept from call to call by the thread that calls, because a
+// decoding step makes hundreds of calls.
+const uint16_t* bf16_rows(const float* x, int64_t rows, int64_t depth) {
   static thread_local Buffer<uint16_t> kept;
   kept.reserve(packed_elements(rows, depth));
   uint16_t* to = kept.data();
@@ -46,10 +36,10 @@ Operand bf16_rows(const float* x, int64_t rows, int64_t depth) {
     kernels().pack_bf16_rows(x + row * depth, depth, std::min(kRowsConverted, rows - row), depth,
                              to + packed_elements(row, depth));
   });
-  return {to, {}};
+  return to;
 }
 
-Operand quantized_rows(const float* x, int64_t rows, int64_t count, int64_t depth) {
+QuantizedRows quantized_rows(const float* x, int64_t rows, int64_t count, int64_t depth) {
   static thread_local Buffer<int8_t> kept_values;
   static thread_local Buffer<int32_t> kept_sums;
   static thread_local Buffer<float> kept_scales;
@@ -65,7 +55,7 @@ Operand quantized_rows(const float* x, int64_t rows, int64_t count, int64_t dept
       scales[r] = kernels().quantize_row(x + r * count, count, values + r * depth, sums + r * groups);
     }
   });
-  return {nullptr, {values, scales, sums, depth}};
+  return {values, scales, sums, depth};
 }
 
 // The product of f32 rows with f32 weights, or with 16-bit ones that are widened on the way.
@@ -157,51 +147,119 @@ int64_t Linear::scratch_bytes(const LinearTypes& types, int64_t rows, int64_t de
   return native_products(types) ? packed_elements(rows, depth) * int64_t{sizeof(uint16_t)} : 0;
 }
 
-// The first column of the task that this thread probably takes after `task`, while all threads advance alike;
-// negative where there is none of as many columns.
-int64_t Linear::next_columns(int64_t task, int64_t cols_per_task, int64_t rows) const {
-  const int64_t col_tasks = divide_up(out(), cols_per_task), next = task + threads();
-  if (next >= col_tasks * divide_up(rows, kRowsPerTask)) return -1;
-  const int64_t col = next % col_tasks * cols_per_task;
-  return col + cols_per_task <= out() ? col : -1;
+// The tasks of projections of the same rows: blocks of columns of the first, then of the second, ...
+class Linear::Product {
+ public:
+  Product(std::span<const Projection> all, const float* x, int64_t rows) : all_(all), x_(x), rows_(rows) {
+    const int64_t depth = all.front().linear->in();
+    for (const Projection& one : all) {
+      const Linear& linear = *one.linear;
+      FOVEA_CHECK(linear.in() == depth);
+      FOVEA_CHECK(linear.weight().data != nullptr ||
+                  linear.quantized_ != nullptr);  // else a lease is missing
+      tasks_ += tasks_of(linear);
+      if (linear.quantized_ != nullptr && quantized_.values == nullptr) {
+        quantized_ = quantized_rows(x, rows, depth, linear.quantized_->depth());
+      } else if (linear.native() && bf16_ == nullptr) {
+        bf16_ = bf16_rows(x, rows, depth);
+      }
+    }
+  }
+
+  int64_t tasks() const { return tasks_; }
+
+  void run(int64_t task) const {
+    const Piece piece = piece_of(task);
+    const Linear& linear = *piece.of->linear;
+    const int64_t stride = piece.of->y_stride;
+    float* y = piece.of->y + piece.row * stride + piece.col;
+    // While all threads advance alike, this one takes that task next.
+    multiply(piece, y, memory_of(task + threads()));
+    if (linear.quantized_ != nullptr) return;  // these products are finished
+    for (int64_t r = 0; r < piece.rows; ++r, y += stride) {
+      if (linear.bias_.empty()) {
+        round_serial(y, piece.cols, linear.types_.output);
+      } else {
+        kernels().add_rounded(y, linear.bias_.data() + piece.col, piece.cols, linear.types_.output);
+      }
+    }
+  }
+
+ private:
+  struct Piece {
+    const Projection* of;
+    int64_t row, rows, col, cols;
+  };
+
+  int64_t cols_per_task(const Linear& linear) const {
+    if (rows_ <= kFewRows) return kColsPerTaskStreaming;
+    return linear.quantized_ != nullptr ? kernels().quantized_product_cols : kernels().product_cols;
+  }
+  int64_t tasks_of(const Linear& linear) const {
+    return divide_up(linear.out(), cols_per_task(linear)) * divide_up(rows_, kRowsPerTask);
+  }
+  Piece piece_of(int64_t task) const {
+    const Projection* of = all_.data();
+    for (int64_t count = 0; task >= (count = tasks_of(*of->linear)); ++of) task -= count;
+    const int64_t step = cols_per_task(*of->linear), col_tasks = divide_up(of->linear->out(), step);
+    const int64_t row = task / col_tasks * kRowsPerTask, col = task % col_tasks * step;
+    return {of, row, std::min(kRowsPerTask, rows_ - row), col, std::min(step, of->linear->out() - col)};
+  }
+  Upcoming memory_of(int64_t task) const {
+    if (task >= tasks_) return {};
+    const Piece piece = piece_of(task);
+    const Linear& linear = *piece.of->linear;
+    if (linear.quantized_ != nullptr) return linear.quantized_->memory_of(piece.col, piece.cols);
+    const MatrixView& weight = linear.weight();
+    return {weight.row(piece.col), piece.cols * weight.stride * static_cast<int64_t>(bytes_of(weight.dtype))};
+  }
+
+  void multiply(const Piece& piece, float* y, const Upcoming& next) const {
+    const Linear& linear = *piece.of->linear;
+    const MatrixView& weight = linear.weight();
+    const int64_t depth = linear.in(), stride = piece.of->y_stride;
+    if (linear.quantized_ != nullptr) {
+      const QuantizedRows& q = quantized_;
+      const QuantizedRows from{q.values + piece.row * q.depth, q.scales + piece.row,
+                               q.sums + piece.row * (q.depth / kQuantGroup), q.depth};
+      linear.quantized_->multiply({.x = from,
+                                   .y = y,
+                                   .ldy = stride,
+                                   .rows = piece.rows,
+                                   .cols = piece.cols,
+                                   .bias = linear.bias_.empty() ? nullptr : linear.bias_.data() + piece.col,
+                                   .round = linear.types_.output,
+                                   .next = next},
+                                  piece.col);
+    } else if (linear.native()) {
+      kernels().matmul_nt_bf16_bf16(bf16_ + packed_elements(piece.row, depth),
+                                    static_cast<const uint16_t*>(weight.row(piece.col)), depth, y, stride,
+                                    piece.rows, piece.cols, depth, next);
+    } else {
+      multiply_widened(x_ + piece.row * depth, weight, piece.col, piece.rows, piece.cols, y, stride);
+    }
+  }
+
+  std::span<const Projection> all_;
+  const float* x_;
+  int64_t rows_, tasks_ = 0;
+  // x in the forms that the products want.
+  const uint16_t* bf16_ = nullptr;
+  QuantizedRows quantized_{};
+};
+
+bool Linear::native() const {
+  return quantized_ == nullptr && native_products(types_) && weight().dtype == DType::bf16;
+}
+
+void Linear::apply_all(std::span<const Projection> all, const float* x, int64_t rows) {
+  const Product product(all, x, rows);
+  parallel_for(product.tasks(), [&](int64_t task) { product.run(task); });
 }
 
 void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) const {
-  const MatrixView& weight = this->weight();
-  FOVEA_CHECK(weight.data != nullptr || quantized_ != nullptr);  // else a lease is missing
-  const bool native = native_products(types_) && weight.dtype == DType::bf16;
-  const Operand operand = quantized_ != nullptr ? quantized_rows(x, rows, in(), quantized_->depth())
-                          : native              ? bf16_rows(x, rows, in())
-                                                : Operand{};
-  const int64_t cols_per_task = rows <= 4               ? kColsPerTaskStreaming
-                                : quantized_ != nullptr ? kernels().quantized_product_cols
-                                                        : kernels().product_cols;
-  const int64_t col_tasks = divide_up(out(), cols_per_task), row_tasks = divide_up(rows, kRowsPerTask);
-  parallel_for(col_tasks * row_tasks, [&](int64_t task) {
-    const int64_t row = task / col_tasks * kRowsPerTask, col = task % col_tasks * cols_per_task;
-    const int64_t rows_now = std::min(kRowsPerTask, rows - row),
-                  cols_now = std::min(cols_per_task, out() - col);
-    float* tile = y + row * y_stride + col;
-    const int64_t next = next_columns(task, cols_per_task, rows);
-    if (quantized_ != nullptr) {
-      quantized_->multiply(operand.quantized_from(row), rows_now, col, cols_now, tile, y_stride, next);
-    } else if (operand.bf16 != nullptr) {
-      kernels().matmul_nt_bf16_bf16(operand.bf16 + packed_elements(row, in()),
-                                    static_cast<const uint16_t*>(weight.row(col)), in(), tile, y_stride,
-                                    rows_now, cols_now, in(),
-                                    next < 0 ? nullptr : static_cast<const uint16_t*>(weight.row(next)));
-    } else {
-      multiply_widened(x + row * in(), weight, col, rows_now, cols_now, tile, y_stride);
-    }
-    for (int64_t r = 0; r < rows_now; ++r) {
-      float* out_row = tile + r * y_stride;
-      if (bias_.empty()) {
-        round_serial(out_row, cols_now, types_.output);
-      } else {
-        kernels().add_rounded(out_row, bias_.data() + col, cols_now, types_.output);
-      }
-    }
-  });
+  const Projection one{this, y, y_stride};
+  apply_all({&one, 1}, x, rows);
 }
 
 }  // namespace fovea

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,14 @@ struct LinearTypes {
   DType input;    // what x was rounded to before: with bf16 here and in `weights` native bf16 products serve
   DType output;
   Quantization quantization = Quantization::none;
+};
+
+class Linear;
+// One of several projections of the same rows: y[rows, linear->out()] with row stride `y_stride`.
+struct Projection {
+  const Linear* linear;
+  float* y;
+  int64_t y_stride;
 };
 
 // y = r(x W^T + b). The weight is borrowed from the store, as it is or quantized.
@@ -55,6 +64,8 @@ class Linear {
   // independent of the other rows, bit for bit.
   void apply(const float* x, int64_t rows, float* y, int64_t y_stride) const;
   void apply(const float* x, int64_t rows, float* y) const { apply(x, rows, y, out()); }
+  // The same for several projections of the same rows, which are converted once, and with no wait between.
+  static void apply_all(std::span<const Projection> all, const float* x, int64_t rows);
 
   // What apply() allocates for `rows` of `depth` inputs, and its thread keeps: their quantized copy, or the
   // narrowed one where native products serve.
@@ -68,7 +79,8 @@ class Linear {
 
  private:
   LinearTypes types_{};
-  int64_t next_columns(int64_t task, int64_t cols_per_task, int64_t rows) const;
+  class Product;
+  bool native() const;  // both operands in bf16, by the CPU's own products
   const MatrixView& weight() const { return held_ != nullptr ? *held_ : weight_; }
 
   MatrixView weight_;

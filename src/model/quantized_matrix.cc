@@ -146,12 +146,15 @@ int64_t QuantizedMatrix::bytes_for(int64_t rows, int64_t cols, Quantization quan
   return value_bytes(columns, depth, quantization) + scale_bytes(columns, depth, quantization);
 }
 
-void QuantizedMatrix::multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y,
-                               int64_t ldy, int64_t next) const {
-  const auto product = quantization_ == Quantization::w8a8 ? kernels().matmul_int8 : kernels().matmul_int4;
-  product({x, values_ + value_bytes(first, depth_, quantization_),
-           scales_ + scale_bytes(first, depth_, quantization_), y, ldy, x_rows, count,
-           next < 0 ? nullptr : values_ + value_bytes(next, depth_, quantization_)});
+void QuantizedMatrix::multiply(QuantizedProduct p, int64_t first) const {
+  p.values = values_ + value_bytes(first, depth_, quantization_);
+  p.scales = scales_ + scale_bytes(first, depth_, quantization_);
+  (quantization_ == Quantization::w8a8 ? kernels().matmul_int8 : kernels().matmul_int4)(p);
+}
+
+Upcoming QuantizedMatrix::memory_of(int64_t first, int64_t count) const {
+  return {values_ + value_bytes(first, depth_, quantization_),
+          value_bytes(round_up(count, kColumns), depth_, quantization_)};
 }
 
 }  // namespace fovea

@@ -25,10 +25,11 @@ class QuantizedMatrix {
   // Of one made from a matrix of `rows` x `cols`.
   static int64_t bytes_for(int64_t rows, int64_t cols, Quantization quantization);
 
-  // y[x_rows, count] = x w^T for the `count` output channels from `first` on, a multiple of kQuantColumns.
-  // `next`, unless negative: the first of the channels that the thread multiplies next, as many of them.
-  void multiply(const QuantizedRows& x, int64_t x_rows, int64_t first, int64_t count, float* y, int64_t ldy,
-                int64_t next) const;
+  // The product of the p.cols output channels from `first` on, a multiple of kQuantColumns; their values and
+  // scales are put in.
+  void multiply(QuantizedProduct p, int64_t first) const;
+  // The memory of that many output channels, as multiply() reads it.
+  Upcoming memory_of(int64_t first, int64_t count) const;
 
   std::span<const char> packed_values() const;
   std::span<const char> packed_scales() const;

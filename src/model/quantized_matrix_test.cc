@@ -29,8 +29,12 @@ std::vector<float> column(const QuantizedMatrix& matrix, int64_t cols, int64_t k
   std::vector<int8_t> values(static_cast<size_t>(matrix.depth()));
   std::vector<int32_t> sums(static_cast<size_t>(matrix.depth() / kQuantGroup));
   const float scale = kernels().quantize_row(unit.data(), cols, values.data(), sums.data());
-  matrix.multiply({values.data(), &scale, sums.data(), matrix.depth()}, 1, 0, matrix.rows(), result.data(),
-                  matrix.rows(), -1);
+  matrix.multiply({.x = {values.data(), &scale, sums.data(), matrix.depth()},
+                   .y = result.data(),
+                   .ldy = matrix.rows(),
+                   .rows = 1,
+                   .cols = matrix.rows()},
+                  0);
   return result;
 }
 

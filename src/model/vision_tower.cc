@@ -266,8 +266,9 @@ void VisionTower::State::mlp_block(size_t index, Buffer<float>& hidden, Scratch&
     float* normed = scratch.narrow.data();
     rms_norm(hidden.data() + first * width, block.norm2, kNormEps, nodes.norm, normed, count,
              nodes.norm_statistics);
-    block.gate.apply(normed, count, scratch.gate.data());
-    block.up.apply(normed, count, scratch.up.data());
+    const Projection both[] = {{&block.gate, scratch.gate.data(), inner},
+                               {&block.up, scratch.up.data(), inner}};
+    Linear::apply_all(both, normed, count);
     silu_times(scratch.gate.data(), scratch.up.data(), count * inner, nodes.mlp);
     block.down.apply(scratch.gate.data(), count, normed);
     float* to = hidden.data() + first * width;
