@@ -55,12 +55,15 @@ class Fetch {
 // the same whatever the tile, which makes results independent of batch and chunk size.
 
 // How an operand pair is loaded and multiplied. kStep: elements of k per vector step. kBlock: elements of k
-// per partial sum; a tile's rows of x over one block stay in L1.
+// per partial sum; a tile's rows of x over one block stay in L1. kFewCols: rows of w that few rows of x read
+// side by side; where one at a time is fast enough it is best, a single stream fetched kAhead elements ahead:
+// rows a multiple of 4 KiB apart evict each other and confuse the CPU's own fetching.
 struct F32F32 {
   using X = float;
   using W = float;
   using XVec = Simd::F;
-  static constexpr int64_t kStep = Simd::kWidth, kBlock = 1024;
+  static constexpr int64_t kStep = Simd::kWidth, kBlock = 1024, kAhead = 0;
+  static constexpr int kFewCols = Simd::kRowTileCols;
   template <typename... Count>
   static XVec load_x(const X* p, Count... count) {
     return Simd::load(p, count...);
@@ -95,7 +98,8 @@ struct Bf16Bf16 {
   using X = uint16_t;
   using W = uint16_t;
   using XVec = Simd::Pairs;
-  static constexpr int64_t kStep = 2 * Simd::kWidth, kBlock = 2048;
+  static constexpr int64_t kStep = 2 * Simd::kWidth, kBlock = 2048, kAhead = 4096;
+  static constexpr int kFewCols = 1;
   template <typename... Count>
   static XVec load_x(const X* p, Count... count) {
     return Simd::load_pairs(p, count...);
@@ -120,6 +124,7 @@ void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int6
     typename Op::XVec ws[kCols];
 #pragma GCC unroll 8
     for (int c = 0; c < kCols; ++c) ws[c] = Op::load_w(w + c * ldw + at, count...);
+    if constexpr (kCols == 1 && Op::kAhead > 0) __builtin_prefetch(w + at + Op::kAhead, 0, 2);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const typename Op::XVec xs = Op::load_x(x + r * ldx + at, count...);
@@ -163,9 +168,29 @@ void block_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int
               int64_t ldy, int64_t rows, int64_t cols, int64_t k, bool first, Fetch& ahead) {
   for_strips<Simd::kTileRows>(
       rows, [&](int64_t m, auto height) __attribute__((always_inline)) {
+        strip_nt<Op, decltype(height)::value, Simd::kTileCols>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy,
+                                                               cols, k, first, ahead);
+      });
+}
+
+// Few rows are bound by reading w: in strips of whole rows, so that memory is read in long runs.
+template <typename Op>
+void few_rows_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
+                 int64_t ldy, int64_t rows, int64_t cols, int64_t k) {
+  Fetch none;
+  for_strips<Simd::kTileRows>(
+      rows, [&](int64_t, auto height) __attribute__((always_inline)) {
         constexpr int kRows = decltype(height)::value,
-                      kCols = kRows <= Simd::kFewRows ? Simd::kRowTileCols : Simd::kTileCols;
-        strip_nt<Op, kRows, kCols>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy, cols, k, first, ahead);
+                      kTile = kRows == 1 ? Simd::kRowTileCols : Simd::kTileCols,
+                      kCols = Op::kFewCols < kTile ? Op::kFewCols : kTile;
+        for (int64_t n = 0; n < cols; n += Op::kFewCols) {
+          const int64_t cols_now = cols - n < Op::kFewCols ? cols - n : Op::kFewCols;
+          for (int64_t at = 0; at < k; at += Op::kBlock) {
+            const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
+            strip_nt<Op, kRows, kCols>(x + at, ldx, w + n * ldw + at, ldw, y + n, ldy, cols_now, k_now,
+                                       at == 0, none);
+          }
+        }
       });
 }
 
@@ -177,14 +202,10 @@ void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, in
       for (int64_t n = 0; n < cols; ++n) y[m * ldy + n] = 0.f;
     }
   }
-  // Few rows are bound by reading w: take it in strips of whole rows, so that memory is read in long runs.
-  const int64_t cols_step = rows <= Simd::kTileRows ? Simd::kRowTileCols : cols;
-  for (int64_t n = 0; n < cols; n += cols_step) {
-    const int64_t cols_now = cols - n < cols_step ? cols - n : cols_step;
-    for (int64_t at = 0; at < k; at += Op::kBlock) {
-      const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
-      block_nt<Op>(x + at, ldx, w + n * ldw + at, ldw, y + n, ldy, rows, cols_now, k_now, at == 0, ahead);
-    }
+  if (rows <= Simd::kTileRows) return few_rows_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k);
+  for (int64_t at = 0; at < k; at += Op::kBlock) {
+    const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
+    block_nt<Op>(x + at, ldx, w + at, ldw, y, ldy, rows, cols, k_now, at == 0, ahead);
   }
 }
 

@@ -122,7 +122,55 @@ void store_tile(const QuantizedProduct& p, int64_t row, int64_t vector,
   }
 }
 
+// A single row reads the weights in one stream, this many bytes ahead of its sums: records of kQuantColumns
+// columns, kAcross vectors each. Several sums of each hide the time that one takes; they are integers, so
+// that the cut changes nothing.
+constexpr int64_t kStreamAhead = 8192, kRecordBytes = 4 * kQuantColumns;
+constexpr int kChains = 4, kAcross = static_cast<int>(kQuantColumns / Simd::kWidth);
+struct Chains {
+  Simd::I acc[kAcross][kChains];
+
+  explicit Chains(int32_t start) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kAcross; ++v) {
+      acc[v][0] = Simd::splat_int(start);
+#pragma GCC unroll 4
+      for (int c = 1; c < kChains; ++c) acc[v][c] = Simd::splat_int(0);
+    }
+  }
+  Simd::F sum(int v) const {
+    return Simd::from_int(
+        Simd::add_int(Simd::add_int(acc[v][0], acc[v][1]), Simd::add_int(acc[v][2], acc[v][3])));
+  }
+};
+
 struct Int8Weights {
+  // kQuantColumns columns of a single row.
+  static void single(const QuantizedProduct& p, int64_t column) {
+    const int64_t depth = p.x.depth;
+    const char* w = static_cast<const char*>(p.values) + column * depth;
+    Chains chains(-Simd::kByteOffset * row_sum(p.x, 0));
+    for (int64_t k = 0; k < depth; k += 4 * kChains) {
+#pragma GCC unroll 4
+      for (int c = 0; c < kChains; ++c, w += kRecordBytes) {
+        __builtin_prefetch(w + kStreamAhead, 0, 2);
+        const Simd::I four = splat_four(p.x.values + k + 4 * c);
+#pragma GCC unroll 2
+        for (int v = 0; v < kAcross; ++v) {
+          const Simd::I weights = Simd::bytes_for_dot(Simd::load_int(w + v * 4 * Simd::kWidth));
+          chains.acc[v][c] = Simd::dot_bytes(chains.acc[v][c], weights, four);
+        }
+      }
+    }
+    Simd::F result[1][kAcross];
+#pragma GCC unroll 2
+    for (int v = 0; v < kAcross; ++v) {
+      const Simd::F scale = Simd::load(static_cast<const float*>(p.scales) + column + v * Simd::kWidth);
+      result[0][v] = Simd::mul(Simd::mul(chains.sum(v), Simd::splat(p.x.scales[0])), scale);
+    }
+    store_tile(p, 0, column / Simd::kWidth, result);
+  }
+
   static constexpr int kRows = Simd::kInt8Rows, kVectors = Simd::kInt8Vectors;
 
   template <int kRowsNow, int kVectorsNow>
@@ -168,6 +216,39 @@ struct Int8Weights {
 };
 
 struct Int4Weights {
+  // See Int8Weights::single.
+  static void single(const QuantizedProduct& p, int64_t column) {
+    const int64_t groups = p.x.depth / kQuantGroup;
+    const char* w = static_cast<const char*>(p.values) + column / kQuantColumns * groups * kGroupBytes;
+    const auto* scales = static_cast<const uint16_t*>(p.scales) + column * groups;
+    const int8_t* x = p.x.values;
+    Simd::F total[1][kAcross];
+#pragma GCC unroll 2
+    for (int v = 0; v < kAcross; ++v) total[0][v] = Simd::splat(0.f);
+    for (int64_t g = 0; g < groups; ++g, x += kQuantGroup, scales += kQuantColumns) {
+      Chains chains(-8 * p.x.sums[g]);
+#pragma GCC unroll 8
+      for (int i = 0; i < kQuantGroup / 8; ++i, w += kRecordBytes) {
+        __builtin_prefetch(w + kStreamAhead, 0, 2);
+        const Simd::I first = splat_four(x + 4 * i), second = splat_four(x + 4 * i + 32);
+#pragma GCC unroll 2
+        for (int v = 0; v < kAcross; ++v) {
+          const Simd::I both = Simd::load_int(w + v * 4 * Simd::kWidth);
+          Simd::I &low = chains.acc[v][2 * i % kChains], &high = chains.acc[v][(2 * i + 1) % kChains];
+          low = Simd::dot_nibbles(low, Simd::low_nibbles(both), first);
+          high = Simd::dot_nibbles(high, Simd::high_nibbles(both), second);
+        }
+      }
+#pragma GCC unroll 2
+      for (int v = 0; v < kAcross; ++v) {
+        total[0][v] = Simd::fma(chains.sum(v), Simd::load_bf16(scales + v * Simd::kWidth), total[0][v]);
+      }
+    }
+#pragma GCC unroll 2
+    for (int v = 0; v < kAcross; ++v) total[0][v] = Simd::mul(total[0][v], Simd::splat(p.x.scales[0]));
+    store_tile(p, 0, column / Simd::kWidth, total);
+  }
+
   static constexpr int kRows = Simd::kInt4Rows, kVectors = Simd::kInt4Vectors;
   static constexpr int64_t kGroupBytes = kQuantGroup / 2 * kQuantColumns;
 
@@ -246,10 +327,9 @@ struct Int4Weights {
 // All rows against kVectors vectors of columns at a time: those weights stay in the L2 cache meanwhile.
 template <typename Weights, int kVectors>
 void quantized_columns(const QuantizedProduct& p, int64_t vector, Fetch& ahead) {
-  constexpr int kRows = kVectors > Weights::kVectors ? 1 : Weights::kRows;
   const int64_t vectors = (p.cols + Simd::kWidth - 1) / Simd::kWidth;
   for (; vector + kVectors <= vectors; vector += kVectors) {
-    for_strips<kRows>(
+    for_strips<Weights::kRows>(
         p.rows, [&](int64_t row, auto height) __attribute__((always_inline)) {
           Weights::template tile<decltype(height)::value, kVectors>(p, row, vector);
           ahead.some();
@@ -260,12 +340,12 @@ void quantized_columns(const QuantizedProduct& p, int64_t vector, Fetch& ahead) 
   }
 }
 
-// A single row needs more columns at once, or each sum waits for itself.
 template <typename Weights>
 void quantized_product(const QuantizedProduct& p) {
-  constexpr int kRowVectors = Weights::kVectors < 4 ? 4 : Weights::kVectors;
-  Fetch none;
-  if (p.rows == 1) return quantized_columns<Weights, kRowVectors>(p, 0, none);
+  if (p.rows == 1) {
+    for (int64_t column = 0; column < p.cols; column += kQuantColumns) Weights::single(p, column);
+    return;
+  }
   const int64_t tiles = p.rows / Weights::kRows * (p.cols / (Weights::kVectors * Simd::kWidth));
   Fetch ahead(p.next, tiles);
   quantized_columns<Weights, Weights::kVectors>(p, 0, ahead);

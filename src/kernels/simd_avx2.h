@@ -11,7 +11,7 @@ namespace {
 struct Simd {
   static constexpr int kWidth = 8;
   static constexpr int kTileRows = 4, kTileCols = 3;  // 12 accumulators + 3 + 1 of 16 registers
-  static constexpr int kFewRows = 1, kRowTileCols = 8;
+  static constexpr int kRowTileCols = 8;
   static constexpr int kOuterRows = 6, kOuterVectors = 2;
   static constexpr int kInt8Rows = 4, kInt8Vectors = 2, kInt4Rows = 2, kInt4Vectors = 2;
   using F = __m256;
@@ -84,6 +84,7 @@ struct Simd {
 
   static I splat_int(int32_t x) { return _mm256_set1_epi32(x); }
   static I load_int(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static I add_int(I a, I b) { return _mm256_add_epi32(a, b); }
   static F from_int(I a) { return _mm256_cvtepi32_ps(a); }
   static F load_int8(const int8_t* p) {
     return from_int(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));

@@ -11,7 +11,7 @@ namespace {
 struct Simd {
   static constexpr int kWidth = 16;
   static constexpr int kTileRows = 6, kTileCols = 4;  // 24 accumulators + 4 + 1 of 32 registers
-  static constexpr int kFewRows = 2, kRowTileCols = 8;
+  static constexpr int kRowTileCols = 8;
   static constexpr int kOuterRows = 8, kOuterVectors = 3;
   static constexpr int kInt8Rows = 6, kInt8Vectors = 4;  // 24 accumulators + 4 + 1
   static constexpr int kInt4Rows = 6, kInt4Vectors = 2;  // 12 of integers, 12 of f32, 4 + 2
@@ -102,6 +102,7 @@ struct Simd {
 
   static I splat_int(int32_t x) { return (I)_mm512_set1_epi32(x); }
   static I load_int(const void* p) { return (I)_mm512_loadu_epi16(p); }
+  static I add_int(I a, I b) { return (I)_mm512_add_epi32((__m512i)a, (__m512i)b); }
   static F from_int(I a) { return _mm512_cvtepi32_ps((__m512i)a); }
   static F load_int8(const int8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));

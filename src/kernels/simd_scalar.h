@@ -12,7 +12,7 @@ namespace {
 struct Simd {
   static constexpr int kWidth = 8;
   static constexpr int kTileRows = 4, kTileCols = 3;       // matmul_nt register tile
-  static constexpr int kFewRows = 1, kRowTileCols = 8;     // the same for so few rows
+  static constexpr int kRowTileCols = 8;                   // the same for a single row
   static constexpr int kOuterRows = 4, kOuterVectors = 2;  // matmul_nn register tile
   static constexpr int kInt8Rows = 2, kInt8Vectors = 2, kInt4Rows = 2,
                        kInt4Vectors = 2;  // quantized products
@@ -121,6 +121,10 @@ struct Simd {
     I result;
     std::memcpy(result.lane, p, sizeof result.lane);
     return result;
+  }
+  static I add_int(I a, I b) {
+    for (int i = 0; i < kWidth; ++i) a.lane[i] += b.lane[i];
+    return a;
   }
   static F from_int(I a) {
     return each([&](int i) { return static_cast<float>(a.lane[i]); });
