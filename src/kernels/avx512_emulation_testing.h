@@ -96,6 +96,10 @@ inline M512i unpackhi_epi64(const M512i& a, const M512i& b) { return unpack_epi6
 inline M512i shuffle_i32x4(const M512i& a, const M512i& b, int control) {
   return each<M512i>([&](int i) { return (i < 8 ? a : b).lane[(control >> (i / 4 * 2) & 3) * 4 + i % 4]; });
 }
+inline M512 shuffle_ps(const M512& a, const M512& b, int control) {
+  return each<M512>(
+      [&](int i) { return (i % 4 < 2 ? a : b).lane[i / 4 * 4 + (control >> (i % 4 * 2) & 3)]; });
+}
 inline M512 castsi512_ps(const M512i& a) {
   return each<M512>([&](int i) { return std::bit_cast<float>(a.lane[i]); });
 }
@@ -378,6 +382,8 @@ inline M512 dpbf16_ps(const M512& acc, const M512bh& a, const M512bh& b) {
 #define _mm512_set1_epi32 ::fovea::emulated::set1_epi32
 #define _mm512_set1_ps ::fovea::emulated::set1_ps
 #define _mm512_setzero_ps ::fovea::emulated::setzero_ps
+#undef _mm512_shuffle_ps
+#define _mm512_shuffle_ps ::fovea::emulated::shuffle_ps
 #undef _mm512_shuffle_i32x4
 #define _mm512_shuffle_i32x4 ::fovea::emulated::shuffle_i32x4
 #undef _mm512_slli_epi32

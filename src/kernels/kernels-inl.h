@@ -28,24 +28,35 @@ __attribute__((always_inline)) inline void for_strips(int64_t rows, Body body) {
   }
 }
 
-// Memory that is read next, brought to the L2 cache in pieces while `steps` steps of other work are done: the
-// first strip of a product would wait for it.
+// Memory that is read next, `rows` rows of `bytes` each, brought to the L2 cache in pieces while `steps`
+// steps of other work are done: the first strip of a product would wait for it. Nothing is fetched that would
+// drive out what is in use.
 class Fetch {
  public:
   Fetch() = default;
-  Fetch(const Upcoming& next, int64_t steps) : at_(static_cast<const char*>(next.at)), end_(at_) {
-    if (at_ == nullptr || steps < 1) return;
-    end_ += next.bytes;
-    lines_ = (next.bytes / kLine + steps - 1) / steps;
+  Fetch(const void* at, int64_t rows, int64_t bytes, int64_t stride, int64_t steps) {
+    constexpr int64_t kMost = 512 << 10;  // half of the smallest L2 cache among machines with fast products
+    if (at == nullptr || steps < 1 || rows * bytes > kMost) return;
+    row_ = at_ = static_cast<const char*>(at);
+    rows_ = rows;
+    bytes_ = bytes;
+    stride_ = stride;
+    lines_ = (rows * ((bytes + kLine - 1) / kLine) + steps - 1) / steps;
   }
   void some() {
-    for (int64_t i = 0; i < lines_ && at_ < end_; ++i, at_ += kLine) __builtin_prefetch(at_, 0, 2);
+    for (int64_t i = 0; i < lines_ && rows_ > 0; ++i) {
+      __builtin_prefetch(at_, 0, 2);
+      at_ += kLine;
+      if (at_ < row_ + bytes_) continue;
+      row_ = at_ = row_ + stride_;
+      --rows_;
+    }
   }
 
  private:
   static constexpr int64_t kLine = 64;
-  const char *at_ = nullptr, *end_ = nullptr;
-  int64_t lines_ = 0;
+  const char *row_ = nullptr, *at_ = nullptr;
+  int64_t rows_ = 0, bytes_ = 0, stride_ = 0, lines_ = 0;
 };
 
 // ---- y[m, n] = sum_k x[m, k] w[n, k]
@@ -135,10 +146,19 @@ void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int6
   int64_t at = 0;
   for (; at + Op::kStep <= k; at += Op::kStep) step(at);
   if (at < k) step(at, static_cast<int>(k - at));
+  constexpr int kPaired = kCols == 4 ? kRows / 2 * 2 : 0;
+  if constexpr (kPaired > 0) {
+#pragma GCC unroll 3
+    for (int r = 0; r < kPaired; r += 2) {
+      Simd::sum_pair(acc + r * kCols, acc + (r + 1) * kCols, y + r * ldy, y + (r + 1) * ldy, first);
+    }
+  }
   float sums[(kTotal + 3) / 4 * 4];
 #pragma GCC unroll 8
-  for (int i = 0; i < kTotal; i += 4) Simd::sum4(acc[i], acc[i + 1], acc[i + 2], acc[i + 3], sums + i);
-  for (int r = 0; r < kRows; ++r) {
+  for (int i = kPaired * kCols; i < kTotal; i += 4) {
+    Simd::sum4(acc[i], acc[i + 1], acc[i + 2], acc[i + 3], sums + i);
+  }
+  for (int r = kPaired; r < kRows; ++r) {
     for (int c = 0; c < kCols; ++c) {
       float& out = y[r * ldy + c];
       out = first ? sums[r * kCols + c] : out + sums[r * kCols + c];
@@ -194,32 +214,42 @@ void few_rows_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, 
       });
 }
 
+// `next`: rows of w, as long as these, that the thread reads next.
 template <typename Op>
 void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
-               int64_t ldy, int64_t rows, int64_t cols, int64_t k, Fetch ahead) {
+               int64_t ldy, int64_t rows, int64_t cols, int64_t k, Upcoming next) {
   if (k == 0) {
     for (int64_t m = 0; m < rows; ++m) {
       for (int64_t n = 0; n < cols; ++n) y[m * ldy + n] = 0.f;
     }
+    return;
   }
   if (rows <= Simd::kTileRows) return few_rows_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k);
+  constexpr int64_t kSize = sizeof(typename Op::W);
+  const int64_t tiles = rows / Simd::kTileRows * (cols / Simd::kTileCols);
   for (int64_t at = 0; at < k; at += Op::kBlock) {
-    const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
+    const int64_t left = k - at, k_now = left < Op::kBlock ? left : Op::kBlock, beyond = left - k_now;
+    Fetch ahead = beyond > 0 ? Fetch(w + at + k_now, cols,
+                                     (beyond < Op::kBlock ? beyond : Op::kBlock) * kSize, ldw * kSize, tiles)
+                             : Fetch(next.at, next.bytes / (ldw * kSize),
+                                     (k < Op::kBlock ? k : Op::kBlock) * kSize, ldw * kSize, tiles);
     block_nt<Op>(x + at, ldx, w + at, ldw, y, ldy, rows, cols, k_now, at == 0, ahead);
   }
 }
 
 #ifdef FOVEA_BF16_DOT
-// Rows of bf16 as they are, without gaps.
+// Rows of bf16 as they are, each in whole vectors, so that none lies across two cache lines.
+inline int64_t padded_depth(int64_t k) {
+  constexpr int64_t kStep = Bf16Bf16::kStep;
+  return (k + kStep - 1) / kStep * kStep;
+}
 inline void matmul_nt_bf16_rows(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                                 int64_t rows, int64_t cols, int64_t k, Upcoming next) {
-  constexpr int64_t kBlock = Bf16Bf16::kBlock;
-  const int64_t tiles = rows / Simd::kTileRows * (cols / Simd::kTileCols) * ((k + kBlock - 1) / kBlock);
-  matmul_nt<Bf16Bf16>(x, k, w, ldw, y, ldy, rows, cols, k, Fetch(next, tiles));
+  matmul_nt<Bf16Bf16>(x, padded_depth(k), w, ldw, y, ldy, rows, cols, k, next);
 }
 inline void bf16_from_f32_all(const float* in, uint16_t* out, int64_t count);
 inline void pack_bf16_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out) {
-  for (int64_t r = 0; r < rows; ++r) bf16_from_f32_all(x + r * ldx, out + r * k, k);
+  for (int64_t r = 0; r < rows; ++r) bf16_from_f32_all(x + r * ldx, out + r * padded_depth(k), k);
 }
 #endif
 
@@ -442,7 +472,7 @@ constexpr Kernels make_kernels(const char* name) {
 #ifdef FOVEA_BF16_DOT
   table.matmul_nt_bf16_bf16 = matmul_nt_bf16_rows;
   table.pack_bf16_rows = pack_bf16_rows;
-  table.bf16_depth_unit = 1;
+  table.bf16_depth_unit = Bf16Bf16::kStep;
   table.flash_tile = flash_tile;
   table.pack_flash_keys = pack_flash_keys;
   table.pack_flash_values = pack_flash_values;

@@ -347,6 +347,6 @@ void quantized_product(const QuantizedProduct& p) {
     return;
   }
   const int64_t tiles = p.rows / Weights::kRows * (p.cols / (Weights::kVectors * Simd::kWidth));
-  Fetch ahead(p.next, tiles);
+  Fetch ahead(p.next.at, 1, p.next.bytes, p.next.bytes, tiles);
   quantized_columns<Weights, Weights::kVectors>(p, 0, ahead);
 }

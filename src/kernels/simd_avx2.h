@@ -76,6 +76,14 @@ struct Simd {
     const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
   }
+  static void sum_pair(const F a[4], const F b[4], float* y, float* z, bool first) {
+    float sums[8];
+    sum4(a[0], a[1], a[2], a[3], sums);
+    sum4(b[0], b[1], b[2], b[3], sums + 4);
+    const __m128 to_y = _mm_loadu_ps(sums), to_z = _mm_loadu_ps(sums + 4);
+    _mm_storeu_ps(y, first ? to_y : _mm_add_ps(_mm_loadu_ps(y), to_y));
+    _mm_storeu_ps(z, first ? to_z : _mm_add_ps(_mm_loadu_ps(z), to_z));
+  }
   static float max_lane(F a) {
     __m128 best = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     best = _mm_max_ps(best, _mm_movehl_ps(best, best));

@@ -87,6 +87,33 @@ struct Simd {
     const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(fold(a), fold(b)), _mm256_hadd_ps(fold(c), fold(d)));
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
   }
+  // Lanes 0 to 7 of a, those of b, each plus the eight behind.
+  static F fold_two(F a, F b) {
+    const __m512i x = _mm512_castps_si512(a), y = _mm512_castps_si512(b);
+    return _mm512_add_ps(_mm512_castsi512_ps(_mm512_shuffle_i32x4(x, y, 0x44)),
+                         _mm512_castsi512_ps(_mm512_shuffle_i32x4(x, y, 0xee)));
+  }
+  // Neighbouring lanes added, in each quarter: two sums of a, then two of b.
+  static F add_neighbours(F a, F b) {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+  }
+  static __m128 add_halves(__m256 a) {
+    return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  }
+  // The tree of sum4 in half its instructions.
+  static void sum_pair(const F a[4], const F b[4], float* y, float* z, bool first) {
+    const F left = add_neighbours(fold_two(a[0], b[0]), fold_two(a[1], b[1])),
+            right = add_neighbours(fold_two(a[2], b[2]), fold_two(a[3], b[3]));
+    const F sums = add_neighbours(left, right);
+    __m128 to_y = add_halves(_mm512_castps512_ps256(sums)),
+           to_z = add_halves(_mm512_extractf32x8_ps(sums, 1));
+    if (!first) {
+      to_y = _mm_add_ps(_mm_loadu_ps(y), to_y);
+      to_z = _mm_add_ps(_mm_loadu_ps(z), to_z);
+    }
+    _mm_storeu_ps(y, to_y);
+    _mm_storeu_ps(z, to_z);
+  }
   static float sum_lanes(F a) {
     const __m256 half = fold(a);
     __m128 sum = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));

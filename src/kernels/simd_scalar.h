@@ -106,6 +106,16 @@ struct Simd {
       out[i] = ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
     }
   }
+  // sum4 of a[0..3] to y[0..3] and of b[0..3] to z[0..3], added to what is there unless `first`.
+  static void sum_pair(const F a[4], const F b[4], float* y, float* z, bool first) {
+    float sums[8];
+    sum4(a[0], a[1], a[2], a[3], sums);
+    sum4(b[0], b[1], b[2], b[3], sums + 4);
+    for (int i = 0; i < 4; ++i) {
+      y[i] = first ? sums[i] : y[i] + sums[i];
+      z[i] = first ? sums[4 + i] : z[i] + sums[4 + i];
+    }
+  }
   static float max_lane(F a) {
     float best = a.lane[0];
     for (int i = 1; i < kWidth; ++i) best = a.lane[i] > best ? a.lane[i] : best;
