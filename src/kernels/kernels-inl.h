@@ -214,26 +214,19 @@ void few_rows_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, 
       });
 }
 
-// `next`: rows of w, as long as these, that the thread reads next.
 template <typename Op>
 void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
-               int64_t ldy, int64_t rows, int64_t cols, int64_t k, Upcoming next) {
+               int64_t ldy, int64_t rows, int64_t cols, int64_t k) {
   if (k == 0) {
     for (int64_t m = 0; m < rows; ++m) {
       for (int64_t n = 0; n < cols; ++n) y[m * ldy + n] = 0.f;
     }
-    return;
   }
   if (rows <= Simd::kTileRows) return few_rows_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k);
-  constexpr int64_t kSize = sizeof(typename Op::W);
-  const int64_t tiles = rows / Simd::kTileRows * (cols / Simd::kTileCols);
+  Fetch none;
   for (int64_t at = 0; at < k; at += Op::kBlock) {
-    const int64_t left = k - at, k_now = left < Op::kBlock ? left : Op::kBlock, beyond = left - k_now;
-    Fetch ahead = beyond > 0 ? Fetch(w + at + k_now, cols,
-                                     (beyond < Op::kBlock ? beyond : Op::kBlock) * kSize, ldw * kSize, tiles)
-                             : Fetch(next.at, next.bytes / (ldw * kSize),
-                                     (k < Op::kBlock ? k : Op::kBlock) * kSize, ldw * kSize, tiles);
-    block_nt<Op>(x + at, ldx, w + at, ldw, y, ldy, rows, cols, k_now, at == 0, ahead);
+    const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
+    block_nt<Op>(x + at, ldx, w + at, ldw, y, ldy, rows, cols, k_now, at == 0, none);
   }
 }
 
@@ -243,9 +236,52 @@ inline int64_t padded_depth(int64_t k) {
   constexpr int64_t kStep = Bf16Bf16::kStep;
   return (k + kStep - 1) / kStep * kStep;
 }
+// Weights of a block of depth as vectors may read them: as they lie, or copied. Where a tensor begins in a
+// checkpoint is a matter of chance, and a vector across two cache lines is read twice, by every strip of
+// rows.
+class AlignedBlock {
+ public:
+  static constexpr int64_t kRows = 128, kStride = Bf16Bf16::kBlock + Bf16Bf16::kStep;
+
+  AlignedBlock(const uint16_t* w, int64_t ldw)
+      : copies_((reinterpret_cast<uintptr_t>(w) | 2 * ldw) % 64 != 0) {}
+  int64_t stride(int64_t ldw) const { return copies_ ? kStride : ldw; }
+  const uint16_t* rows(const uint16_t* w, int64_t ldw, int64_t rows, int64_t k) {
+    if (!copies_) return w;
+    for (int64_t r = 0; r < rows; ++r) {
+      __builtin_memcpy(copy_ + r * kStride, w + r * ldw, static_cast<size_t>(2 * k));
+    }
+    return copy_;
+  }
+
+ private:
+  bool copies_;
+  alignas(64) uint16_t copy_[kRows * kStride];
+};
+
+// `next`: rows of w, as long as these, that the thread reads next.
 inline void matmul_nt_bf16_rows(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                                 int64_t rows, int64_t cols, int64_t k, Upcoming next) {
-  matmul_nt<Bf16Bf16>(x, padded_depth(k), w, ldw, y, ldy, rows, cols, k, next);
+  const int64_t ldx = padded_depth(k);
+  if (rows <= Simd::kTileRows || k == 0) {
+    matmul_nt<Bf16Bf16>(x, ldx, w, ldw, y, ldy, rows, cols, k);
+    return;
+  }
+  constexpr int64_t kBlock = Bf16Bf16::kBlock, kGroup = AlignedBlock::kRows;
+  AlignedBlock block(w, ldw);
+  for (int64_t n = 0; n < cols; n += kGroup) {
+    const int64_t cols_now = cols - n < kGroup ? cols - n : kGroup;
+    const int64_t tiles = rows / Simd::kTileRows * (cols_now / Simd::kTileCols);
+    for (int64_t at = 0; at < k; at += kBlock) {
+      const int64_t left = k - at, k_now = left < kBlock ? left : kBlock, beyond = left - k_now;
+      const uint16_t* from = w + n * ldw + at;
+      Fetch ahead =
+          beyond > 0 ? Fetch(from + k_now, cols_now, 2 * (beyond < kBlock ? beyond : kBlock), 2 * ldw, tiles)
+                     : Fetch(next.at, next.bytes / (2 * ldw), 2 * (k < kBlock ? k : kBlock), 2 * ldw, tiles);
+      block_nt<Bf16Bf16>(x + at, ldx, block.rows(from, ldw, cols_now, k_now), block.stride(ldw), y + n, ldy,
+                         rows, cols_now, k_now, at == 0, ahead);
+    }
+  }
 }
 inline void bf16_from_f32_all(const float* in, uint16_t* out, int64_t count);
 inline void pack_bf16_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out) {
@@ -258,7 +294,7 @@ template <typename Op>
 void matmul_nt_widening(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                         int64_t rows, int64_t cols, int64_t k) {
   if (rows <= Simd::kTileRows || k == 0) {
-    matmul_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k, {});
+    matmul_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k);
     return;
   }
   constexpr int64_t kGroup = 48;
@@ -462,11 +498,9 @@ inline float exp_sum_of(float* x, int64_t count, float scale, float shift) {
 constexpr Kernels make_kernels(const char* name) {
   Kernels table{};
   table.name = name;
-  table.product_cols = 96;
+  table.product_cols = 128;
   table.quantized_product_cols = 64;
-  table.matmul_nt_f32 = [](const float* x, int64_t ldx, const float* w, int64_t ldw, float* y, int64_t ldy,
-                           int64_t rows, int64_t cols,
-                           int64_t k) { matmul_nt<F32F32>(x, ldx, w, ldw, y, ldy, rows, cols, k, {}); };
+  table.matmul_nt_f32 = matmul_nt<F32F32>;
   table.matmul_nt_bf16 = matmul_nt_widening<F32Bf16>;
   table.matmul_nt_f16 = matmul_nt_widening<F32F16>;
 #ifdef FOVEA_BF16_DOT
