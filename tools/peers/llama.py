@@ -91,7 +91,8 @@ def timed_lines(command):
                                    stderr=end)
         os.close(end)
         while text := read_or_end(terminal):
-            events.append((time.monotonic(), text.decode(errors="replace").replace("\r\n", "\n")))
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", text.decode(errors="replace"))   # colours
+            events.append((time.monotonic(), plain.replace("\r\n", "\n")))
         os.close(terminal)
         status = process.wait()
     events.append((time.monotonic(), ""))
@@ -112,12 +113,14 @@ def parse_mtmd(events, images):
     """Seconds of `vision`, the sum that llama-mtmd-cli states, and of `first_token`, from the first image to the first
     text behind the last one; and the number of image tokens."""
     text = "".join(piece for _, piece in events)
-    encoded = [int(ms) for ms in re.findall(r"(?:slice|image) encoded in (\d+) ms", text)]
+    # ik_llama.cpp and llama.cpp until 2025, then llama.cpp of 2026, which says the rest with -lv 4 only.
+    encoded = [int(ms) for ms in re.findall(r"(?:(?:slice|image) encoded|mtmd batch encoding done) in (\d+) ms", text)]
     batches = [int(n) for n in re.findall(r"decoding image batch \d+/\d+, n_tokens_batch = (\d+)", text)]
     decoded = list(re.finditer(r"image decoded \(batch \d+/\d+\) in \d+ ms\n", text))
-    start = re.search(r"encoding image", text)
+    start = re.search(r"encoding (?:image|mtmd batch)", text)
     if len(encoded) != images or not decoded or not start:
-        raise CommandError(f"llama-mtmd-cli did not say how it encoded {images} images; it printed:\n{text[-800:]}")
+        raise CommandError(f"llama-mtmd-cli did not say how it encoded {images} images; it printed:\n{text[-800:]}\n"
+                           "remedy: if it is llama.cpp of 2026, give --mtmd-args '-lv 4'")
     token = re.search(r"\S", text[decoded[-1].end():])
     at_token = decoded[-1].end() + token.start() if token else len(text)
     return ({"vision": sum(encoded) / 1000, "first_token": time_of(events, at_token) - time_of(events, start.start())},
