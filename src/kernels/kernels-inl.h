@@ -193,10 +193,12 @@ void block_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int
       });
 }
 
-// Few rows are bound by reading w: in strips of whole rows, so that memory is read in long runs.
+// Few rows are bound by reading w: in strips of whole rows, so that memory is read in long runs. Not inlined:
+// its instructions are counted (tools/count_instructions.py).
 template <typename Op>
-void few_rows_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
-                 int64_t ldy, int64_t rows, int64_t cols, int64_t k) {
+__attribute__((noinline)) void few_rows_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w,
+                                           int64_t ldw, float* y, int64_t ldy, int64_t rows, int64_t cols,
+                                           int64_t k) {
   Fetch none;
   for_strips<Simd::kTileRows>(
       rows, [&](int64_t, auto height) __attribute__((always_inline)) {
