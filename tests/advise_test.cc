@@ -249,8 +249,8 @@ TEST_F(AdviceProgram, ItsCommandsRunAndFit) {
     ASSERT_EQ(planned, 0) << plan_text;
     const auto plan = nlohmann::json::parse(plan_text);
     EXPECT_TRUE(plan["fits"]) << plan_text;
-    // What the process occupies before differs a little from start to start.
-    EXPECT_NEAR(plan["peak_bytes"].get<double>(), json["peak_bytes"].get<double>(), 4e6) << text;
+    // What the process occupies before differs by 2 MB from start to start, for which the advice leaves 2.5.
+    EXPECT_NEAR(plan["peak_bytes"].get<double>(), json["peak_bytes"].get<double>(), 5e6) << text;
     std::string command = with_program(json["command"]);
     const fs::path image =
         fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden" / "one_image" / "inputs" / "image0.png";

@@ -195,6 +195,17 @@ class OffloadProgram : public testing::Test {
     }
     return std::to_string(enough + 700'000);
   }
+  // Calls run(ram) for an answer of 4,000 tokens, with more again where it was refused: of the program's own
+  // pages, up to 2 MB more are resident at one start than at another beside other processes.
+  template <typename Run>
+  void with_little_ram(Run run) {
+    const int64_t least = std::stoll(little_ram("4000"));
+    for (int64_t more = 0; more <= 3'000'000; more += 300'000) {
+      run(std::to_string(least + more));
+      if (read("err").find("at its peak") == std::string::npos) return;
+    }
+    FAIL() << read("err");
+  }
   void shorten() const { fs::resize_file(model_ / "model.safetensors", 5000); }
 
   fs::path folder_, model_;
@@ -223,26 +234,34 @@ TEST_F(OffloadProgram, StreamsWhatDoesNotFitAndSaysSo) {
 }
 
 TEST_F(OffloadProgram, AFileThatShrinksIsNamedStreamedOrMapped) {
-  for (const std::string& ram : {std::string(), little_ram("4000")}) {
+  const auto shorten_a_run = [&](const std::string& ram) {
     const pid_t child = start(ram, "4000");
     usleep(700 * 1000);
     shorten();
     EXPECT_EQ(exit_code(child), 1);
-    EXPECT_NE(read("err").find("model.safetensors"), std::string::npos) << read("err");
-    EXPECT_NE(read("err").find("remedy"), std::string::npos) << read("err");
     fs::remove_all(model_);
     fs::copy(kDemo, model_, fs::copy_options::recursive);
+  };
+  for (const bool streamed : {false, true}) {
+    if (streamed) {
+      with_little_ram(shorten_a_run);
+    } else {
+      shorten_a_run("");
+    }
+    EXPECT_NE(read("err").find("model.safetensors"), std::string::npos) << read("err");
+    EXPECT_NE(read("err").find("remedy"), std::string::npos) << read("err");
   }
 }
 
 TEST_F(OffloadProgram, AReadErrorIsNamed) {
-  const std::string ram = little_ram("4000");
   setenv("ASAN_OPTIONS", "verify_asan_link_order=0:detect_leaks=0", 1);  // what is preloaded comes first
-  setenv("LD_PRELOAD", FOVEA_FAILING_READ, 1);
-  setenv("FOVEA_TEST_GOOD_READS", "20", 1);
-  const pid_t child = start(ram, "4000");
-  for (const char* name : {"LD_PRELOAD", "FOVEA_TEST_GOOD_READS"}) unsetenv(name);
-  EXPECT_EQ(exit_code(child), 1);
+  with_little_ram([&](const std::string& ram) {
+    setenv("LD_PRELOAD", FOVEA_FAILING_READ, 1);
+    setenv("FOVEA_TEST_GOOD_READS", "20", 1);
+    const pid_t child = start(ram, "4000");
+    for (const char* name : {"LD_PRELOAD", "FOVEA_TEST_GOOD_READS"}) unsetenv(name);
+    EXPECT_EQ(exit_code(child), 1);
+  });
   const std::string said = read("err");
   for (const char* words :
        {"cannot read", "model.safetensors at byte", "Input/output error", "remedy: check the disk"}) {
@@ -251,10 +270,14 @@ TEST_F(OffloadProgram, AReadErrorIsNamed) {
 }
 
 TEST_F(OffloadProgram, AnInterruptEndsAStreamedAnswer) {
-  const pid_t child = start(little_ram("4000"), "4000");
-  usleep(700 * 1000);
-  kill(child, SIGINT);
-  EXPECT_EQ(exit_code(child), 130);
+  int code = 0;
+  with_little_ram([&](const std::string& ram) {
+    const pid_t child = start(ram, "4000");
+    usleep(700 * 1000);
+    kill(child, SIGINT);
+    code = exit_code(child);
+  });
+  EXPECT_EQ(code, 130);
   EXPECT_EQ(nlohmann::json::parse(read("out"))["finish_reason"], "cancelled");
 }
 

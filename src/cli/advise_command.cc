@@ -19,9 +19,10 @@ using nlohmann::ordered_json;
 
 // Of what is available when no --ram is given, and left to others and to the plan's error.
 constexpr double kLeftFree = 0.05;
-// What a process occupies before any weight is read differs by up to 1.1 MB from start to start (twenty
-// starts of `fovea plan`): a command chosen to fit by less would be refused at another start.
-constexpr int64_t kStartsDiffer = 2'000'000;
+// What a process occupies before any weight is read differs from start to start, by up to 2.0 MB beside other
+// processes (sixty starts of `fovea plan`): a command chosen to fit by less would be refused at another
+// start.
+constexpr int64_t kStartsDiffer = 2'500'000;
 
 struct AdviseFlags {
   EngineFlags engine;
