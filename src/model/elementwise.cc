@@ -122,6 +122,21 @@ void round_serial(float* x, int64_t count, DType type) {
   if (type == DType::f16) kernels().round_f16(x, count);
 }
 
+void narrow_row(const float* x, int64_t count, DType type, void* out) {
+  switch (type) {
+    case DType::f32:
+      std::copy_n(x, count, static_cast<float*>(out));
+      return;
+    case DType::bf16:
+      return kernels().bf16_from_f32(x, static_cast<uint16_t*>(out), count);
+    case DType::f16:
+      return kernels().f16_from_f32(x, static_cast<uint16_t*>(out), count);
+    case DType::i8:
+    case DType::f64:
+      FOVEA_CHECK(!"no row is stored alone in int8, none in fp64");
+  }
+}
+
 void round_to(float* x, int64_t count, DType type) {
   if (type == DType::f32) return;
   for_pieces(count, kElementsPerTask, [&](int64_t begin, int64_t n) { round_serial(x + begin, n, type); });

@@ -50,6 +50,8 @@ void round_columns(float* x, int64_t rows, int64_t width, int64_t stride, DType 
 // x = r(x); with all threads, and by the calling one alone.
 void round_to(float* x, int64_t count, DType type);
 void round_serial(float* x, int64_t count, DType type);
+// out = r(x) as a tensor of fp32, bf16 or fp16 stores it; widen_row is the way back.
+void narrow_row(const float* x, int64_t count, DType type, void* out);
 
 bool all_finite(const float* x, int64_t count);
 // Throws Error(numeric) naming `stage` if any value is NaN or infinite.

@@ -161,20 +161,7 @@ void KvCache::write(const Layer& layer, const Rows& rows, int64_t token, const f
   for (int64_t h = 0; h < heads_; ++h, row += head_dim_) {
     char* to = page + rows.rows +
                (h * kPageTokens + in_page) * head_dim_ * static_cast<int64_t>(bytes_of(rows.type));
-    switch (rows.type) {
-      case DType::f32:
-        std::copy_n(row, head_dim_, reinterpret_cast<float*>(to));
-        break;
-      case DType::bf16:
-        kernels().bf16_from_f32(row, reinterpret_cast<uint16_t*>(to), head_dim_);
-        break;
-      case DType::f16:
-        kernels().f16_from_f32(row, reinterpret_cast<uint16_t*>(to), head_dim_);
-        break;
-      case DType::i8:
-      case DType::f64:
-        FOVEA_CHECK(!"no tensor is stored in fp64");
-    }
+    narrow_row(row, head_dim_, rows.type, to);
   }
 }
 

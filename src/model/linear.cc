@@ -206,7 +206,7 @@ class Linear::Product {
     return {of, row, std::min(kRowsPerTask, rows_ - row), col, std::min(step, of->linear->out() - col)};
   }
   Upcoming memory_of(int64_t task) const {
-    if (task >= tasks_) return {};
+    if (task >= tasks_ || rows_ <= kFewRows) return {};  // few rows stream: they wait for no block
     const Piece piece = piece_of(task);
     const Linear& linear = *piece.of->linear;
     if (linear.quantized_ != nullptr) return linear.quantized_->memory_of(piece.col, piece.cols);

@@ -5,7 +5,6 @@
 
 #include "base/parallel.h"
 #include "base/rounding.h"
-#include "kernels/kernels.h"
 #include "model/elementwise.h"
 #include "model/linear.h"
 #include "model/non_finite.h"
@@ -37,9 +36,7 @@ class Kept {
   // Rounded, if need be.
   void store(int64_t row, const float* x) {
     char* to = rows_.data() + row * width_ * static_cast<int64_t>(bytes_of(type_));
-    if (type_ == DType::f32) std::copy_n(x, width_, reinterpret_cast<float*>(to));
-    if (type_ == DType::bf16) kernels().bf16_from_f32(x, reinterpret_cast<uint16_t*>(to), width_);
-    if (type_ == DType::f16) kernels().f16_from_f32(x, reinterpret_cast<uint16_t*>(to), width_);
+    narrow_row(x, width_, type_, to);
   }
   HeadsView view(int64_t rows, int64_t heads, DType node) const {
     return {rows_.data(), type_, rows, heads, width_ / heads, width_, node};
