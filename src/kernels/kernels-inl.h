@@ -67,14 +67,14 @@ class Fetch {
 
 // How an operand pair is loaded and multiplied. kStep: elements of k per vector step. kBlock: elements of k
 // per partial sum; a tile's rows of x over one block stay in L1. kFewCols: rows of w that few rows of x read
-// side by side; where one at a time is fast enough it is best, a single stream fetched kAhead elements ahead:
-// rows a multiple of 4 KiB apart evict each other and confuse the CPU's own fetching.
+// at a time, far from each other: a stream each, which the CPU itself fetches ahead. One sum at a time waits
+// for its own last step, and neighbouring rows, a multiple of 4 KiB apart, confuse that fetching.
 struct F32F32 {
   using X = float;
   using W = float;
   using XVec = Simd::F;
-  static constexpr int64_t kStep = Simd::kWidth, kBlock = 1024, kAhead = 0;
-  static constexpr int kFewCols = Simd::kRowTileCols;
+  static constexpr int64_t kStep = Simd::kWidth, kBlock = 1024;
+  static constexpr int kFewCols = 4;
   template <typename... Count>
   static XVec load_x(const X* p, Count... count) {
     return Simd::load(p, count...);
@@ -109,8 +109,8 @@ struct Bf16Bf16 {
   using X = uint16_t;
   using W = uint16_t;
   using XVec = Simd::Pairs;
-  static constexpr int64_t kStep = 2 * Simd::kWidth, kBlock = 2048, kAhead = 4096;
-  static constexpr int kFewCols = 1;
+  static constexpr int64_t kStep = 2 * Simd::kWidth, kBlock = 2048;
+  static constexpr int kFewCols = 2;
   template <typename... Count>
   static XVec load_x(const X* p, Count... count) {
     return Simd::load_pairs(p, count...);
@@ -135,7 +135,6 @@ void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int6
     typename Op::XVec ws[kCols];
 #pragma GCC unroll 8
     for (int c = 0; c < kCols; ++c) ws[c] = Op::load_w(w + c * ldw + at, count...);
-    if constexpr (kCols == 1 && Op::kAhead > 0) __builtin_prefetch(w + at + Op::kAhead, 0, 2);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const typename Op::XVec xs = Op::load_x(x + r * ldx + at, count...);
@@ -193,25 +192,40 @@ void block_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int
       });
 }
 
-// Few rows are bound by reading w: in strips of whole rows, so that memory is read in long runs. Not inlined:
-// its instructions are counted (tools/count_instructions.py).
+// kCols columns that lie `apart` rows of w from each other, over the whole depth.
+template <typename Op, int kRows, int kCols>
+__attribute__((always_inline)) inline void columns_apart_nt(const typename Op::X* x, int64_t ldx,
+                                                            const typename Op::W* w, int64_t ldw, float* y,
+                                                            int64_t ldy, int64_t apart, int64_t k) {
+  for (int64_t at = 0; at < k; at += Op::kBlock) {
+    const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
+    float sums[kRows * kCols];
+    tile_nt<Op, kRows, kCols>(x + at, ldx, w + at, apart * ldw, sums, kCols, k_now, true);
+    for (int r = 0; r < kRows; ++r) {
+      for (int c = 0; c < kCols; ++c) {
+        float& out = y[r * ldy + c * apart];
+        out = at == 0 ? sums[r * kCols + c] : out + sums[r * kCols + c];
+      }
+    }
+  }
+}
+
+// Few rows are bound by reading w. Not inlined: its instructions are counted (tools/count_instructions.py).
 template <typename Op>
 __attribute__((noinline)) void few_rows_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w,
                                            int64_t ldw, float* y, int64_t ldy, int64_t rows, int64_t cols,
                                            int64_t k) {
-  Fetch none;
   for_strips<Simd::kTileRows>(
       rows, [&](int64_t, auto height) __attribute__((always_inline)) {
         constexpr int kRows = decltype(height)::value,
-                      kTile = kRows == 1 ? Simd::kRowTileCols : Simd::kTileCols,
-                      kCols = Op::kFewCols < kTile ? Op::kFewCols : kTile;
-        for (int64_t n = 0; n < cols; n += Op::kFewCols) {
-          const int64_t cols_now = cols - n < Op::kFewCols ? cols - n : Op::kFewCols;
-          for (int64_t at = 0; at < k; at += Op::kBlock) {
-            const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
-            strip_nt<Op, kRows, kCols>(x + at, ldx, w + n * ldw + at, ldw, y + n, ldy, cols_now, k_now,
-                                       at == 0, none);
-          }
+                      kCols = kRows == 1 || Op::kFewCols < Simd::kTileCols ? Op::kFewCols : Simd::kTileCols;
+        const int64_t apart = cols / kCols;
+        int64_t n = 0;
+        for (; n < apart; ++n) {
+          columns_apart_nt<Op, kRows, kCols>(x, ldx, w + n * ldw, ldw, y + n, ldy, apart, k);
+        }
+        for (n = apart * kCols; n < cols; ++n) {
+          columns_apart_nt<Op, kRows, 1>(x, ldx, w + n * ldw, ldw, y + n, ldy, 1, k);
         }
       });
 }

@@ -122,15 +122,16 @@ void store_tile(const QuantizedProduct& p, int64_t row, int64_t vector,
   }
 }
 
-// A single row reads the weights in one stream, this many bytes ahead of its sums: records of kQuantColumns
-// columns, kAcross vectors each. Several sums of each hide the time that one takes; they are integers, so
-// that the cut changes nothing.
-constexpr int64_t kStreamAhead = 8192, kRecordBytes = 4 * kQuantColumns;
-constexpr int kChains = 4, kAcross = static_cast<int>(kQuantColumns / Simd::kWidth);
+// A single row reads the weights as streams of records of kQuantColumns columns, kAcross vectors each, with
+// kChains sums for each vector that hide the time one takes; they are integers, so that the cut changes
+// nothing. Two streams that lie far apart keep the memory busier than one does (see few_rows_nt).
+constexpr int64_t kRecordBytes = 4 * kQuantColumns;
+constexpr int kChains = 2, kAcross = static_cast<int>(kQuantColumns / Simd::kWidth);
 struct Chains {
   Simd::I acc[kAcross][kChains];
 
-  explicit Chains(int32_t start) {
+  Chains() = default;
+  __attribute__((always_inline)) explicit Chains(int32_t start) {
 #pragma GCC unroll 2
     for (int v = 0; v < kAcross; ++v) {
       acc[v][0] = Simd::splat_int(start);
@@ -138,37 +139,46 @@ struct Chains {
       for (int c = 1; c < kChains; ++c) acc[v][c] = Simd::splat_int(0);
     }
   }
-  Simd::F sum(int v) const {
-    return Simd::from_int(
-        Simd::add_int(Simd::add_int(acc[v][0], acc[v][1]), Simd::add_int(acc[v][2], acc[v][3])));
+  __attribute__((always_inline)) Simd::F sum(int v) const {
+    Simd::I total = acc[v][0];
+#pragma GCC unroll 4
+    for (int c = 1; c < kChains; ++c) total = Simd::add_int(total, acc[v][c]);
+    return Simd::from_int(total);
   }
 };
 
 struct Int8Weights {
-  // kQuantColumns columns of a single row.
-  static void single(const QuantizedProduct& p, int64_t column) {
+  // A single row: kStreams records of columns, `apart` columns from each other.
+  template <int kStreams>
+  static void single(const QuantizedProduct& p, int64_t column, int64_t apart) {
     const int64_t depth = p.x.depth;
     const char* w = static_cast<const char*>(p.values) + column * depth;
-    Chains chains(-Simd::kByteOffset * row_sum(p.x, 0));
+    Chains chains[kStreams];
+    for (Chains& c : chains) c = Chains(-Simd::kByteOffset * row_sum(p.x, 0));
     for (int64_t k = 0; k < depth; k += 4 * kChains) {
 #pragma GCC unroll 4
       for (int c = 0; c < kChains; ++c, w += kRecordBytes) {
-        __builtin_prefetch(w + kStreamAhead, 0, 2);
         const Simd::I four = splat_four(p.x.values + k + 4 * c);
 #pragma GCC unroll 2
-        for (int v = 0; v < kAcross; ++v) {
-          const Simd::I weights = Simd::bytes_for_dot(Simd::load_int(w + v * 4 * Simd::kWidth));
-          chains.acc[v][c] = Simd::dot_bytes(chains.acc[v][c], weights, four);
+        for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 2
+          for (int v = 0; v < kAcross; ++v) {
+            const Simd::I weights =
+                Simd::bytes_for_dot(Simd::load_int(w + s * apart * depth + v * 4 * Simd::kWidth));
+            chains[s].acc[v][c] = Simd::dot_bytes(chains[s].acc[v][c], weights, four);
+          }
         }
       }
     }
-    Simd::F result[1][kAcross];
+    for (int s = 0; s < kStreams; ++s, column += apart) {
+      Simd::F result[1][kAcross];
 #pragma GCC unroll 2
-    for (int v = 0; v < kAcross; ++v) {
-      const Simd::F scale = Simd::load(static_cast<const float*>(p.scales) + column + v * Simd::kWidth);
-      result[0][v] = Simd::mul(Simd::mul(chains.sum(v), Simd::splat(p.x.scales[0])), scale);
+      for (int v = 0; v < kAcross; ++v) {
+        const Simd::F scale = Simd::load(static_cast<const float*>(p.scales) + column + v * Simd::kWidth);
+        result[0][v] = Simd::mul(Simd::mul(chains[s].sum(v), Simd::splat(p.x.scales[0])), scale);
+      }
+      store_tile(p, 0, column / Simd::kWidth, result);
     }
-    store_tile(p, 0, column / Simd::kWidth, result);
   }
 
   static constexpr int kRows = Simd::kInt8Rows, kVectors = Simd::kInt8Vectors;
@@ -217,36 +227,53 @@ struct Int8Weights {
 
 struct Int4Weights {
   // See Int8Weights::single.
-  static void single(const QuantizedProduct& p, int64_t column) {
-    const int64_t groups = p.x.depth / kQuantGroup;
+  template <int kStreams>
+  static void single(const QuantizedProduct& p, int64_t column, int64_t apart) {
+    const int64_t groups = p.x.depth / kQuantGroup,
+                  apart_bytes = apart / kQuantColumns * groups * kGroupBytes;
     const char* w = static_cast<const char*>(p.values) + column / kQuantColumns * groups * kGroupBytes;
     const auto* scales = static_cast<const uint16_t*>(p.scales) + column * groups;
     const int8_t* x = p.x.values;
-    Simd::F total[1][kAcross];
+    Simd::F total[kStreams][1][kAcross];
 #pragma GCC unroll 2
-    for (int v = 0; v < kAcross; ++v) total[0][v] = Simd::splat(0.f);
+    for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kAcross; ++v) total[s][0][v] = Simd::splat(0.f);
+    }
     for (int64_t g = 0; g < groups; ++g, x += kQuantGroup, scales += kQuantColumns) {
-      Chains chains(-8 * p.x.sums[g]);
+      Chains chains[kStreams];
+#pragma GCC unroll 2
+      for (int s = 0; s < kStreams; ++s) chains[s] = Chains(-8 * p.x.sums[g]);
 #pragma GCC unroll 8
       for (int i = 0; i < kQuantGroup / 8; ++i, w += kRecordBytes) {
-        __builtin_prefetch(w + kStreamAhead, 0, 2);
         const Simd::I first = splat_four(x + 4 * i), second = splat_four(x + 4 * i + 32);
 #pragma GCC unroll 2
-        for (int v = 0; v < kAcross; ++v) {
-          const Simd::I both = Simd::load_int(w + v * 4 * Simd::kWidth);
-          Simd::I &low = chains.acc[v][2 * i % kChains], &high = chains.acc[v][(2 * i + 1) % kChains];
-          low = Simd::dot_nibbles(low, Simd::low_nibbles(both), first);
-          high = Simd::dot_nibbles(high, Simd::high_nibbles(both), second);
+        for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 2
+          for (int v = 0; v < kAcross; ++v) {
+            const Simd::I both = Simd::load_int(w + s * apart_bytes + v * 4 * Simd::kWidth);
+            Simd::I &low = chains[s].acc[v][2 * i % kChains], &high = chains[s].acc[v][(2 * i + 1) % kChains];
+            low = Simd::dot_nibbles(low, Simd::low_nibbles(both), first);
+            high = Simd::dot_nibbles(high, Simd::high_nibbles(both), second);
+          }
         }
       }
 #pragma GCC unroll 2
-      for (int v = 0; v < kAcross; ++v) {
-        total[0][v] = Simd::fma(chains.sum(v), Simd::load_bf16(scales + v * Simd::kWidth), total[0][v]);
+      for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kAcross; ++v) {
+          const Simd::F scale = Simd::load_bf16(scales + s * apart * groups + v * Simd::kWidth);
+          total[s][0][v] = Simd::fma(chains[s].sum(v), scale, total[s][0][v]);
+        }
       }
     }
+    for (int s = 0; s < kStreams; ++s, column += apart) {
 #pragma GCC unroll 2
-    for (int v = 0; v < kAcross; ++v) total[0][v] = Simd::mul(total[0][v], Simd::splat(p.x.scales[0]));
-    store_tile(p, 0, column / Simd::kWidth, total);
+      for (int v = 0; v < kAcross; ++v) {
+        total[s][0][v] = Simd::mul(total[s][0][v], Simd::splat(p.x.scales[0]));
+      }
+      store_tile(p, 0, column / Simd::kWidth, total[s]);
+    }
   }
 
   static constexpr int kRows = Simd::kInt4Rows, kVectors = Simd::kInt4Vectors;
@@ -343,7 +370,11 @@ void quantized_columns(const QuantizedProduct& p, int64_t vector, Fetch& ahead) 
 template <typename Weights>
 void quantized_product(const QuantizedProduct& p) {
   if (p.rows == 1) {
-    for (int64_t column = 0; column < p.cols; column += kQuantColumns) Weights::single(p, column);
+    const int64_t records = (p.cols + kQuantColumns - 1) / kQuantColumns, apart = records / 2 * kQuantColumns;
+    for (int64_t column = 0; column < apart; column += kQuantColumns) {
+      Weights::template single<2>(p, column, apart);
+    }
+    if (records % 2 == 1) Weights::template single<1>(p, 2 * apart, 0);
     return;
   }
   const int64_t tiles = p.rows / Weights::kRows * (p.cols / (Weights::kVectors * Simd::kWidth));

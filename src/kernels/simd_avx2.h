@@ -11,7 +11,6 @@ namespace {
 struct Simd {
   static constexpr int kWidth = 8;
   static constexpr int kTileRows = 4, kTileCols = 3;  // 12 accumulators + 3 + 1 of 16 registers
-  static constexpr int kRowTileCols = 8;
   static constexpr int kOuterRows = 6, kOuterVectors = 2;
   static constexpr int kInt8Rows = 4, kInt8Vectors = 2, kInt4Rows = 2, kInt4Vectors = 2;
   using F = __m256;

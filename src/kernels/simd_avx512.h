@@ -11,7 +11,6 @@ namespace {
 struct Simd {
   static constexpr int kWidth = 16;
   static constexpr int kTileRows = 6, kTileCols = 4;  // 24 accumulators + 4 + 1 of 32 registers
-  static constexpr int kRowTileCols = 8;
   static constexpr int kOuterRows = 8, kOuterVectors = 3;
   static constexpr int kInt8Rows = 6, kInt8Vectors = 4;  // 24 accumulators + 4 + 1
   static constexpr int kInt4Rows = 6, kInt4Vectors = 2;  // 12 of integers, 12 of f32, 4 + 2

@@ -12,7 +12,6 @@ namespace {
 struct Simd {
   static constexpr int kWidth = 8;
   static constexpr int kTileRows = 4, kTileCols = 3;       // matmul_nt register tile
-  static constexpr int kRowTileCols = 8;                   // the same for a single row
   static constexpr int kOuterRows = 4, kOuterVectors = 2;  // matmul_nn register tile
   static constexpr int kInt8Rows = 2, kInt8Vectors = 2, kInt4Rows = 2,
                        kInt4Vectors = 2;  // quantized products

@@ -13,8 +13,14 @@ namespace {
 
 // Rows handed to one thread at a time: they stay in the shared cache.
 constexpr int64_t kRowsPerTask = 512;
-// So few only stream weights: long runs, few tasks.
-constexpr int64_t kFewRows = 4, kColsPerTaskStreaming = 256;
+// So few only stream weights.
+constexpr int64_t kFewRows = 4;
+// Columns of such a task when `left` are left to all threads: streams are long at first, and threads end
+// together.
+int64_t streamed_cols(int64_t left) {
+  constexpr int64_t kFewest = 128;  // shorter streams would wait for the memory at their beginnings
+  return round_up(divide_up(left, 2 * threads()), kFewest);
+}
 // Rows that one task converts.
 constexpr int64_t kRowsConverted = Kernels::kBf16Rows;
 static_assert(kRowsPerTask % kRowsConverted == 0);
@@ -157,12 +163,16 @@ class Linear::Product {
       FOVEA_CHECK(linear.in() == depth);
       FOVEA_CHECK(linear.weight().data != nullptr ||
                   linear.quantized_ != nullptr);  // else a lease is missing
-      tasks_ += tasks_of(linear);
+      cols_ += linear.out();
+      if (rows > kFewRows) tasks_ += tasks_of(linear);
       if (linear.quantized_ != nullptr && quantized_.values == nullptr) {
         quantized_ = quantized_rows(x, rows, depth, linear.quantized_->depth());
       } else if (linear.native() && bf16_ == nullptr) {
         bf16_ = bf16_rows(x, rows, depth);
       }
+    }
+    if (rows <= kFewRows) {
+      while (streamed_piece(tasks_).of != nullptr) ++tasks_;
     }
   }
 
@@ -192,18 +202,30 @@ class Linear::Product {
   };
 
   int64_t cols_per_task(const Linear& linear) const {
-    if (rows_ <= kFewRows) return kColsPerTaskStreaming;
     return linear.quantized_ != nullptr ? kernels().quantized_product_cols : kernels().product_cols;
   }
   int64_t tasks_of(const Linear& linear) const {
     return divide_up(linear.out(), cols_per_task(linear)) * divide_up(rows_, kRowsPerTask);
   }
   Piece piece_of(int64_t task) const {
+    if (rows_ <= kFewRows) return streamed_piece(task);
     const Projection* of = all_.data();
     for (int64_t count = 0; task >= (count = tasks_of(*of->linear)); ++of) task -= count;
     const int64_t step = cols_per_task(*of->linear), col_tasks = divide_up(of->linear->out(), step);
     const int64_t row = task / col_tasks * kRowsPerTask, col = task % col_tasks * step;
     return {of, row, std::min(kRowsPerTask, rows_ - row), col, std::min(step, of->linear->out() - col)};
+  }
+  Piece streamed_piece(int64_t task) const {
+    int64_t left = cols_;
+    for (const Projection& of : all_) {
+      for (int64_t col = 0, out = of.linear->out(); col < out; --task) {
+        const int64_t cols = std::min(streamed_cols(left), out - col);
+        if (task == 0) return {&of, 0, rows_, col, cols};
+        col += cols;
+        left -= cols;
+      }
+    }
+    return {};
   }
   Upcoming memory_of(int64_t task) const {
     if (task >= tasks_ || rows_ <= kFewRows) return {};  // few rows stream: they wait for no block
@@ -242,7 +264,7 @@ class Linear::Product {
 
   std::span<const Projection> all_;
   const float* x_;
-  int64_t rows_, tasks_ = 0;
+  int64_t rows_, tasks_ = 0, cols_ = 0;
   // x in the forms that the products want.
   const uint16_t* bf16_ = nullptr;
   QuantizedRows quantized_{};
