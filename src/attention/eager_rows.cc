@@ -79,7 +79,7 @@ float EagerRows::operand_factor() const {
 }
 
 void EagerRows::scale_operand(float* x, int64_t count) const {
-  kernels().scale(x, count, operand_factor());
+  kernels().scale(x, operand_factor(), x, count, DType::f32);
   round_to(nodes_.scaled, x, count);
 }
 
@@ -161,7 +161,7 @@ void EagerRows::scale_scores(const AttentionPrecision& nodes, float* row, int64_
   switch (nodes.scale) {
     case ScalePlacement::after:
     case ScalePlacement::fused:
-      kernels().scale(row, keys, problem_.scale);
+      kernels().scale(row, problem_.scale, row, keys, DType::f32);
       break;
     case ScalePlacement::divide: {
       const auto divisor = static_cast<float>(std::sqrt(static_cast<double>(problem_.q.head_dim)));

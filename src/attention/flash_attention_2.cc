@@ -17,7 +17,9 @@ constexpr int64_t kTileRowsMin = 32, kTileRowsMax = 512;
 // Up to this many rows per kv head (decode, short chunks), and in segments of up to this many keys (vision
 // windows), reading K and V takes much of the time. Then a task takes several heads, whose keys lie side by
 // side in memory, as long as their tiles fit the L2 cache.
-constexpr int64_t kNarrowRows = 32, kWindowKeys = kKeyTile, kHeadsPerTaskMax = 4;
+constexpr int64_t kNarrowRows = 32, kWindowKeys = kKeyTile, kSplitHeadsMax = 4;
+// Splits of a head that wait to be merged: fewer would make threads wait for each other more often.
+constexpr int64_t kSplitsPerThread = 16;
 
 int64_t rows_wanted(const AttentionProblem& problem) {
   return std::clamp(problem.q.tokens * problem.q.heads / (4 * threads()), kTileRowsMin, kTileRowsMax);
@@ -37,15 +39,17 @@ class FlashPlan {
     if (problem.cu_seqlens.empty() && problem.q.tokens * tiles_.group() <= kNarrowRows && splits_max_ > 1) {
       way_ = Way::splits;
       const int64_t parts = std::clamp<int64_t>(divide_up(2 * threads(), splits_max_), 1, heads);
-      sizes_.heads_per_task = std::min(divide_up(heads, parts), kHeadsPerTaskMax);
-      splits_at_once_ = std::min(splits_max_, divide_up(4 * threads(), parts));
+      sizes_.heads_per_task = std::min(divide_up(heads, parts), kSplitHeadsMax);
+      splits_at_once_ = std::min(splits_max_, divide_up(kSplitsPerThread * threads(), parts));
     } else if (!problem.cu_seqlens.empty() &&
                tiles_.keys_max() <= std::min(kWindowKeys, tiles_.rows_max() / tiles_.group())) {
       way_ = Way::windows;
-      sizes_.heads_per_task = std::min(heads, kHeadsPerTaskMax);
+      sizes_.heads_per_task =
+          std::min(heads, bf16_ ? FlashWorkerBf16::kWindowHeads : FlashWorkerF32::kWindowHeads);
+      states_per_thread_ = bf16_ ? FlashWorkerBf16::kWindowHeadsAtOnce : FlashWorkerF32::kWindowHeadsAtOnce;
     }
-    const int64_t states = way_ == Way::splits ? heads * (splits_at_once_ + 1)
-                                               : std::max<int64_t>(2, sizes_.heads_per_task) * threads();
+    const int64_t states =
+        way_ == Way::splits ? heads * (splits_at_once_ + 1) : states_per_thread_ * threads();
     worker_floats_ = bf16_ ? FlashWorkerBf16::scratch_floats(sizes_) : FlashWorkerF32::scratch_floats(sizes_);
     floats_ = states * sizes_.state_floats() + threads() * worker_floats_;
   }
@@ -57,40 +61,51 @@ class FlashPlan {
   int64_t worker_floats() const { return worker_floats_; }
   int64_t splits_max() const { return splits_max_; }
   int64_t splits_at_once() const { return splits_at_once_; }
+  int64_t states_per_thread() const { return states_per_thread_; }  // but in splits
   Way way() const { return way_; }
 
  private:
   QueryTiles tiles_;
   bool bf16_;
   FlashSizes sizes_;
-  int64_t worker_floats_, splits_max_, floats_, splits_at_once_ = 1;
+  int64_t worker_floats_, splits_max_, floats_, splits_at_once_ = 1, states_per_thread_ = 2;
   Way way_ = Way::tiles;
 };
-
-// exp(from - to) for one pair of shifts, by the same kernel as everywhere else.
-float decay(float from, float to, float unit) {
-  alignas(64) float factor[FlashSizes::kRowPadding] = {from - to};
-  kernels().exp_sum(factor, FlashSizes::kRowPadding, unit, 0.f);
-  return factor[0];
-}
 
 // total = total + part, row by row, with shifts in `unit`. Rows that saw no key in `part` stay as they are,
 // bit for bit.
 void merge(const RunningSoftmax& total, const RunningSoftmax& part, int64_t rows, int64_t head_dim,
            float unit) {
-  for (int64_t row = 0; row < rows; ++row) {
-    if (part.shift[row] == -kInfinity && part.sum[row] == 0.f) continue;
-    float *into = total.out + row * head_dim, *from = part.out + row * head_dim;
-    if (total.shift[row] == -kInfinity && total.sum[row] == 0.f) {
-      std::copy_n(from, head_dim, into);
-      total.sum[row] = part.sum[row];
-    } else {
+  constexpr int64_t kRows = FlashSizes::kRowPadding;
+  const auto unseen = [](const RunningSoftmax& state, int64_t row) {
+    return state.shift[row] == -kInfinity && state.sum[row] == 0.f;
+  };
+  for (int64_t first = 0; first < rows; first += kRows) {
+    const int64_t count = std::min(kRows, rows - first);
+    // What the shift of each part moves by; then what it shrinks by, by the same kernel as everywhere else.
+    alignas(64) float keep[kRows] = {}, add[kRows] = {};
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t row = first + r;
+      if (unseen(part, row) || unseen(total, row)) continue;
       const float shift = std::max(total.shift[row], part.shift[row]);
-      const float keep = decay(total.shift[row], shift, unit), add = decay(part.shift[row], shift, unit);
-      for (int64_t c = 0; c < head_dim; ++c) into[c] = into[c] * keep + from[c] * add;
-      total.sum[row] = total.sum[row] * keep + part.sum[row] * add;
+      keep[r] = total.shift[row] - shift;
+      add[r] = part.shift[row] - shift;
     }
-    total.shift[row] = std::max(total.shift[row], part.shift[row]);
+    kernels().exp_sum(keep, kRows, unit, 0.f);
+    kernels().exp_sum(add, kRows, unit, 0.f);
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t row = first + r;
+      float *into = total.out + row * head_dim, *from = part.out + row * head_dim;
+      if (unseen(part, row)) continue;
+      if (unseen(total, row)) {
+        std::copy_n(from, head_dim, into);
+        total.sum[row] = part.sum[row];
+      } else {
+        for (int64_t c = 0; c < head_dim; ++c) into[c] = into[c] * keep[r] + from[c] * add[r];
+        total.sum[row] = total.sum[row] * keep[r] + part.sum[row] * add[r];
+      }
+      total.shift[row] = std::max(total.shift[row], part.shift[row]);
+    }
   }
 }
 
@@ -121,11 +136,12 @@ class FlashCall {
     parallel_for(plan_.tiles().count(), [&](int64_t index) {
       const QueryTile tile = plan_.tiles()[index];
       const Worker worker = worker_of_thread();
-      const RunningSoftmax total = state(2 * thread_index()), part = state(2 * thread_index() + 1);
+      const RunningSoftmax total = state(plan_.states_per_thread() * thread_index()),
+                           part = total.after(plan_.sizes().state_floats());
       worker.gather(tile, 1);
-      worker.add_split(tile, 1, 0, total);
+      worker.add_split(tile, 0, 1, 0, total);
       for (int64_t split = 1; split * kKeySplit < tile.keys; ++split) {
-        worker.add_split(tile, 1, split, part);
+        worker.add_split(tile, 0, 1, split, part);
         merge(total, part, tile.queries * plan_.tiles().group(), head_dim_, Worker::kShiftUnit);
       }
       write_output(problem_, tile, total.out, total.sum);
@@ -138,13 +154,20 @@ class FlashCall {
                   parts = divide_up(heads, per_task);
     parallel_for(plan_.tiles().count() / heads * parts, [&](int64_t task) {
       const int64_t head = task % parts * per_task, count = std::min(per_task, heads - head);
-      QueryTile tile = plan_.tiles()[task / parts * heads + head];
+      const QueryTile tile = plan_.tiles()[task / parts * heads + head];
       const Worker worker = worker_of_thread();
-      const int64_t first_state = per_task * thread_index();
+      constexpr int64_t kAtOnce = Worker::kWindowHeadsAtOnce;
+      const RunningSoftmax states = state(plan_.states_per_thread() * thread_index());
       worker.gather(tile, count);
-      worker.add_split(tile, count, 0, state(first_state));
-      for (int64_t h = 0; h < count; ++h, ++tile.kv_head) {
-        write_output(problem_, tile, state(first_state + h).out, state(first_state + h).sum);
+      for (int64_t first = 0; first < count; first += kAtOnce) {
+        const int64_t now = std::min(kAtOnce, count - first);
+        worker.add_split(tile, first, now, 0, states);
+        for (int64_t h = 0; h < now; ++h) {
+          const RunningSoftmax done = states.after(h * plan_.sizes().state_floats());
+          QueryTile of_head = tile;
+          of_head.kv_head += first + h;
+          write_output(problem_, of_head, done.out, done.sum);
+        }
       }
     });
   }
@@ -161,7 +184,7 @@ class FlashCall {
         const Worker worker = worker_of_thread();
         const QueryTile tile = plan_.tiles()[head];
         worker.gather(tile, count);
-        worker.add_split(tile, count, first + split, state(split * heads + head));
+        worker.add_split(tile, 0, count, first + split, state(split * heads + head));
       });
       parallel_for(heads, [&](int64_t head) { merge_splits(head, first, now); });
     }

@@ -8,6 +8,7 @@
 
 #include "attention/problem.h"
 #include "attention/query_tiles.h"
+#include "kernels/kernels.h"
 
 namespace fovea {
 
@@ -40,19 +41,23 @@ struct FlashSizes {
 class FlashWorkerF32 {
  public:
   static constexpr float kShiftUnit = 1.f;  // ln of the base that `shift` counts in
+  // Heads of a window that a task takes, and how many of them add_split() takes.
+  static constexpr int64_t kWindowHeads = 4, kWindowHeadsAtOnce = 4;
 
   FlashWorkerF32(const AttentionProblem& problem, const FlashSizes& sizes, float* scratch);
   static int64_t scratch_floats(const FlashSizes& sizes);
 
   // The tile's queries for its kv head and the `heads` - 1 after it.
   void gather(QueryTile tile, int64_t heads) const;
-  // After gather(): `states`, one per head, become the softmax over the keys of one split. Heads take turns
-  // tile by tile, because their keys lie next to each other in memory.
-  void add_split(const QueryTile& tile, int64_t heads, int64_t split, const RunningSoftmax& states) const;
+  // After gather(): `states`, one for each of `heads` of its heads from number `first` on, become the softmax
+  // over the keys of one split. Heads take turns tile by tile, because their keys lie next to each other in
+  // memory.
+  void add_split(const QueryTile& tile, int64_t first, int64_t heads, int64_t split,
+                 const RunningSoftmax& states) const;
 
  private:
   float* queries_of(int64_t h) const { return queries_ + h * sizes_.rows * sizes_.head_dim; }
-  void add_key_tile(const QueryTile& tile, int64_t h, int64_t key, int64_t count,
+  void add_key_tile(const QueryTile& tile, int64_t first, int64_t h, int64_t key, int64_t count,
                     const RunningSoftmax& state) const;
   void mask(const QueryTile& tile, int64_t key, int64_t count) const;
   void exponentiate(int64_t rows, const RunningSoftmax& state) const;
@@ -66,6 +71,7 @@ class FlashWorkerF32 {
 class FlashWorkerBf16 {
  public:
   static constexpr float kShiftUnit = std::numbers::ln2_v<float>;
+  static constexpr int64_t kWindowHeads = 16, kWindowHeadsAtOnce = 1;  // see FlashWorkerF32
 
   // Whether q, k and v hold bf16 values and probabilities are to be rounded to bf16, and kernels() can do it.
   static bool takes(const AttentionProblem& problem);
@@ -73,11 +79,19 @@ class FlashWorkerBf16 {
   FlashWorkerBf16(const AttentionProblem& problem, const FlashSizes& sizes, float* scratch);
   static int64_t scratch_floats(const FlashSizes& sizes);
 
-  void gather(QueryTile tile, int64_t heads) const;
-  void add_split(const QueryTile& tile, int64_t heads, int64_t split, const RunningSoftmax& states) const;
+  void gather(const QueryTile& tile, int64_t heads) const;
+  void add_split(const QueryTile& tile, int64_t first, int64_t heads, int64_t split,
+                 const RunningSoftmax& states) const;
 
  private:
   uint16_t* queries_of(int64_t h) const { return queries_ + h * sizes_.rows * sizes_.head_dim; }
+  // `count` keys from `key` on, at k and v, for the h-th head of the task.
+  FlashTile flash_tile(const QueryTile& tile, int64_t h, int64_t key, int64_t count, const uint16_t* k,
+                       const uint16_t* v, const RunningSoftmax& state) const;
+  // Whether so few rows read keys and values where they lie.
+  bool stored_rows_suffice(int64_t rows) const;
+  void add_stored_rows(const QueryTile& tile, int64_t first, int64_t heads, int64_t begin, int64_t end,
+                       const RunningSoftmax& states) const;
 
   const AttentionProblem& problem_;
   const FlashSizes& sizes_;

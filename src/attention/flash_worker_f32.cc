@@ -25,7 +25,7 @@ void FlashWorkerF32::gather(QueryTile tile, int64_t heads) const {
   for (int64_t h = 0; h < heads; ++h, ++tile.kv_head) gather_queries(problem_, tile, queries_of(h));
 }
 
-void FlashWorkerF32::add_split(const QueryTile& tile, int64_t heads, int64_t split,
+void FlashWorkerF32::add_split(const QueryTile& tile, int64_t first, int64_t heads, int64_t split,
                                const RunningSoftmax& states) const {
   for (int64_t h = 0; h < heads; ++h) {
     states.after(h * sizes_.state_floats()).clear(tile.queries * sizes_.group, sizes_.head_dim);
@@ -33,19 +33,19 @@ void FlashWorkerF32::add_split(const QueryTile& tile, int64_t heads, int64_t spl
   const int64_t end = std::min(tile.keys, (split + 1) * kKeySplit);
   for (int64_t key = split * kKeySplit; key < end; key += kKeyTile) {
     const int64_t count = std::min(kKeyTile, end - key);
-    pack_keys(problem_, tile.kv_head, heads, tile.first_key + key, count, k_tiles_);
-    pack_rows(problem_.v, tile.kv_head, heads, tile.first_key + key, count, v_tiles_);
+    pack_keys(problem_, tile.kv_head + first, heads, tile.first_key + key, count, k_tiles_);
+    pack_rows(problem_.v, tile.kv_head + first, heads, tile.first_key + key, count, v_tiles_);
     for (int64_t h = 0; h < heads; ++h) {
-      add_key_tile(tile, h, key, count, states.after(h * sizes_.state_floats()));
+      add_key_tile(tile, first, h, key, count, states.after(h * sizes_.state_floats()));
     }
   }
 }
 
-// Keys [key, key + count) of the tile's segment, packed, for the task's head number h.
-void FlashWorkerF32::add_key_tile(const QueryTile& tile, int64_t h, int64_t key, int64_t count,
+// Keys [key, key + count) of the tile's segment, the h-th packed ones, for the task's head number first + h.
+void FlashWorkerF32::add_key_tile(const QueryTile& tile, int64_t first, int64_t h, int64_t key, int64_t count,
                                   const RunningSoftmax& state) const {
   const int64_t rows = tile.queries * sizes_.group, d = sizes_.head_dim, packed = h * kKeyTile * d;
-  kernels().matmul_nt_f32(queries_of(h), d, k_tiles_ + packed, d, scores_, kKeyTile, rows, count, d);
+  kernels().matmul_nt_f32(queries_of(first + h), d, k_tiles_ + packed, d, scores_, kKeyTile, rows, count, d);
   mask(tile, key, count);
   exponentiate(rows, state);
   round_to(problem_.precision.probabilities, scores_, rows * kKeyTile);
@@ -84,7 +84,8 @@ void FlashWorkerF32::exponentiate(int64_t rows, const RunningSoftmax& state) con
     for (int64_t row = 0; row < rows; ++row) {
       if (factors_[row] == 1.f) continue;
       state.sum[row] *= factors_[row];
-      kernels().scale(state.out + row * sizes_.head_dim, sizes_.head_dim, factors_[row]);
+      float* out = state.out + row * sizes_.head_dim;
+      kernels().scale(out, factors_[row], out, sizes_.head_dim, DType::f32);
     }
   }
   for (int64_t row = 0; row < rows; ++row) {

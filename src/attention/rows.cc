@@ -120,16 +120,14 @@ void round_to(DType type, float* x, int64_t count) {
   }
 }
 
-void write_output(const AttentionProblem& problem, const QueryTile& tile, float* rows, const float* sums) {
+void write_output(const AttentionProblem& problem, const QueryTile& tile, const float* rows,
+                  const float* sums) {
   FOVEA_CHECK(problem.out != nullptr);
   const int64_t group = problem.q.heads / problem.k.heads, d = problem.q.head_dim;
   for (int64_t r = 0; r < tile.queries * group; ++r) {
-    kernels().scale(rows + r * d, d, sums[r] == 0.f ? 0.f : 1.f / sums[r]);
-  }
-  round_to(problem.precision.output, rows, tile.queries * group * d);
-  for (int64_t i = 0; i < tile.queries; ++i) {
-    float* out = problem.out + ((tile.first_query + i) * problem.q.heads + tile.kv_head * group) * d;
-    std::copy_n(rows + i * group * d, group * d, out);
+    const int64_t token = tile.first_query + r / group, head = tile.kv_head * group + r % group;
+    float* out = problem.out + (token * problem.q.heads + head) * d;
+    kernels().scale(rows + r * d, sums[r] == 0.f ? 0.f : 1.f / sums[r], out, d, problem.precision.output);
   }
 }
 

@@ -42,6 +42,7 @@ void round_to(DType type, float* x, int64_t count);
 
 // Multiplies each of the tile's rows in `rows` by 1 / sums[row] (rows with sum 0 saw no key and become
 // zeros), rounds them to the output dtype and writes them to problem.out. `rows` is overwritten.
-void write_output(const AttentionProblem& problem, const QueryTile& tile, float* rows, const float* sums);
+void write_output(const AttentionProblem& problem, const QueryTile& tile, const float* rows,
+                  const float* sums);
 
 }  // namespace fovea

@@ -142,7 +142,7 @@ inline void pack_bf16_tiles(const float* x, int64_t ldx, int64_t rows, int64_t k
         for (int64_t i = 0; i < kBf16Step; i += Simd::kWidth)
           Simd::store_bf16(to + i, load_some(from + i, k - at - i));
       }
-      Simd::transpose_16x16(block, kSide, out, kSide);
+      Simd::transpose_16(block, kSide, out, kSide);
     }
   }
 }
@@ -163,7 +163,7 @@ inline TileRow weight_tiles(const uint16_t* w, int64_t ldw, int64_t col, int64_t
 
 // One tile of sums, [16 columns][16 rows], to y.
 inline void store_transposed(const float* sums, float* y, int64_t ldy, int64_t rows, int64_t cols) {
-  if (rows >= kSide && cols >= kSide) return Simd::transpose_16x16(sums, kSide, y, ldy);
+  if (rows >= kSide && cols >= kSide) return Simd::transpose_16(sums, kSide, y, ldy);
   for (int64_t r = 0; r < smaller(kSide, rows); ++r) {
     for (int64_t c = 0; c < smaller(kSide, cols); ++c) y[r * ldy + c] = sums[c * kSide + r];
   }
@@ -403,6 +403,7 @@ constexpr Kernels make_amx_kernels(const char* name) {
   table.matmul_int8 = matmul_int8_tiles;
   table.matmul_int4 = matmul_int4_tiles;
   table.flash_tile = flash_tile_amx;
+  table.flash_rows = nullptr;
   table.product_cols = table.quantized_product_cols = kBlockCols;
   return table;
 }

@@ -82,19 +82,23 @@ inline M512i maskz_loadu_epi16(__mmask32 mask, const void* p) {
 }
 inline void storeu_epi16(void* p, const M512i& a) { std::memcpy(p, a.lane, sizeof a.lane); }
 // In each 128-bit lane: elements 0, 0, 1, 1 of a and b in turn (the low half), or 2, 2, 3, 3.
-inline M512i unpack_epi32(const M512i& a, const M512i& b, int high) {
-  return each<M512i>([&](int i) { return (i % 2 ? b : a).lane[i / 4 * 4 + 2 * high + i % 4 / 2]; });
+inline M512 unpack_ps(const M512& a, const M512& b, int high) {
+  return each<M512>([&](int i) { return (i % 2 ? b : a).lane[i / 4 * 4 + 2 * high + i % 4 / 2]; });
 }
-inline M512i unpacklo_epi32(const M512i& a, const M512i& b) { return unpack_epi32(a, b, 0); }
-inline M512i unpackhi_epi32(const M512i& a, const M512i& b) { return unpack_epi32(a, b, 1); }
-inline M512i unpack_epi64(const M512i& a, const M512i& b, int high) {
-  return each<M512i>([&](int i) { return (i % 4 / 2 ? b : a).lane[i / 4 * 4 + 2 * high + i % 2]; });
+inline M512 unpacklo_ps(const M512& a, const M512& b) { return unpack_ps(a, b, 0); }
+inline M512 unpackhi_ps(const M512& a, const M512& b) { return unpack_ps(a, b, 1); }
+// The same of elements of 16 bits: 0, 0, 1, 1, 2, 2, 3, 3, or 4 to 7.
+inline M512i unpack_epi16(const M512i& a, const M512i& b, int high) {
+  return each<M512i>([&](int i) {
+    const int element = i % 4 + 4 * high, lane = i / 4 * 4 + element / 2, shift = element % 2 * 16;
+    return (a.lane[lane] >> shift & 0xffffu) | (b.lane[lane] >> shift << 16);
+  });
 }
-inline M512i unpacklo_epi64(const M512i& a, const M512i& b) { return unpack_epi64(a, b, 0); }
-inline M512i unpackhi_epi64(const M512i& a, const M512i& b) { return unpack_epi64(a, b, 1); }
+inline M512i unpacklo_epi16(const M512i& a, const M512i& b) { return unpack_epi16(a, b, 0); }
+inline M512i unpackhi_epi16(const M512i& a, const M512i& b) { return unpack_epi16(a, b, 1); }
 // 128-bit lanes by two bits each: the first two from a, the others from b.
-inline M512i shuffle_i32x4(const M512i& a, const M512i& b, int control) {
-  return each<M512i>([&](int i) { return (i < 8 ? a : b).lane[(control >> (i / 4 * 2) & 3) * 4 + i % 4]; });
+inline M512 shuffle_f32x4(const M512& a, const M512& b, int control) {
+  return each<M512>([&](int i) { return (i < 8 ? a : b).lane[(control >> (i / 4 * 2) & 3) * 4 + i % 4]; });
 }
 inline M512 shuffle_ps(const M512& a, const M512& b, int control) {
   return each<M512>(
@@ -384,18 +388,18 @@ inline M512 dpbf16_ps(const M512& acc, const M512bh& a, const M512bh& b) {
 #define _mm512_setzero_ps ::fovea::emulated::setzero_ps
 #undef _mm512_shuffle_ps
 #define _mm512_shuffle_ps ::fovea::emulated::shuffle_ps
-#undef _mm512_shuffle_i32x4
-#define _mm512_shuffle_i32x4 ::fovea::emulated::shuffle_i32x4
+#undef _mm512_shuffle_f32x4
+#define _mm512_shuffle_f32x4 ::fovea::emulated::shuffle_f32x4
 #undef _mm512_slli_epi32
 #define _mm512_slli_epi32 ::fovea::emulated::slli_epi32
 #undef _mm512_srli_epi32
 #define _mm512_srli_epi32 ::fovea::emulated::srli_epi32
 #define _mm512_storeu_epi16 ::fovea::emulated::storeu_epi16
 #define _mm512_storeu_ps ::fovea::emulated::storeu_ps
-#define _mm512_unpackhi_epi32 ::fovea::emulated::unpackhi_epi32
-#define _mm512_unpackhi_epi64 ::fovea::emulated::unpackhi_epi64
-#define _mm512_unpacklo_epi32 ::fovea::emulated::unpacklo_epi32
-#define _mm512_unpacklo_epi64 ::fovea::emulated::unpacklo_epi64
+#define _mm512_unpackhi_epi16 ::fovea::emulated::unpackhi_epi16
+#define _mm512_unpacklo_epi16 ::fovea::emulated::unpacklo_epi16
+#define _mm512_unpackhi_ps ::fovea::emulated::unpackhi_ps
+#define _mm512_unpacklo_ps ::fovea::emulated::unpacklo_ps
 #define _mm512_abs_epi8 ::fovea::emulated::abs_epi8
 #define _mm512_cvtepi32_epi8 ::fovea::emulated::cvtepi32_epi8
 #define _mm512_cvtepi8_epi32 ::fovea::emulated::cvtepi8_epi32

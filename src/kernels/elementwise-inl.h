@@ -36,6 +36,15 @@ inline float sum_of_squares(const float* x, int64_t count) {
   return low + high;
 }
 
+inline void scale(const float* x, float factor, float* out, int64_t count, DType type) {
+  const Simd::F by = Simd::splat(factor);
+  with_rounding(type, [&](auto round) {
+    for_vectors(count, [&](int64_t i, auto... rest) {
+      Simd::store(out + i, round(Simd::mul(Simd::load(x + i, rest...), by)), rest...);
+    });
+  });
+}
+
 inline void scale_and_weigh(const float* x, float factor, const float* weight, float* out, int64_t count,
                             DType type) {
   const Simd::F by = Simd::splat(factor);

@@ -61,6 +61,17 @@ TEST_P(ElementwiseKernels, ScaleAndWeighRoundsTwice) {
   });
 }
 
+TEST_P(ElementwiseKernels, ScaleRoundsTheProductAlsoInPlace) {
+  for_counts_and_types([&](int64_t count, DType type) {
+    const GuardedArray<float> x(count), out(count);
+    fill(x, "x", 5.f);
+    kernels().scale(x.data(), 0.7f, out.data(), count, type);
+    for (int64_t i = 0; i < count; ++i) ASSERT_EQ(out[i], rounded(x[i] * 0.7f, type)) << i;
+    kernels().scale(x.data(), 0.7f, x.data(), count, type);
+    for (int64_t i = 0; i < count; ++i) ASSERT_EQ(x[i], out[i]) << i;
+  });
+}
+
 TEST_P(ElementwiseKernels, AddRoundsTheSum) {
   for_counts_and_types([&](int64_t count, DType type) {
     const GuardedArray<float> x(count), y(count), before(count);

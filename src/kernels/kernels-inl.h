@@ -450,10 +450,6 @@ inline Simd::F round_f16_of(Simd::F a) {
   return Simd::load_f16(lanes);
 }
 inline void round_f16_all(float* x, int64_t count) { map_in_place(x, count, round_f16_of); }
-inline void scale_all(float* x, int64_t count, float factor) {
-  const Simd::F f = Simd::splat(factor);
-  map_in_place(x, count, [f](Simd::F a) { return Simd::mul(a, f); });
-}
 
 // ---- softmax parts
 // ----------------------------------------------------------------------------------------------
@@ -524,6 +520,7 @@ constexpr Kernels make_kernels(const char* name) {
   table.pack_bf16_rows = pack_bf16_rows;
   table.bf16_depth_unit = Bf16Bf16::kStep;
   table.flash_tile = flash_tile;
+  table.flash_rows = flash_rows;
   table.pack_flash_keys = pack_flash_keys;
   table.pack_flash_values = pack_flash_values;
 #endif
@@ -541,7 +538,7 @@ constexpr Kernels make_kernels(const char* name) {
   table.round_f16 = round_f16_all;
   table.max_value = max_value_of;
   table.exp_sum = exp_sum_of;
-  table.scale = scale_all;
+  table.scale = scale;
   table.sum_of_squares = sum_of_squares;
   table.scale_and_weigh = scale_and_weigh;
   table.add_rounded = add_rounded;

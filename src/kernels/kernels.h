@@ -29,6 +29,18 @@ struct FlashTile {
   float *shift, *sum, *out;
 };
 
+// A tile of at most kMost rows with its keys and values as they lie: FlashTile::k and ::v are the first of
+// rows of head_dim elements that lie so many elements apart. q, shift, sum and out have room for kMost rows;
+// those beyond tile.rows are written and mean nothing.
+struct FlashRows {
+  static constexpr int64_t kMost = 8;
+
+  FlashTile tile;
+  int64_t k_stride, v_stride;
+  // The tile that the thread takes next, its rows the same distance apart: a hint, or null.
+  const uint16_t *next_k = nullptr, *next_v = nullptr;
+};
+
 // What a matrix product reads: f32 everywhere, or bf16 pairs where the machine multiplies them natively.
 struct Kernels {
   const char* name;  // "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"
@@ -61,6 +73,8 @@ struct Kernels {
   // product of their bf16 roundings with V (ascending pairs of keys). A row's result does not depend on the
   // rows beside it. Null where the machine has no native bf16.
   void (*flash_tile)(const FlashTile& tile);
+  // The same, bit for bit, without packing. Null also where packed tiles are multiplied in another way.
+  void (*flash_rows)(const FlashRows& rows);
   // Packs `count` <= kKeys rows of bf16, `stride` elements apart, for FlashTile::k and ::v; what is missing
   // becomes zero.
   void (*pack_flash_keys)(const uint16_t* rows, int64_t stride, int64_t count, int64_t head_dim,
@@ -98,13 +112,13 @@ struct Kernels {
   // x = exp(x * scale - shift) in place; returns the sum of the unrounded results. Relative error below 2^-21
   // of exp at the f32 argument; arguments below -87.3 and -inf give 0, above 88.3 infinity; NaN stays NaN.
   float (*exp_sum)(float* x, int64_t count, float scale, float shift);
-  // x *= factor
-  void (*scale)(float* x, int64_t count, float factor);
 
   // What stands between projections and attention; r rounds to `type`, and no bit depends on the variant but
   // through the exponential.
   // Eight interleaved partial sums.
   float (*sum_of_squares)(const float* x, int64_t count);
+  // out = r(x factor), where x may be out
+  void (*scale)(const float* x, float factor, float* out, int64_t count, DType type);
   // out = r(r(x factor) weight)
   void (*scale_and_weigh)(const float* x, float factor, const float* weight, float* out, int64_t count,
                           DType type);

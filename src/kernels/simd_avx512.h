@@ -86,12 +86,13 @@ struct Simd {
     const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(fold(a), fold(b)), _mm256_hadd_ps(fold(c), fold(d)));
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
   }
-  // Lanes 0 to 7 of a, those of b, each plus the eight behind.
-  static F fold_two(F a, F b) {
-    const __m512i x = _mm512_castps_si512(a), y = _mm512_castps_si512(b);
-    return _mm512_add_ps(_mm512_castsi512_ps(_mm512_shuffle_i32x4(x, y, 0x44)),
-                         _mm512_castsi512_ps(_mm512_shuffle_i32x4(x, y, 0xee)));
+  // Quarters by two bits each: the first two from a, the others from b.
+  template <int kWhich>
+  static F quarters(F a, F b) {
+    return _mm512_shuffle_f32x4(a, b, kWhich);
   }
+  // Lanes 0 to 7 of a, those of b, each plus the eight behind.
+  static F fold_two(F a, F b) { return _mm512_add_ps(quarters<0x44>(a, b), quarters<0xee>(a, b)); }
   // Neighbouring lanes added, in each quarter: two sums of a, then two of b.
   static F add_neighbours(F a, F b) {
     return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
@@ -192,37 +193,77 @@ struct Simd {
     const __m512i even = _mm512_cvtepu16_epi32(load_u16(a)), odd = _mm512_cvtepu16_epi32(load_u16(b));
     _mm512_storeu_epi16(p, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
   }
-  // out[i * to + r] = in[r * from + i] for 16 x 16 elements of 32 bits: pairs of rows, of pairs, then
-  // quarters.
-  static void transpose_16x16(const void* in, int64_t from, void* out, int64_t to) {
-    __m512i a[16], b[16];
-#pragma GCC unroll 16
-    for (int r = 0; r < 16; ++r) a[r] = _mm512_loadu_epi16(static_cast<const char*>(in) + 4 * r * from);
-#pragma GCC unroll 8
-    for (int r = 0; r < 16; r += 2) {
-      b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
-      b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
-    }
+  // out[i] = elements i, i + 1 of a and of b in turn, in the order of woven vectors: quarters 0 and 2 of
+  // every 32 columns, then 1 and 3; of 16 columns: as they are.
+  static void weave(const uint16_t* a, const uint16_t* b, Pairs (&out)[2]) {
+    const __m512i x = _mm512_loadu_epi16(a), y = _mm512_loadu_epi16(b);
+    out[0] = (Pairs)_mm512_unpacklo_epi16(x, y);
+    out[1] = (Pairs)_mm512_unpackhi_epi16(x, y);
+  }
+  static void weave(const uint16_t* a, const uint16_t* b, Pairs (&out)[1]) {
+    const __m512i even = _mm512_cvtepu16_epi32(load_u16(a)), odd = _mm512_cvtepu16_epi32(load_u16(b));
+    out[0] = (Pairs)_mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+  }
+  static void load_woven(const float* p, F (&out)[2]) {
+    const F x = load(p), y = load(p + kWidth);
+    out[0] = quarters<0x88>(x, y);
+    out[1] = quarters<0xdd>(x, y);
+  }
+  static void load_woven(const float* p, F (&out)[1]) { out[0] = load(p); }
+  static void store_woven(float* p, const F (&a)[2]) {
+    const F low = quarters<0x44>(a[0], a[1]), high = quarters<0xee>(a[0], a[1]);
+    store(p, quarters<0xd8>(low, low));
+    store(p + kWidth, quarters<0xd8>(high, high));
+  }
+  static void store_woven(float* p, const F (&a)[1]) { store(p, a[0]); }
+
+  // out[i], lane r = element i of 32 bits of row r, for 16 rows, load(r), of which the first kColumns (8 or
+  // 16) elements are wanted: four rows at a time by pairs of rows and of pairs, then quarters. As floats: gcc
+  // 12 passes integers through memory here.
+  template <int kColumns, typename Load>
+  __attribute__((always_inline)) static void transpose(Load load, F (&out)[kColumns]) {
+    F a[16];
 #pragma GCC unroll 4
     for (int r = 0; r < 16; r += 4) {
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        a[r + 2 * h] = _mm512_unpacklo_epi64(b[r + h], b[r + 2 + h]);
-        a[r + 2 * h + 1] = _mm512_unpackhi_epi64(b[r + h], b[r + 2 + h]);
-      }
+      const F row0 = load(r), row1 = load(r + 1), row2 = load(r + 2), row3 = load(r + 3);
+      const F low0 = _mm512_unpacklo_ps(row0, row1), high0 = _mm512_unpackhi_ps(row0, row1),
+              low1 = _mm512_unpacklo_ps(row2, row3), high1 = _mm512_unpackhi_ps(row2, row3);
+      a[r] = _mm512_shuffle_ps(low0, low1, 0x44);
+      a[r + 1] = _mm512_shuffle_ps(low0, low1, 0xee);
+      a[r + 2] = _mm512_shuffle_ps(high0, high1, 0x44);
+      a[r + 3] = _mm512_shuffle_ps(high0, high1, 0xee);
     }
 #pragma GCC unroll 4
     for (int c = 0; c < 4; ++c) {  // a[4 j + c] holds columns c, 4 + c, 8 + c, 12 + c of rows 4 j to 4 j + 3
-      const __m512i low0 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88),
-                    low1 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x88),
-                    high0 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd),
-                    high1 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xdd);
-      char* column = static_cast<char*>(out) + 4 * c * to;
-      _mm512_storeu_epi16(column, _mm512_shuffle_i32x4(low0, low1, 0x88));
-      _mm512_storeu_epi16(column + 16 * to, _mm512_shuffle_i32x4(high0, high1, 0x88));
-      _mm512_storeu_epi16(column + 32 * to, _mm512_shuffle_i32x4(low0, low1, 0xdd));
-      _mm512_storeu_epi16(column + 48 * to, _mm512_shuffle_i32x4(high0, high1, 0xdd));
+      const F low0 = quarters<0x88>(a[c], a[4 + c]), low1 = quarters<0x88>(a[8 + c], a[12 + c]),
+              high0 = quarters<0xdd>(a[c], a[4 + c]), high1 = quarters<0xdd>(a[8 + c], a[12 + c]);
+      out[c] = quarters<0x88>(low0, low1);
+      out[4 + c] = quarters<0x88>(high0, high1);
+      if constexpr (kColumns == 16) {
+        out[8 + c] = quarters<0xdd>(low0, low1);
+        out[12 + c] = quarters<0xdd>(high0, high1);
+      }
     }
+  }
+  // out[i * to + r] = in[r * from + i] for kColumns columns of 16 rows of elements of 32 bits.
+  template <int kColumns = 16>
+  static void transpose_16(const void* in, int64_t from, void* out, int64_t to) {
+    F columns[kColumns];
+    transpose(
+        [&](int r) {
+          const float* row = static_cast<const float*>(in) + r * from;
+          return kColumns == 16 ? load(row) : load(row, kColumns);
+        },
+        columns);
+#pragma GCC unroll 16
+    for (int c = 0; c < kColumns; ++c) store(static_cast<float*>(out) + c * to, columns[c]);
+  }
+  // out[i], lane r = pair i of row r, for 16 rows of 16 pairs, `stride` elements apart.
+  __attribute__((always_inline)) static void turn(const uint16_t* rows, int64_t stride, Pairs (&out)[16]) {
+    F columns[16];
+    transpose([&](int r) { return load(reinterpret_cast<const float*>(rows + r * stride)); }, columns);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) out[i] = (Pairs)_mm512_castps_si512(columns[i]);
   }
 #endif
 };

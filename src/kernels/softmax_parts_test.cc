@@ -115,14 +115,5 @@ TEST_P(SoftmaxParts, MaxValueFindsTheLargestAnywhere) {
   }
 }
 
-TEST_P(SoftmaxParts, ScaleMultipliesEveryElement) {
-  for (int64_t count = 0; count <= 40; ++count) {
-    const GuardedArray<float> x(count + 1, 3.3f);
-    kernels().scale(x.data() + 1, count, 0.7f);
-    ASSERT_EQ(x[0], 3.3f);
-    for (int64_t i = 1; i <= count; ++i) ASSERT_EQ(x[i], 3.3f * 0.7f) << count << " at " << i;
-  }
-}
-
 }  // namespace
 }  // namespace fovea
