@@ -96,6 +96,14 @@ inline M512i unpack_epi16(const M512i& a, const M512i& b, int high) {
 }
 inline M512i unpacklo_epi16(const M512i& a, const M512i& b) { return unpack_epi16(a, b, 0); }
 inline M512i unpackhi_epi16(const M512i& a, const M512i& b) { return unpack_epi16(a, b, 1); }
+inline M512i setr_epi32(int e0, int e1, int e2, int e3, int e4, int e5, int e6, int e7, int e8, int e9,
+                        int e10, int e11, int e12, int e13, int e14, int e15) {
+  const int all[] = {e0, e1, e2, e3, e4, e5, e6, e7, e8, e9, e10, e11, e12, e13, e14, e15};
+  return each<M512i>([&](int i) { return static_cast<uint32_t>(all[i]); });
+}
+inline M512 permutexvar_ps(const M512i& index, const M512& a) {
+  return each<M512>([&](int i) { return a.lane[index.lane[i] % 16]; });
+}
 // 128-bit lanes by two bits each: the first two from a, the others from b.
 inline M512 shuffle_f32x4(const M512& a, const M512& b, int control) {
   return each<M512>([&](int i) { return (i < 8 ? a : b).lane[(control >> (i / 4 * 2) & 3) * 4 + i % 4]; });
@@ -386,6 +394,9 @@ inline M512 dpbf16_ps(const M512& acc, const M512bh& a, const M512bh& b) {
 #define _mm512_set1_epi32 ::fovea::emulated::set1_epi32
 #define _mm512_set1_ps ::fovea::emulated::set1_ps
 #define _mm512_setzero_ps ::fovea::emulated::setzero_ps
+#define _mm512_permutexvar_ps ::fovea::emulated::permutexvar_ps
+#undef _mm512_setr_epi32
+#define _mm512_setr_epi32 ::fovea::emulated::setr_epi32
 #undef _mm512_shuffle_ps
 #define _mm512_shuffle_ps ::fovea::emulated::shuffle_ps
 #undef _mm512_shuffle_f32x4

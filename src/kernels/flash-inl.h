@@ -277,57 +277,61 @@ class FlashBlock {
         }
       }
     }
-    move_shift<kVectors>(scores);
-#pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r) exponentiate<kVectors>(scores[r], r);
+    move_shift(scores);
+    exponentiate(scores);
     operands_.template weigh_values<kRows>(row_, {factors_, probabilities_, most_});
   }
 
   // The running maxima move to those of the tile; factors_ = what earlier sums and products shrink by.
   template <int kVectors>
   void move_shift(const Simd::F (&scores)[kRows][kVectors]) {
-    alignas(64) float moved[Simd::kWidth] = {};
+    Simd::F best[kRows];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      Simd::F best = scores[r][0];
+      best[r] = scores[r][0];
 #pragma GCC unroll 4
-      for (int c = 1; c < kVectors; ++c) best = Simd::max(best, scores[r][c]);
-      const float highest = Simd::max_lane(best) * t_.scale;
-      float& shift = t_.shift[row_ + r];
-      if (highest > shift) {
-        moved[r] = shift - highest;
-        shift = highest;
-      }
+      for (int c = 1; c < kVectors; ++c) best[r] = Simd::max(best[r], scores[r][c]);
     }
-    Simd::store(factors_, power_of_two_of(Simd::load(moved)));
+    const Simd::F highest = Simd::mul(Simd::max_rows(best), Simd::splat(t_.scale));
+    const Simd::F before = Simd::load(t_.shift + row_, kRows), shift = Simd::max(highest, before);
+    Simd::store(t_.shift + row_, shift, kRows);
+    // A row without a visible key keeps shift -inf; a finite one in its place gives 2^-inf = 0 instead of
+    // NaN.
+    const Simd::F minus = Simd::mul(Simd::max(shift, Simd::splat(-__FLT_MAX__)), Simd::splat(-1.f));
+    Simd::store(offsets_, minus);
+    Simd::store(factors_, power_of_two_of(Simd::add(before, minus)));
   }
 
-  // Row r's scores to powers of two, their sum, and their roundings in probabilities_.
+  // Scores to powers of two, their sums, and their roundings in probabilities_.
   template <int kVectors>
-  void exponentiate(Simd::F (&scores)[kVectors], int r) {
-    // A row without a visible key keeps shift -inf; 0 in its place gives 2^-inf = 0 instead of NaN.
-    const float shift = t_.shift[row_ + r];
-    const Simd::F factor = Simd::splat(t_.scale),
-                  offset = Simd::splat(shift == -__builtin_inff() ? 0.f : -shift);
-    Simd::F sum = Simd::splat(0.f);
+  void exponentiate(Simd::F (&scores)[kRows][kVectors]) {
+    const Simd::F scale = Simd::splat(t_.scale);
+    Simd::F sums[kRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Simd::F offset = Simd::splat(offsets_[r]);
+      sums[r] = Simd::splat(0.f);
 #pragma GCC unroll 4
-    for (int c = 0; c < kVectors; ++c) {
-      scores[c] = power_of_two_of(Simd::fma(scores[c], factor, offset));
-      sum = Simd::add(sum, scores[c]);
-    }
-    uint16_t* to = probabilities_ + r * FlashTile::kKeys;
+      for (int c = 0; c < kVectors; ++c) {
+        scores[r][c] = power_of_two_of(Simd::fma(scores[r][c], scale, offset));
+        sums[r] = Simd::add(sums[r], scores[r][c]);
+      }
+      uint16_t* to = probabilities_ + r * FlashTile::kKeys;
 #pragma GCC unroll 2
-    for (int c = 0; c < kVectors; c += 2) {
-      Simd::store_two_bf16(to + c * Simd::kWidth, scores[c],
-                           c + 1 < kVectors ? scores[c + 1] : Simd::splat(0.f));
+      for (int c = 0; c < kVectors; c += 2) {
+        Simd::store_two_bf16(to + c * Simd::kWidth, scores[r][c],
+                             c + 1 < kVectors ? scores[r][c + 1] : Simd::splat(0.f));
+      }
     }
-    float& total = t_.sum[row_ + r];
-    total = total * factors_[r] + Simd::sum_lanes(sum);
+    float* total = t_.sum + row_;
+    const Simd::F kept = Simd::mul(Simd::load(total, kRows), Simd::load(factors_));
+    Simd::store(total, Simd::add(kept, Simd::sum_rows(sums)), kRows);
   }
 
   const FlashTile& t_;
   int64_t row_, most_ = 0, visible_[kRows];
   Operands& operands_;
-  alignas(64) float factors_[Simd::kWidth];
+  alignas(64) float factors_[Simd::kWidth], offsets_[Simd::kWidth];
   alignas(64) uint16_t probabilities_[kRows * FlashTile::kKeys];
 };
 

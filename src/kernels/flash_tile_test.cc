@@ -186,6 +186,68 @@ TEST_P(FlashTileTest, ARowSeesNoKeyBeyondItsOwn) {
   }
 }
 
+// Rows of K and V as a cache holds them: something else between them, nothing behind the last.
+struct StoredRows : GuardedMatrix<uint16_t> {
+  StoredRows(const Bf16Values& values, int64_t head_dim, int64_t gap)
+      : GuardedMatrix(values.size() / head_dim, head_dim, gap, uint16_t{0x7fc0}) {
+    for (int64_t r = 0; r < rows; ++r) std::copy_n(values.data() + r * cols, cols, row(r));
+  }
+};
+
+// All rows of a head through kernels.flash_rows.
+void attend_stored(const Kernels& kernels, const Head& head, const Result& to) {
+  const int64_t d = head.head_dim;
+  const StoredRows k(head.k, d, 0), v(head.v, d, 6);
+  const GuardedArray<uint16_t> q(FlashRows::kMost * d, uint16_t{0x7fc0});
+  std::copy_n(head.q.data(), head.rows * d, q.data());
+  const GuardedArray<float> shift(FlashRows::kMost, -kInfinity), sum(FlashRows::kMost, 0.f),
+      out(FlashRows::kMost * d, 0.f);
+  for (int64_t key = 0; key < head.keys; key += kTile) {
+    const bool more = key + kTile < head.keys;
+    kernels.flash_rows({.tile = {.q = q.data(),
+                                 .k = k.row(key),
+                                 .v = v.row(key),
+                                 .rows = head.rows,
+                                 .head_dim = d,
+                                 .keys = std::min(kTile, head.keys - key),
+                                 .visible = head.past + 1 - key,
+                                 .group = head.group,
+                                 .scale = head.scale,
+                                 .shift = shift.data(),
+                                 .sum = sum.data(),
+                                 .out = out.data()},
+                        .k_stride = k.stride,
+                        .v_stride = v.stride,
+                        .next_k = more ? k.row(key + kTile) : nullptr,
+                        .next_v = more ? v.row(key + kTile) : nullptr});
+  }
+  std::copy_n(shift.data(), head.rows, to.shift.data());
+  std::copy_n(sum.data(), head.rows, to.sum.data());
+  std::copy_n(out.data(), head.rows * d, to.out.data());
+}
+
+TEST_P(FlashTileTest, StoredRowsHaveTheBitsOfPackedOnes) {
+  if (kernels().flash_rows == nullptr) GTEST_SKIP() << "this variant packs every tile";
+  for (const int64_t d : {16, 48, 64, 80, 112, 128, 144}) {
+    for (const int64_t rows : {1, 2, 3, 4, 5, 7, 8}) {
+      for (const int64_t keys : {1, 2, 15, 17, 63, 64, 65, 130, 191}) {
+        for (const int64_t group : {rows, int64_t{1}}) {
+          const Head head(rows, group, d, keys, keys - rows / group);
+          const Result packed(head), stored(head);
+          attend(kernels(), head, 0, rows, packed);
+          attend_stored(kernels(), head, stored);
+          for (int64_t r = 0; r < rows; ++r) {
+            ASSERT_EQ(stored.shift[r], packed.shift[r])
+                << d << ": row " << r << " of " << rows << ", " << keys;
+            ASSERT_EQ(stored.sum[r], packed.sum[r]) << d << ": row " << r << " of " << rows << ", " << keys;
+          }
+          for (int64_t i = 0; i < rows * d; ++i) ASSERT_EQ(stored.out[i], packed.out[i]) << i;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(FlashTileTest, BitsOfARowDoNotDependOnTheRowsBesideIt) {
   const Head head(40, 2, 80, 130, 100);
   const Result together(head);

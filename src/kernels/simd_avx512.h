@@ -171,6 +171,35 @@ struct Simd {
 #endif
 
 #ifdef FOVEA_BF16_DOT
+  // Lane r = the lanes of row(r), r < 8, joined in the tree of sum_lanes.
+  template <typename Row, typename Join>
+  __attribute__((always_inline)) static F join_lanes(Row row, Join join) {
+    F halves[4], whole[2];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const F a = row(2 * i), b = row(2 * i + 1);
+      halves[i] = join(quarters<0x44>(a, b), quarters<0xee>(a, b));
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const F a = halves[2 * i], b = halves[2 * i + 1];
+      whole[i] = join(quarters<0x88>(a, b), quarters<0xdd>(a, b));
+    }
+    const F pairs =
+        join(_mm512_shuffle_ps(whole[0], whole[1], 0x44), _mm512_shuffle_ps(whole[0], whole[1], 0xee));
+    const F single = join(_mm512_shuffle_ps(pairs, pairs, 0x88), _mm512_shuffle_ps(pairs, pairs, 0xdd));
+    // Quarter j has row j and row 4 + j in turn.
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0), single);
+  }
+  // Lane r = max_lane, or sum_lanes, of a[r]; kRows <= 8.
+  template <int kRows>
+  static F max_rows(const F (&a)[kRows]) {
+    return join_lanes([&](int r) { return a[r < kRows ? r : kRows - 1]; }, max);
+  }
+  template <int kRows>
+  static F sum_rows(const F (&a)[kRows]) {
+    return join_lanes([&](int r) { return a[r < kRows ? r : kRows - 1]; }, add);
+  }
   using Pairs = __m512bh;  // 32 bf16
   static Pairs load_pairs(const uint16_t* p) { return (Pairs)_mm512_loadu_epi16(p); }
   static Pairs load_pairs(const uint16_t* p, int count) {
