@@ -27,7 +27,10 @@ double Limits::*limit_of(Bound bound) {
 }
 
 double counted_seconds(const Work& work) {
-  const double seconds = seconds_of(Clock::wall, 1, work.call);
+  const auto calls = [&] {
+    for (int64_t i = 0; i < work.calls; ++i) work.call();
+  };
+  const double seconds = seconds_of(Clock::wall, 1, calls) / static_cast<double>(work.calls);
   return work.excluded ? seconds - seconds_of(Clock::wall, 1, work.excluded) : seconds;
 }
 

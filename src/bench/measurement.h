@@ -19,6 +19,9 @@ struct Work {
   double amount = 0;  // of one call
   std::string unit;   // of `rate`, with its prefix giga: "GFLOP/s", "GB/s"
   std::function<void()> call;
+  // Short calls are made so often in a repetition, one right after the other, as they are in a model; alone,
+  // between two probes, each would begin with cold caches and sleeping threads.
+  int64_t calls = 1;
   // A part of `call` that does not count, made on its own: its time is subtracted.
   std::function<void()> excluded = {};
 };
