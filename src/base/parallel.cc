@@ -2,7 +2,11 @@
 
 #include <omp.h>
 
+#include <cstdlib>
+#include <vector>
+
 #include "base/error.h"
+#include "base/processors.h"
 
 namespace fovea {
 
@@ -14,6 +18,21 @@ void set_threads(int count) {
                 "give --threads a number from 1 to 1024");
   }
   omp_set_num_threads(count);
+}
+
+void set_default_threads() {
+  if (std::getenv("OMP_NUM_THREADS") == nullptr) set_threads(usable_processors().threads());
+}
+
+void start_threads(int count) {
+  if (count != 0) set_threads(count);
+  for (const char* name : {"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"}) {
+    if (std::getenv(name) != nullptr) return;
+  }
+  const std::vector<int> cores = usable_processors().cores;
+  if (threads() == 1 || std::ssize(cores) != threads()) return;
+#pragma omp parallel
+  if (thread_index() > 0) bind_to_processor(cores[static_cast<size_t>(thread_index())]);
 }
 
 int thread_index() { return omp_get_thread_num(); }

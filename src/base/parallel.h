@@ -8,8 +8,16 @@
 namespace fovea {
 
 int threads();
+// As many as there are physical cores that this process may use and its control group gives time to
+// (base/processors.h), but what OMP_NUM_THREADS says.
+void set_default_threads();
 // Throws Error(invalid_argument) unless 1 <= count <= 1024.
 void set_threads(int count);
+// Before long work: `count` threads, or as many as were set where it is 0. Where every usable core gets one,
+// each worker is bound to its own, so that none is moved away from the caches it filled; but for the calling
+// thread, whose own threads would inherit it. With fewer, or where OMP_PROC_BIND, OMP_PLACES or
+// GOMP_CPU_AFFINITY is set, the system goes on placing them.
+void start_threads(int count);
 // 0-based index of the calling worker inside parallel_for, for per-thread scratch.
 int thread_index();
 

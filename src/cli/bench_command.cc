@@ -70,7 +70,7 @@ void run(BenchFlags flags) {
     return;
   }
   stop_on_interrupt();
-  if (flags.threads > 0) set_threads(flags.threads);
+  start_threads(flags.threads);
   if (!flags.json.empty()) check_writable(flags.json);
   ProgressBar bar;
   flags.options.model = flags.model;

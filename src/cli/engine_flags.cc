@@ -200,7 +200,7 @@ void EngineFlags::refuse_beside_device_map(const std::optional<std::string>& ram
 
 Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLimit>& limit,
                          bool share_on_disk) const {
-  if (threads != 0) set_threads(threads);
+  start_threads(threads);
   EngineOptions options = engine_options();
   options.weight_limit = limit;
   if (tensor_parallel > 1) options.tensor_parallel = tensor_shard();

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/freed_memory.h"
+#include "base/parallel.h"
 #include "cli/bus_error.h"
 #include "cli/commands.h"
 #include "comm/world.h"
@@ -42,6 +43,7 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, const std::st
 }
 
 int run(int argc, char** argv) {
+  fovea::set_default_threads();
   CLI::App app{"fovea runs Qwen2.5-VL checkpoints on the CPU, token for token like transformers."};
   app.set_version_flag("--version", FOVEA_VERSION);
   app.require_subcommand(1);

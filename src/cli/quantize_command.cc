@@ -69,7 +69,7 @@ void print_summary(const QuantizeSummary& summary, const std::string& out) {
 }
 
 void quantize(const QuantizeFlags& flags) {
-  if (flags.threads != 0) set_threads(flags.threads);
+  start_threads(flags.threads);
   stop_on_interrupt();
   const Checkpoint checkpoint = Checkpoint::open(flags.model);
   EngineOptions engine;

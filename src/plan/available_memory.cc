@@ -7,6 +7,8 @@
 #include <sstream>
 #include <string>
 
+#include "base/control_groups.h"
+
 namespace fovea {
 
 namespace {
@@ -45,30 +47,13 @@ int64_t left_in(const fs::path& group, const char* limit_file, const char* used_
   return std::max<int64_t>(*limit - *used + files, 0);
 }
 
-// The least that the group at `path` below `mount` and its ancestors leave.
-int64_t left_below(const fs::path& mount, const std::string& path, bool version_2) {
-  int64_t left = kUnlimited;
-  for (fs::path at = fs::path(path).relative_path();; at = at.parent_path()) {
-    const fs::path group = mount / at;
-    left = std::min(left, version_2
-                              ? left_in(group, "memory.max", "memory.current", "")
-                              : left_in(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"));
-    if (at.empty()) return left;
-  }
-}
-
 int64_t left_by_groups(const fs::path& root) {
   int64_t left = kUnlimited;
-  std::ifstream groups(root / "proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {  // "4:memory:/a/b", "0::/a/b"
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1),
-                      path = line.substr(second + 1);
-    const fs::path mounts = root / "sys/fs/cgroup";
-    if (controllers.empty()) left = std::min(left, left_below(mounts, path, true));
-    if (controllers == "memory") left = std::min(left, left_below(mounts / "memory", path, false));
-  }
+  for_control_groups(root, "memory", [&](const fs::path& group, GroupVersion version) {
+    left = std::min(left, version == GroupVersion::v2
+                              ? left_in(group, "memory.max", "memory.current", "")
+                              : left_in(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"));
+  });
   return left;
 }
 
