@@ -8,19 +8,19 @@ namespace fovea {
 
 namespace {
 
-// Shares of the machine's limits that whole runs of the 3B shape reached; docs/performance.md, "Figures" and
-// "A machine without bf16". Where it has a range, the lower end.
+// Shares of the machine's limits that whole runs of the 3B shape reached; docs/performance.md, "Figures",
+// "Other machines" and "A machine without bf16". Where it has a range, the lower end.
 struct Shares {
   double prefill, vision, decode;
 };
-constexpr Shares kPlain{0.78, 0.72, 0.77};        // prefill of 512; one 1344 x 1344 image; decode behind 512
+constexpr Shares kPlain{0.82, 0.77, 0.80};        // prefill of 512; one 1344 x 1344 image; decode behind 512
 constexpr Shares kWithoutBf16{0.60, 0.59, 0.77};  // 3484 tokens; 2 x 6912 patches; decode
-// Vision: 1.55 x the bf16 time at twice the bf16 rate, 0.72 * 1.55 / 2.
-constexpr Shares kInt8{0.75, 0.56, 0.77};
+// Prefill and vision of Zen 4: 1.80 and 1.39 x the bf16 time at twice the bf16 rate.
+constexpr Shares kInt8{0.75, 0.54, 0.79};
 // Prefill: as int8, less in the proportion of the linear layers alone (85 % against 94 %). The vision tower
 // is never in 4 bits in a preset; where a policy says so, it takes the share of int8.
-constexpr Shares kInt4{0.68, 0.56, 0.65};
-constexpr double kAttention = 0.71;             // 512 queries against 2,048 keys
+constexpr Shares kInt4{0.67, 0.54, 0.67};
+constexpr double kAttention = 0.75;             // 512 queries against 2,048 keys
 constexpr double kAttentionWithoutBf16 = 0.60;  // as the whole prefill there
 
 bool native(const Machine& machine, DType type) { return type == DType::bf16 && machine.native_bf16; }
