@@ -5,34 +5,19 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
-#include <fstream>
 #include <string>
+
+#include "base/fake_root_testing.h"
 
 namespace fovea {
 namespace {
 
-namespace fs = std::filesystem;
-
-class UsableProcessors : public testing::Test {
+class UsableProcessors : public FakeRoot {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "fovea-test-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
-  void write(const std::string& path, const std::string& text) const {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text << '\n';
-  }
   void siblings(int cpu, const std::string& list) const {
     write("sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list", list);
   }
   Processors of(const std::vector<int>& allowed) const { return usable_processors(allowed, root_); }
-
-  fs::path root_;
 };
 
 TEST_F(UsableProcessors, WithoutFilesEveryCpuIsACore) {

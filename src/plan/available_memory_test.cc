@@ -4,36 +4,21 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <string>
 #include <vector>
+
+#include "base/fake_root_testing.h"
 
 namespace fovea {
 namespace {
 
-namespace fs = std::filesystem;
-
-class AvailableMemory : public testing::Test {
+class AvailableMemory : public FakeRoot {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "fovea-test-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
-  void write(const std::string& path, const std::string& text) const {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text;
-  }
   // Less what this process holds itself, which changes while the test runs.
   int64_t left() const {
     const int64_t held = resident_memory().anonymous, all = available_memory(root_);
     return (all - held) / 1000000 * 1000000;
   }
-
-  fs::path root_;
 };
 
 TEST_F(AvailableMemory, IsUnknownWithoutFiles) { EXPECT_EQ(available_memory(root_), 0); }
