@@ -68,7 +68,8 @@ class FlashPlan {
   QueryTiles tiles_;
   bool bf16_;
   FlashSizes sizes_;
-  int64_t worker_floats_, splits_max_, floats_, splits_at_once_ = 1, states_per_thread_ = 2;
+  int64_t worker_floats_, splits_max_, floats_, splits_at_once_ = 1;
+  int64_t states_per_thread_ = 2;  // of a tile: all splits so far, and one
   Way way_ = Way::tiles;
 };
 

@@ -10,6 +10,15 @@
 
 namespace fovea {
 
+namespace {
+
+const Processors& processors() {
+  static const Processors found = usable_processors();
+  return found;
+}
+
+}  // namespace
+
 int threads() { return omp_get_max_threads(); }
 
 void set_threads(int count) {
@@ -21,7 +30,7 @@ void set_threads(int count) {
 }
 
 void set_default_threads() {
-  if (std::getenv("OMP_NUM_THREADS") == nullptr) set_threads(usable_processors().threads());
+  if (std::getenv("OMP_NUM_THREADS") == nullptr) set_threads(processors().threads());
 }
 
 void start_threads(int count) {
@@ -29,7 +38,7 @@ void start_threads(int count) {
   for (const char* name : {"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"}) {
     if (std::getenv(name) != nullptr) return;
   }
-  const std::vector<int> cores = usable_processors().cores;
+  const std::vector<int>& cores = processors().cores;
   if (threads() == 1 || std::ssize(cores) != threads()) return;
 #pragma omp parallel
   if (thread_index() > 0) bind_to_processor(cores[static_cast<size_t>(thread_index())]);

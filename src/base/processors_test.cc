@@ -7,17 +7,20 @@
 #include <cmath>
 #include <string>
 
-#include "base/fake_root_testing.h"
+#include "base/temporary_folder_testing.h"
 
 namespace fovea {
 namespace {
 
-class UsableProcessors : public FakeRoot {
+class UsableProcessors : public testing::Test {
  protected:
+  void write(const std::string& path, const std::string& text) const { root_.write(path, text + '\n'); }
   void siblings(int cpu, const std::string& list) const {
     write("sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list", list);
   }
-  Processors of(const std::vector<int>& allowed) const { return usable_processors(allowed, root_); }
+  Processors of(const std::vector<int>& allowed) const { return usable_processors(allowed, root_.path()); }
+
+  TemporaryFolder root_;
 };
 
 TEST_F(UsableProcessors, WithoutFilesEveryCpuIsACore) {

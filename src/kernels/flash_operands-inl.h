@@ -147,6 +147,8 @@ class StoredOperands {
     for (int64_t column = 0; column < t_.head_dim; column += 2 * Simd::kWidth) {
       const int64_t pairs = (t_.head_dim - column) / 2;
       if (whole && pairs >= Simd::kWidth) {
+        const uint16_t* next = k + column + to_next_k_;
+        for (int64_t i = 0; i < Simd::kWidth; ++i) __builtin_prefetch(next + i * k_stride_, 0, 2);
         multiply_block<kRows>(q + column, k + column, k_stride_, Simd::kWidth, acc);
         continue;
       }
@@ -164,7 +166,6 @@ class StoredOperands {
   template <int kRows>
   __attribute__((always_inline)) void multiply_block(const uint16_t* q, const uint16_t* k, int64_t stride,
                                                      int64_t pairs, Simd::F (&acc)[kRows]) {
-    for (int64_t i = 0; i < Simd::kWidth; ++i) __builtin_prefetch(k + i * stride + to_next_k_, 0, 2);
     Simd::Pairs turned[Simd::kWidth];
     Simd::turn(k, stride, turned);
 #pragma GCC unroll 16

@@ -217,11 +217,6 @@ struct Simd {
   static void store_two_bf16(uint16_t* p, F a, F b) {
     _mm512_storeu_epi16(p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
   }
-  // p[2i] = a[i], p[2i + 1] = b[i]
-  static void interleave(const uint16_t* a, const uint16_t* b, uint16_t* p) {
-    const __m512i even = _mm512_cvtepu16_epi32(load_u16(a)), odd = _mm512_cvtepu16_epi32(load_u16(b));
-    _mm512_storeu_epi16(p, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
-  }
   // out[i] = elements i, i + 1 of a and of b in turn, in the order of woven vectors: quarters 0 and 2 of
   // every 32 columns, then 1 and 3; of 16 columns: as they are.
   static void weave(const uint16_t* a, const uint16_t* b, Pairs (&out)[2]) {
@@ -232,6 +227,12 @@ struct Simd {
   static void weave(const uint16_t* a, const uint16_t* b, Pairs (&out)[1]) {
     const __m512i even = _mm512_cvtepu16_epi32(load_u16(a)), odd = _mm512_cvtepu16_epi32(load_u16(b));
     out[0] = (Pairs)_mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+  }
+  // p[2i] = a[i], p[2i + 1] = b[i], for 16 columns.
+  static void interleave(const uint16_t* a, const uint16_t* b, uint16_t* p) {
+    Pairs woven[1];
+    weave(a, b, woven);
+    _mm512_storeu_epi16(p, (__m512i)woven[0]);
   }
   static void load_woven(const float* p, F (&out)[2]) {
     const F x = load(p), y = load(p + kWidth);

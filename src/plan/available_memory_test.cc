@@ -7,21 +7,24 @@
 #include <string>
 #include <vector>
 
-#include "base/fake_root_testing.h"
+#include "base/temporary_folder_testing.h"
 
 namespace fovea {
 namespace {
 
-class AvailableMemory : public FakeRoot {
+class AvailableMemory : public testing::Test {
  protected:
+  void write(const std::string& path, const std::string& text) const { root_.write(path, text); }
   // Less what this process holds itself, which changes while the test runs.
   int64_t left() const {
-    const int64_t held = resident_memory().anonymous, all = available_memory(root_);
+    const int64_t held = resident_memory().anonymous, all = available_memory(root_.path());
     return (all - held) / 1000000 * 1000000;
   }
+
+  TemporaryFolder root_;
 };
 
-TEST_F(AvailableMemory, IsUnknownWithoutFiles) { EXPECT_EQ(available_memory(root_), 0); }
+TEST_F(AvailableMemory, IsUnknownWithoutFiles) { EXPECT_EQ(available_memory(root_.path()), 0); }
 
 TEST_F(AvailableMemory, TheTightestLimitHolds) {
   write("proc/meminfo", "MemTotal: 99 kB\nMemAvailable:   8000000 kB\n");

@@ -8,7 +8,7 @@
 #include <iterator>
 #include <string>
 
-#include "text/temporary_folder_testing.h"
+#include "base/temporary_folder_testing.h"
 #include "text/tokenizer.h"
 
 namespace fovea {

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/temporary_folder_testing.h"
 #include "text/byte_level.h"
-#include "text/temporary_folder_testing.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
