@@ -11,6 +11,8 @@ PREFIX ?= /usr/local
 DEMO_MODEL ?= models/fovea-demo
 # Which tests `make test` and `make asan` run: a ctest regular expression; empty runs all.
 TESTS ?=
+# What else CMake is told: CMAKE_FLAGS=-DFOVEA_WARNINGS_AS_ERRORS=ON is what CI says.
+CMAKE_FLAGS ?=
 # Which programs `make asan` builds and tests: empty means all.
 ASAN_PROGRAMS ?=
 
@@ -26,20 +28,20 @@ deps: ## install what is missing to build and test (asks for sudo only if not ro
 	@tools/install_dependencies.sh
 
 build: deps ## build the program: build/fovea
-	@$(step) 'configure' build/log/configure.log cmake --preset release
+	@$(step) 'configure' build/log/configure.log cmake --preset release $(CMAKE_FLAGS)
 	@$(step) 'build fovea ($(JOBS) jobs)' build/log/build.log cmake --build --preset release -j $(JOBS) --target fovea
 
 demo: build ## build, then audit the small trained model that ships in the repository
 	@tools/demo.sh build/fovea $(DEMO_MODEL)
 
 test: deps ## build and run all tests
-	@$(step) 'configure' build/log/configure.log cmake --preset release
+	@$(step) 'configure' build/log/configure.log cmake --preset release $(CMAKE_FLAGS)
 	@$(step) 'build all ($(JOBS) jobs)' build/log/build.log cmake --build --preset release -j $(JOBS)
 	@$(step) 'tests' build/log/test.log ctest --preset release $(ctest_filter)
 	@sed -n '/% tests passed/,$$p' build/log/test.log
 
 asan: deps ## build with AddressSanitizer and UBSan, run all tests, or those of ASAN_PROGRAMS="media_test ..."
-	@$(step) 'configure (sanitizers)' build-asan/log/configure.log cmake --preset asan
+	@$(step) 'configure (sanitizers)' build-asan/log/configure.log cmake --preset asan $(CMAKE_FLAGS)
 	@$(step) 'build ($(JOBS) jobs)' build-asan/log/build.log \
 		cmake --build --preset asan -j $(JOBS) $(if $(ASAN_PROGRAMS),--target $(ASAN_PROGRAMS))
 	@$(step) 'tests (sanitizers)' build-asan/log/test.log \

@@ -1,6 +1,9 @@
 # One folder of src/ is one static library; its *_test.cc files become one test program.
 #   fovea_layer(NAME SOURCES a.cc b.cc USES base kernels LIBRARIES fmt::fmt)
-set(fovea_warnings -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror)
+set(fovea_warnings -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+if(FOVEA_WARNINGS_AS_ERRORS)
+  list(APPEND fovea_warnings -Werror)
+endif()
 if(FOVEA_SANITIZE)
   set(fovea_sanitizers -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   # gcc 12 takes what the sanitizer adds inside std::regex for uses of unset variables (GCC bug 105562).

@@ -37,13 +37,13 @@ class Watch {
   std::vector<std::set<std::string>> keys_;
 };
 
-std::string word_of(const std::string& name, const ordered_json& value) {
+std::string word_of(std::string_view name, const ordered_json& value) {
   if (value.is_boolean()) return value.get<bool>() ? "on" : "off";
   if (!value.is_string()) refuse_json(fmt::format("\"{}\" is no string", name));
   return value.get<std::string>();
 }
 
-const ordered_json& object_of(const std::string& name, const ordered_json& value) {
+const ordered_json& object_of(std::string_view name, const ordered_json& value) {
   if (!value.is_object()) refuse_json(fmt::format("\"{}\" is no object", name));
   return value;
 }

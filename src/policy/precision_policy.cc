@@ -158,11 +158,11 @@ LayeredPrecision PrecisionPolicy::resolve_tower(Tower tower, DType dtype, Attent
 
 ResolvedPolicy PrecisionPolicy::resolve(const PolicyTarget& target) const {
   const std::optional<DType> fixed = preset_ ? preset_named(*preset_).dtype : std::nullopt;
-  for (const std::optional<DType>& asked : {dtype_, target.dtype}) {
-    const std::optional<DType> other = fixed ? fixed : dtype_;
-    if (!asked || !other || *asked == *other) continue;
+  for (const std::optional<DType>* asked : {&dtype_, &target.dtype}) {
+    const std::optional<DType>& other = fixed ? fixed : dtype_;
+    if (!*asked || !other || **asked == *other) continue;
     throw Error(ErrorKind::invalid_argument,
-                fmt::format("dtype {} contradicts {}, which has {}", name_of(*asked),
+                fmt::format("dtype {} contradicts {}, which has {}", name_of(**asked),
                             fixed ? "preset " + *preset_ : "the precision policy", name_of(*other)),
                 "leave the dtype out, or choose a preset without one (fovea presets)");
   }
