@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 KINDS = [('easy', 'one picture or fact'), ('multi-image', 'several pictures'), ('long-context', 'long text')]
 SHOWN = [('eager-bf16', 'eager, bf16', 'bad'), ('sdpa', 'sdpa, bf16', 'good'),
          ('flash-bf16', 'flash_attention_2, bf16', 'better')]
-BAR, GAP, GROUP, LEFT, TOP, HEIGHT = 62, 6, 56, 16, 66, 190
+BAR, GAP, GROUP, LEFT, TOP, HEIGHT = 62, 6, 56, 16, 84, 190
 
 STYLE = '''
 text { font: 14px system-ui, sans-serif; fill: #1f2328 }
