@@ -7,9 +7,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "checkpoint/synth_configs.h"
@@ -119,6 +121,22 @@ class Advising : public testing::Test {
   static fs::path folder_;
 };
 fs::path Advising::folder_;
+
+// Every way that fits is listed with its figures, the chosen one among them with those of the advice.
+TEST_F(Advising, ListsAllWaysThatFit) {
+  const Advice a = advice(64 * kGB, Preference::throughput);
+  std::set<std::string> names;
+  for (const Way& way : a.ways) {
+    EXPECT_LE(way.peak_bytes, 64 * kGB) << way.name;
+    EXPECT_TRUE(names.insert(way.name).second) << way.name;
+  }
+  EXPECT_EQ(names, (std::set<std::string>{"weights as stored", "fovea quantize int8", "preset balanced",
+                                          "fovea quantize int4", "preset fast"}));
+  EXPECT_EQ(1, std::count_if(a.ways.begin(), a.ways.end(), [&](const Way& way) {
+              return way.peak_bytes == a.memory.peak() && way.time.token_s == a.time.token_s &&
+                     way.time.first_token_s() == a.time.first_token_s();
+            }));
+}
 
 TEST_F(Advising, WithPlentyOfMemoryAccuracyKeepsTheWeights) {
   const Advice a = advice(64 * kGB, Preference::accuracy);

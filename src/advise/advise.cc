@@ -75,6 +75,7 @@ class Adviser {
     choices(best, advice);
     attentions();
     for (const Option& option : options_) {
+      advice.ways.push_back({option.name(), option.plan.peak(), option.time});
       if (&option != &best) rejected_.push_back({option.name(), reason_against(option, best)});
     }
     advice.rejected = std::move(rejected_);

@@ -35,12 +35,20 @@ struct Rejected {
   std::string what, reason;
 };
 
+// A way that fits, chosen or not.
+struct Way {
+  std::string name;
+  int64_t peak_bytes = 0;
+  Estimate time;
+};
+
 struct Advice {
   std::vector<std::string> prepare;  // arguments of fovea that make the folder; empty: none is needed
   std::vector<std::string> run;      // arguments of fovea: "run", "-m", ...
   std::vector<std::string> plan;     // of `fovea plan` for the same, without --images
   std::vector<Choice> choices;
   std::vector<Rejected> rejected;
+  std::vector<Way> ways;
   Plan memory;
   Estimate time;
 };

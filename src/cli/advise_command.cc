@@ -76,11 +76,18 @@ ordered_json advice_json(const Advice& advice, int64_t budget, const Machine& ma
         {"int8_gops", l.int8_gops},
         {"disk_gbps", machine.disk_gbps}}},
       {"choices", ordered_json::array()},
-      {"rejected", ordered_json::array()}};
+      {"rejected", ordered_json::array()},
+      {"ways", ordered_json::array()}};
   for (const Choice& c : advice.choices)
     json["choices"].push_back({{"what", c.what}, {"value", c.value}, {"reason", c.reason}});
   for (const Rejected& r : advice.rejected)
     json["rejected"].push_back({{"what", r.what}, {"reason", r.reason}});
+  for (const Way& way : advice.ways) {
+    json["ways"].push_back({{"name", way.name},
+                            {"peak_bytes", way.peak_bytes},
+                            {"first_token_s", way.time.first_token_s()},
+                            {"tokens_per_s", way.time.tokens_per_s()}});
+  }
   return json;
 }
 
