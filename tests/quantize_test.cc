@@ -9,6 +9,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -128,6 +129,30 @@ TEST_F(Quantize, APolicyWithoutQuantizationWidensWhatIsStored) {
     norm += double{a[i]} * double{a[i]};
   }
   EXPECT_LT(std::sqrt(difference / norm), 0.1);
+}
+
+// In 8 bits it could not be compared with the embedding any more.
+TEST_F(Quantize, AHeadThatWasOnlyCalledTiedIsCalledWhatItIs) {
+  const fs::path source = folder_ / "source";
+  fs::copy(kGoldens / "one_image", source, fs::copy_options::recursive);
+  const SafetensorsFile file = SafetensorsFile::open(kGoldens / "one_image" / "model.safetensors");
+  std::vector<TensorToWrite> tensors;
+  std::vector<uint16_t> head;
+  for (const StoredTensor& tensor : file.tensors()) {
+    tensors.push_back({tensor.name, tensor.type, tensor.shape, tensor.data});
+    if (tensor.name.find("embed_tokens") == std::string::npos) continue;
+    ASSERT_EQ(tensor.type, StoredType::bf16);
+    const auto* values = tensor.as<uint16_t>();
+    head.assign(std::make_reverse_iterator(values + tensor.bytes / 2), std::make_reverse_iterator(values));
+    tensors.push_back({"lm_head.weight", tensor.type, tensor.shape, head.data()});
+  }
+  fs::remove(source / "model.safetensors");
+  write_safetensors(source / "model.safetensors", tensors, {{"format", "pt"}});
+  quantize(source.string(), "preset=fast");
+  const Checkpoint written = Checkpoint::open(out_);
+  EXPECT_FALSE(written.config().text.tie_word_embeddings);
+  EXPECT_TRUE(written.tensor("lm_head.weight").format != WeightFormat::plain);
+  EXPECT_TRUE(written.warnings().empty());
 }
 
 TEST_F(Quantize, AnotherQuantizationThanTheStoredOneIsRefused) {

@@ -71,11 +71,18 @@ QuantizationConfig read_own(JsonFields& fields) {
 QuantizationConfig read_quantization(const nlohmann::json& object, const std::string& where) {
   JsonFields fields(object, where);
   const std::string method = fields.string("quant_method", "");
-  if (method == "fovea") return read_own(fields);
-  if (method == "awq") return read_awq(fields);
-  if (method == "gptq") return read_gptq(fields);
-  refuse(fields, "quant_method", '"' + method.substr(0, 40) + '"',
-         "fovea reads awq, gptq and what fovea quantize writes; else use the checkpoint before quantization");
+  QuantizationConfig config;
+  if (method == "fovea") {
+    config = read_own(fields);
+  } else if (method == "awq") {
+    config = read_awq(fields);
+  } else if (method == "gptq") {
+    config = read_gptq(fields);
+  } else {
+    config.method = Method::other;
+  }
+  config.name = method.substr(0, 40);
+  return config;
 }
 
 }  // namespace fovea

@@ -218,8 +218,8 @@ void write_folder(const Checkpoint& checkpoint, const std::vector<Item>& items,
   }
   const fs::path config = checkpoint.dir() / "config.json";
   folder.write_text("QUANTIZATION.md", quantization_readme(summary, options));
-  folder.write_text("config.json",
-                    quantized_config(read_json_text(config), config.string(), options, modules));
+  folder.write_text("config.json", quantized_config(read_json_text(config), config.string(), options, modules,
+                                                    checkpoint.config().text.tie_word_embeddings));
   folder.finish();
 }
 

@@ -21,6 +21,12 @@ void set_dtype(json& object, DType type) {
     object["torch_dtype"] = hugging_face_name(type);
 }
 
+// The source may call tied what is not (checkpoint/tied_head.h); a quantized head could no longer be
+// compared.
+void set_tied(json& object, bool tied) {
+  if (object.contains("tie_word_embeddings")) object["tie_word_embeddings"] = tied;
+}
+
 constexpr const char* kLayouts = R"(
 `out` and `in` are the sizes of the matrix, rounded up to 16 and 64 with zeros.
 
@@ -47,11 +53,14 @@ def int4(p, s):
 }  // namespace
 
 std::string quantized_config(const std::string& source, const std::string& file_name,
-                             const QuantizeOptions& options, const std::vector<QuantizedModule>& modules) {
+                             const QuantizeOptions& options, const std::vector<QuantizedModule>& modules,
+                             bool tied) {
   json config = parse_json_object(source, file_name);
   set_dtype(config, options.dtype);
+  set_tied(config, tied);
   if (const auto text = config.find("text_config"); text != config.end() && text->is_object()) {
     set_dtype(*text, options.dtype);
+    set_tied(*text, tied);
   }
   json lists = json::object();
   for (const QuantizedModule& module : modules) {

@@ -204,6 +204,8 @@ class Engine {
   // Every node of every layer, as resolved.
   const Precision& precision() const;
   double load_seconds() const;
+  // What was found odd, and harmless, while the folder was read: a sentence each, to be shown to the user.
+  std::vector<std::string> warnings() const;
   // Which kernels this process uses: "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16" or
   // "amx".
   const char* kernel_variant() const;
