@@ -7,7 +7,9 @@
 #include "base/freed_memory.h"
 #include "cli/byte_size.h"
 #include "cli/commands.h"
+#include "cli/model_flag.h"
 #include "cli/plan_request.h"
+#include "cli/warnings.h"
 #include "plan/available_memory.h"
 #include "text/chat_template.h"
 
@@ -105,10 +107,11 @@ void print_advice(const Advice& advice, int64_t budget, bool ram_given, const Ma
 }
 
 void run(const AdviseFlags& flags) {
-  const Checkpoint checkpoint = Checkpoint::open(flags.engine.model);
+  const Checkpoint checkpoint = Checkpoint::open(model_folder(flags.engine.model));
+  print_warnings(checkpoint.warnings());
   // What an engine holds beside the weights is there while the plan is made, and measured.
-  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(flags.engine.model);
-  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(flags.engine.model);
+  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(checkpoint.dir());
+  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(checkpoint.dir());
   return_freed_memory();
   AdviceRequest request;
   request.prefer = parse_preference(flags.prefer);
@@ -142,9 +145,7 @@ void add_advise_command(CLI::App& app) {
   const auto flags = std::make_shared<AdviseFlags>();
   CLI::App* command =
       app.add_subcommand("advise", "choose how to run a request on this machine, with the reasons");
-  command->add_option("-m,--model", flags->engine.model, "checkpoint folder in Hugging Face form")
-      ->required()
-      ->type_name("DIR");
+  add_model_to(*command, flags->engine.model)->required();
   flags->use.max_new_tokens = 256;
   flags->use.add_to(*command);
   command

@@ -5,6 +5,7 @@
 #include "bench/bench.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/model_flag.h"
 #include "cli/progress_bar.h"
 #include "cli/text_file.h"
 
@@ -73,7 +74,7 @@ void run(BenchFlags flags) {
   start_threads(flags.threads);
   if (!flags.json.empty()) check_writable(flags.json);
   ProgressBar bar;
-  flags.options.model = flags.model;
+  flags.options.model = model_folder(flags.model).string();
   flags.options.progress = bar.callback();
   flags.options.cancel = &interrupted();
   const BenchReport report = bench::run_bench(flags.options);
@@ -89,9 +90,7 @@ void add_bench_command(CLI::App& app) {
   const auto flags = std::make_shared<BenchFlags>();
   CLI::App* command =
       app.add_subcommand("bench", "measure this machine, the parts and whole runs, as shares of its limits");
-  command
-      ->add_option("-m,--model", flags->model, "checkpoint folder for whole runs; without it the parts alone")
-      ->type_name("DIR");
+  add_model_to(*command, flags->model)->description("checkpoint for whole runs; without it the parts alone");
   command->add_option("--only", flags->options.only, "names that contain this text, or match it with * and ?")
       ->type_name("PATTERN");
   command->add_option("--json", flags->json, "write the figures")->type_name("FILE");

@@ -3,7 +3,9 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "cli/byte_size.h"
+#include "cli/model_flag.h"
 #include "cli/text_file.h"
+#include "cli/warnings.h"
 #include "comm/world.h"
 #include "runtime/pipeline.h"
 #include "zero/zero_weights.h"
@@ -39,9 +41,7 @@ void EngineFlags::add_to(CLI::App& command) {
 
 void EngineFlags::add_engine_to(CLI::App& command) {
   const auto attentions = CLI::IsMember({"eager", "sdpa", "flash_attention_2"});
-  command.add_option("-m,--model", model, "checkpoint folder in Hugging Face form")
-      ->required()
-      ->type_name("DIR");
+  add_model_to(command, model)->required();
   command
       .add_option("--attn", attention,
                   "attention of the text decoder (and of the vision tower, unless given); default "
@@ -215,9 +215,10 @@ Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLim
       return SplitModel{device_map_for(checkpoint, world().size()), &world()};
     };
   }
-  Engine engine = Engine::open(model, options, observer);
+  Engine engine = Engine::open(model_folder(model), options, observer);
   // Ranks that differ would sample different tokens and wait for each other; a device map looks for itself.
   if (tensor_parallel > 1) require_same(world(), engine.identity());
+  print_warnings(engine.warnings());
   return engine;
 }
 

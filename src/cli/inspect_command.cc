@@ -2,7 +2,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/model_flag.h"
 #include "cli/stored_weights.h"
+#include "cli/warnings.h"
 #include "runtime/engine.h"
 
 namespace fovea {
@@ -23,6 +25,16 @@ std::string part_of(const std::string& name) {
   return "text decoder";
 }
 
+ordered_json yarn_json(const TextConfig& text) {
+  if (!text.yarn) return nullptr;
+  return {{"factor", text.yarn->factor},
+          {"original_max_position_embeddings", text.yarn->original_max_position_embeddings},
+          {"beta_fast", text.yarn->beta_fast},
+          {"beta_slow", text.yarn->beta_slow},
+          {"attention_factor", text.yarn->attention_factor},
+          {"truncate", text.yarn->truncate}};
+}
+
 ordered_json config_json(const ModelConfig& c) {
   const VisionConfig& v = c.vision;
   const TextConfig& t = c.text;
@@ -39,6 +51,7 @@ ordered_json config_json(const ModelConfig& c) {
             {"rms_norm_eps", t.rms_norm_eps},
             {"rope_theta", t.rope_theta},
             {"mrope_section", t.mrope_section},
+            {"yarn", yarn_json(t)},
             {"tie_word_embeddings", t.tie_word_embeddings}}},
           {"vision",
            {{"depth", v.depth},
@@ -87,7 +100,8 @@ ordered_json inspect_json(const Checkpoint& checkpoint, bool with_tensors) {
                          {"bytes", total.bytes},
                          {"dtypes", dtypes},
                          {"memory", memory},
-                         {"kv_cache_bytes_per_token", {{"bf16", 2 * kv_values}, {"fp32", 4 * kv_values}}}};
+                         {"kv_cache_bytes_per_token", {{"bf16", 2 * kv_values}, {"fp32", 4 * kv_values}}},
+                         {"warnings", checkpoint.warnings()}};
   if (with_tensors) result["tensors"] = tensors;
   return result;
 }
@@ -123,12 +137,11 @@ void add_inspect_command(CLI::App& app) {
   const auto flags = std::make_shared<Flags>();
   CLI::App* command =
       app.add_subcommand("inspect", "show config, parameters, dtypes and memory of a checkpoint");
-  command->add_option("-m,--model", flags->model, "checkpoint folder in Hugging Face form")
-      ->required()
-      ->type_name("DIR");
+  add_model_to(*command, flags->model)->required();
   command->add_flag("--json", flags->json, "one JSON object, with every tensor");
   command->callback([flags] {
-    const Checkpoint checkpoint = Checkpoint::open(flags->model);
+    const Checkpoint checkpoint = Checkpoint::open(model_folder(flags->model));
+    print_warnings(checkpoint.warnings());
     const ordered_json info = inspect_json(checkpoint, flags->json);
     flags->json ? fmt::print("{}\n", info.dump(2)) : print_text(info);
   });

@@ -5,7 +5,9 @@
 #include "base/freed_memory.h"
 #include "cli/byte_size.h"
 #include "cli/commands.h"
+#include "cli/model_flag.h"
 #include "cli/plan_request.h"
+#include "cli/warnings.h"
 #include "text/chat_template.h"
 
 namespace fovea {
@@ -141,10 +143,11 @@ void plan_device_map(const PlanFlags& flags, const Checkpoint& checkpoint, PlanS
 }
 
 void plan_memory(const PlanFlags& flags) {
-  const Checkpoint checkpoint = Checkpoint::open(flags.engine.model);
+  const Checkpoint checkpoint = Checkpoint::open(model_folder(flags.engine.model));
+  print_warnings(checkpoint.warnings());
   // What an engine holds beside the weights is there while the plan is made, and measured.
-  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(flags.engine.model);
-  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(flags.engine.model);
+  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(checkpoint.dir());
+  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(checkpoint.dir());
   return_freed_memory();
   PlanSetup setup = planned_request(flags.engine, flags.use, checkpoint);
   std::optional<int64_t> ram;

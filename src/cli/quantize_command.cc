@@ -4,8 +4,10 @@
 #include "base/parallel.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/model_flag.h"
 #include "cli/progress_bar.h"
 #include "cli/text_file.h"
+#include "cli/warnings.h"
 #include "plan/plan_text.h"
 #include "quantize/quantize.h"
 #include "runtime/engine.h"
@@ -71,7 +73,8 @@ void print_summary(const QuantizeSummary& summary, const std::string& out) {
 void quantize(const QuantizeFlags& flags) {
   start_threads(flags.threads);
   stop_on_interrupt();
-  const Checkpoint checkpoint = Checkpoint::open(flags.model);
+  const Checkpoint checkpoint = Checkpoint::open(model_folder(flags.model));
+  print_warnings(checkpoint.warnings());
   EngineOptions engine;
   if (!flags.dtype.empty()) engine.dtype = parse_dtype(flags.dtype);
   const PrecisionPolicy policy = policy_of(flags);
@@ -99,9 +102,7 @@ void add_quantize_command(CLI::App& app) {
   const auto flags = std::make_shared<QuantizeFlags>();
   CLI::App* command = app.add_subcommand(
       "quantize", "write a checkpoint again with weights in 8 or 4 bits, or another dtype");
-  command->add_option("-m,--model", flags->model, "checkpoint folder in Hugging Face form")
-      ->required()
-      ->type_name("DIR");
+  add_model_to(*command, flags->model)->required();
   command->add_option("--out", flags->out, "folder to write; it appears when it is complete")
       ->required()
       ->type_name("DIR");

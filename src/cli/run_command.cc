@@ -10,6 +10,7 @@
 #include "cli/progress_bar.h"
 #include "cli/ranks.h"
 #include "cli/stored_weights.h"
+#include "cli/warnings.h"
 #include "plan/plan_text.h"
 
 namespace fovea {
@@ -18,7 +19,7 @@ namespace {
 
 struct RunFlags {
   EngineFlags engine;
-  std::optional<int64_t> max_new_tokens, top_k, prompt_lookup_num_tokens;
+  std::optional<int64_t> max_new_tokens, top_k, prompt_lookup_num_tokens, no_repeat_ngram_size;
   std::optional<double> temperature, top_p, repetition_penalty;
   std::vector<std::string> stop;
   std::optional<std::string> ram;
@@ -37,7 +38,8 @@ GenerationOptions generation_options(const RunFlags& flags, const Engine& engine
   if (flags.top_k) sampling.top_k = *flags.top_k;
   if (flags.repetition_penalty) sampling.repetition_penalty = *flags.repetition_penalty;
   if (flags.max_new_tokens) options.max_new_tokens = *flags.max_new_tokens;
-  options.stop = flags.stop;
+  if (flags.no_repeat_ngram_size) sampling.no_repeat_ngram_size = *flags.no_repeat_ngram_size;
+  if (!flags.stop.empty()) options.stop = flags.stop;
   options.ignore_eos = flags.ignore_eos;
   options.use_kv_cache = !flags.no_kv_cache;
   options.prompt_lookup_num_tokens = flags.prompt_lookup_num_tokens;
@@ -106,10 +108,8 @@ Answer ask(const RunFlags& flags, const MemoryCheck* memory, const Engine& engin
   }
   const Prompt prompt = flags.engine.prepare(engine, check);
   if (!show) return engine.generate(prompt, options, observer);
-  for (const std::string& warning : prompt.warnings) {
-    bar.clear();
-    fmt::print(stderr, "fovea: warning: {}\n", warning);
-  }
+  bar.clear();
+  print_warnings(prompt.warnings);
   if (!flags.json) {
     observer.on_text = [&](std::string_view piece) {
       bar.clear();
@@ -204,11 +204,19 @@ void add_run_command(CLI::App& app) {
       ->add_option("--repetition-penalty", flags->repetition_penalty,
                    "divide the logits of tokens already seen")
       ->type_name("R");
+  command
+      ->add_option("--no-repeat-ngram-size", flags->no_repeat_ngram_size,
+                   "never repeat N tokens in a row that prompt or answer already have (0: off)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--seed", flags->seed, "seed of the sampler")
       ->type_name("S")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->add_option("--stop", flags->stop, "end the answer at this string; repeatable")
+  command
+      ->add_option(
+          "--stop", flags->stop,
+          "end the answer at this string; repeatable; takes the place of the checkpoint's stop_strings")
       ->type_name("TEXT")
       ->allow_extra_args(false);
   command->add_flag("--ignore-eos", flags->ignore_eos, "go on to --max-new-tokens whatever the model says");
