@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/checkpoint_testing.h"
@@ -27,8 +28,9 @@ constexpr const char* kEmbedding = "model.language_model.embed_tokens.weight";
 class FoundFolder : public ::testing::Test {
  protected:
   // A tied model, with the tensors that `change` leaves.
-  void write(const std::function<void(std::vector<TensorToWrite>&)>& change = {}) {
-    const std::string json = with_field(tiny_flat_config(), "/tie_word_embeddings", "true");
+  void write(const std::function<void(std::vector<TensorToWrite>&)>& change = {}, int64_t vocab_size = 128) {
+    std::string json = with_field(tiny_flat_config(), "/tie_word_embeddings", "true");
+    json = with_field(json, "/vocab_size", std::to_string(vocab_size));
     write_bytes(folder_ / "config.json", json);
     write_tiny_weights(folder_ / "all", parse_config(json, "config.json"), Era::newer, DType::bf16);
     const SafetensorsFile all = SafetensorsFile::open(folder_ / "all");
@@ -98,6 +100,23 @@ TEST_F(FoundFolder, AHeadOfOtherValuesIsUsedAndSaidSo) {
       EXPECT_EQ(std::memcmp(stored.data, written, bytes), 0);
       expect_one(checkpoint.warnings(), {"tie_word_embeddings", "lm_head.weight", "stored head is used"});
     }
+  }
+}
+
+// They are compared in pieces of 4 Mi elements.
+TEST_F(FoundFolder, ALargeHeadIsComparedToItsEnd) {
+  constexpr int64_t kVocab = 70'000;
+  for (const int64_t changed : {int64_t{-1}, (int64_t{4} << 20) - 1, int64_t{4} << 20, kVocab * 64 - 1}) {
+    std::vector<uint16_t> head(static_cast<size_t>(kVocab) * 64);
+    write(
+        [&](auto& tensors) {
+          const TensorToWrite& e = embedding(tensors);
+          std::memcpy(head.data(), e.data, head.size() * 2);
+          if (changed >= 0) head[static_cast<size_t>(changed)] ^= 1;
+          tensors.push_back({"lm_head.weight", e.type, e.shape, head.data()});
+        },
+        kVocab);
+    EXPECT_EQ(open().has("lm_head.weight"), changed >= 0) << changed;
   }
 }
 
