@@ -31,7 +31,10 @@ build: deps ## build the program: build/fovea
 	@$(step) 'configure' build/log/configure.log cmake --preset release $(CMAKE_FLAGS)
 	@$(step) 'build fovea ($(JOBS) jobs)' build/log/build.log cmake --build --preset release -j $(JOBS) --target fovea
 
-demo: build ## build, then audit the small trained model that ships in the repository
+announce-demo:
+	@tools/demo.sh --announce
+
+demo: announce-demo build ## build, then audit the small trained model that ships in the repository
 	@tools/demo.sh build/fovea $(DEMO_MODEL)
 
 test: deps ## build and run all tests
@@ -59,4 +62,4 @@ install: build ## copy the program to PREFIX (/usr/local)
 clean: ## remove everything that was built
 	@rm -rf build build-asan
 
-.PHONY: help deps build demo test asan lint install clean
+.PHONY: help deps build announce-demo demo test asan lint install clean

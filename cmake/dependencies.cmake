@@ -1,17 +1,19 @@
-# Every library fovea stands on; docs/dependencies.md says what each is for and why it was chosen.
+# Every library fovea stands on; docs/dependencies.md says what each is for and why it was chosen. The least versions
+# are those of Ubuntu 22.04, the oldest distribution whose packages are meant to do; older ones were never tried.
 find_package(PkgConfig REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS CXX)
-find_package(nlohmann_json REQUIRED)
-find_package(CLI11 REQUIRED)
-find_package(fmt REQUIRED)
-find_package(JPEG REQUIRED)
-find_package(PNG REQUIRED)
-pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp)
-pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
-pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
-pkg_check_modules(lzma REQUIRED IMPORTED_TARGET liblzma)
-pkg_check_modules(pugixml REQUIRED IMPORTED_TARGET pugixml)
-pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat libavcodec libswscale libavutil)
+find_package(OpenMP 4.5 REQUIRED COMPONENTS CXX)
+find_package(nlohmann_json 3.10.5 REQUIRED)
+find_package(CLI11 2.1 REQUIRED)
+find_package(fmt 8.1 REQUIRED)
+find_package(JPEG 62 REQUIRED)  # the version of the interface
+find_package(PNG 1.6.37 REQUIRED)
+pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp>=1.2.2)
+pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.39)
+pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc>=2.4)  # the version of its interface, behind that of the package
+pkg_check_modules(lzma REQUIRED IMPORTED_TARGET liblzma>=5.2.5)
+pkg_check_modules(pugixml REQUIRED IMPORTED_TARGET pugixml>=1.12)
+pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat>=58.76 libavcodec>=58.134 libswscale>=5.9
+  libavutil>=56.70)
 # Several processes: libopenmpi-dev or libmpich-dev. AUTO takes MPI where it is there.
 if(NOT FOVEA_MPI STREQUAL "OFF")
   find_package(MPI COMPONENTS C)
@@ -22,5 +24,5 @@ if(NOT FOVEA_MPI STREQUAL "OFF")
   endif()
 endif()
 if(FOVEA_TESTS)
-  find_package(GTest REQUIRED)
+  find_package(GTest 1.11 REQUIRED)
 endif()

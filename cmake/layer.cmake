@@ -28,14 +28,15 @@ function(fovea_test name)
 endfunction()
 
 # fovea_ranks_test(NAME RANKS COMMAND...): runs it as so many ranks of this machine, one thread each, also as root
-# and on fewer cores (environment of Open MPI; MPICH allows both).
+# and on fewer cores (OMPI_ of Open MPI 4, PRTE_ of Open MPI 5 as in Debian 13; MPICH allows both).
 function(fovea_ranks_test name ranks)
   add_test(NAME ${name} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} ${ARGN})
   set_tests_properties(${name} PROPERTIES TIMEOUT 120 PROCESSORS 2 LABELS ranks
     ENVIRONMENT "${fovea_ranks_environment}")
 endfunction()
 set(fovea_ranks_environment OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OMPI_ALLOW_RUN_AS_ROOT=1
-  OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none)
+  OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+  PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe PRTE_MCA_hwloc_default_binding_policy=none)
 if(FOVEA_SANITIZE)
   list(APPEND fovea_ranks_environment ASAN_OPTIONS=detect_leaks=0)  # MPI's own
 endif()

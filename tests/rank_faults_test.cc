@@ -28,7 +28,10 @@ class RankFaults : public RanksProgram, public testing::WithParamInterface<const
     fs::copy(fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo", model_);
     // Where Open MPI puts what ranks of one host share, in place of /dev/shm, which other programs use too.
     fs::create_directory(folder_ / "shared");
-    setenv("OMPI_MCA_btl_vader_backing_directory", (folder_ / "shared").c_str(), 1);
+    for (const char* name : {"OMPI_MCA_btl_vader_backing_directory",  // Open MPI 4 and 5
+                             "OMPI_MCA_btl_sm_backing_directory"}) {
+      setenv(name, (folder_ / "shared").c_str(), 1);
+    }
     start();
   }
   void TearDown() override {

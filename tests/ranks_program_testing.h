@@ -53,6 +53,7 @@ class RanksProgram : public testing::Test {
                              "OMPI_MCA_rmaps_base_oversubscribe", "OMP_NUM_THREADS"}) {
       setenv(name, "1", 1);
     }
+    setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe", 1);  // Open MPI 5
     std::string pattern = (std::filesystem::temp_directory_path() / "fovea-test-XXXXXX").string();
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     folder_ = pattern;
