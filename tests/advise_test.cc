@@ -282,6 +282,11 @@ TEST_F(AdviceProgram, LimitsAreMeasuredOnce) {
   write(cache, known.dump());
   EXPECT_EQ(nlohmann::json::parse(run(command).second)["machine"]["read_gbps"], 12345);
   EXPECT_NE(nlohmann::json::parse(run(command + " --remeasure").second)["machine"]["read_gbps"], 12345);
+  known["version"] = 99;
+  write(cache, known.dump());
+  const auto [code, text] = run(command);
+  EXPECT_EQ(code, 1);
+  EXPECT_NE(text.find("machine.json was made by a newer fovea"), std::string::npos) << text;
   write(cache, "{ broken");
   EXPECT_GT(nlohmann::json::parse(run(command).second)["machine"]["read_gbps"], 0);
 }

@@ -73,10 +73,10 @@ TEST_F(MachineCache, SaysWhatIsWrongWithTheFile) {
       {"", "cannot be read as JSON"},
       {"[1, 2]", "cannot be read as JSON"},
       {std::string(2 << 20, '['), "cannot be read as JSON"},
-      {R"({"format": 1e999})", "cannot be read as JSON"},
+      {R"({"version": 1e999})", "cannot be read as JSON"},
       {old, "another version"},
-      {R"({"format": 3, "machines": {}})", "another version"},
-      {R"({"format": 2, "machines": 7})", "another version"}};
+      {R"({"version": 3, "machines": {}})", "another version"},
+      {R"({"version": 2, "machines": 7})", "another version"}};
   for (const auto& [text, words] : files) {
     write(file(), text);
     std::string note;
@@ -127,13 +127,13 @@ TEST_F(MachineCache, AdviceIsGivenWhereNothingCanBeKept) {
 
 TEST_F(MachineCache, AdviceIsGivenBesideAnAbsurdFile) {
   std::filesystem::create_directories(file().parent_path());
-  write(file(), R"({"format": 2, "machines": [{"read_gbps": "many"}]})");
+  write(file(), R"({"version": 2, "machines": [{"read_gbps": "many"}]})");
   const Outcome outcome = advise("XDG_CACHE_HOME=" + folder_.string(), "");
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_NE(outcome.out.find("note: "), std::string::npos) << outcome.out;
   EXPECT_NE(outcome.out.find("another version of fovea: the limits were measured again"), std::string::npos);
   EXPECT_NE(outcome.out.find("(measured 20"), std::string::npos) << outcome.out;
-  EXPECT_EQ(kept()["format"], 2);
+  EXPECT_EQ(kept()["version"], 2);
   EXPECT_EQ(kept()["machines"].size(), 1u);
 }
 

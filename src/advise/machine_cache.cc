@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format_version.h"
 #include "base/output_file.h"
 
 namespace fovea {
@@ -16,8 +17,6 @@ namespace fovea {
 namespace {
 
 using nlohmann::ordered_json;
-
-constexpr int kFormat = 2;  // 1 had neither date nor load
 
 // Between the least that any machine of the last twenty years reaches and the most of a rack of them.
 struct Field {
@@ -51,7 +50,7 @@ ordered_json machines_of(const std::filesystem::path& path, std::string& note) {
   ordered_json json = readable ? ordered_json::parse(text, nullptr, false) : ordered_json();
   if (!json.is_object()) {
     note = fmt::format("{} cannot be read as JSON", path.string());
-  } else if (json.value("format", ordered_json()) != kFormat || !json.contains("machines") ||
+  } else if (json.value("version", ordered_json()) != kMachineLimits.version || !json.contains("machines") ||
              !json["machines"].is_object()) {
     note = fmt::format("{} is of another version of fovea", path.string());
   } else {
@@ -102,7 +101,7 @@ std::string keep_measured(const std::filesystem::path& file, const std::string& 
   if (failure) return fmt::format("cannot create {}: {}", file.parent_path().string(), failure.message());
   try {
     OutputFile output(file);
-    output.append(ordered_json{{"format", kFormat}, {"machines", machines}}.dump(2) + "\n");
+    output.append(ordered_json{{"version", kMachineLimits.version}, {"machines", machines}}.dump(2) + "\n");
     output.finish();
   } catch (const Error& error) {
     return error.message();

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/input_files.h"
 #include "base/parallel.h"
 #include "bench/bench.h"
 #include "cli/commands.h"
@@ -74,7 +75,10 @@ void run(BenchFlags flags) {
   }
   stop_on_interrupt();
   start_threads(flags.threads);
-  if (!flags.json.empty()) check_writable(flags.json);
+  InputFiles inputs;
+  if (!flags.model.empty()) inputs.add(flags.model);
+  inputs.refuse_as_output(flags.json, "--json");
+  check_writable(flags.json);
   ProgressBar bar;
   flags.options.model = model_folder(flags.model).string();
   flags.options.progress = bar.callback();

@@ -46,7 +46,7 @@ void add_threads(CLI::App& command, int& threads) {
 }
 
 void EngineFlags::add_to(CLI::App& command) {
-  conversation = &command;
+  command_line = &command;
   add_engine_to(command);
   add_prompt_options(command);
   command.add_option("--fps", fps, "frames sampled per second of video (default: 2)")
@@ -296,7 +296,7 @@ MediaLimits EngineFlags::media_limits() const {
 }
 
 std::vector<Message> EngineFlags::given_messages() const {
-  const auto& order = conversation->parse_order();
+  const auto& order = command_line->parse_order();
   const bool both = system || std::any_of(order.begin(), order.end(), is_prompt_option);
   if (both) {
     throw Error(ErrorKind::invalid_argument, "--messages already holds the whole conversation",
@@ -305,13 +305,17 @@ std::vector<Message> EngineFlags::given_messages() const {
   return parse_messages(read_text_file(messages));
 }
 
-Prompt EngineFlags::prepare(const Engine& engine, const PromptCheck& check) const {
-  if (!messages.empty()) return engine.prepare(given_messages(), media_limits(), add_vision_id, check);
-  const PromptArguments given = prompt_arguments(*conversation);
-  print_warnings(given.notes);
+std::vector<Message> EngineFlags::conversation() const {
+  if (!messages.empty()) return given_messages();
+  const PromptArguments given = prompt_arguments(*command_line);
+  for (const std::string& note : given.notes) print_warning("fovea: warning: {}\n", note);
   if (given.prompt.empty()) refuse_no_prompt(given);
-  return engine.prepare(messages_from_prompt(given.prompt, given.images, given.videos, system),
-                        media_limits(), add_vision_id, check);
+  return messages_from_prompt(given.prompt, given.images, given.videos, system);
+}
+
+Prompt EngineFlags::prepare(const Engine& engine, const std::vector<Message>& conversation,
+                            const PromptCheck& check) const {
+  return engine.prepare(conversation, media_limits(), add_vision_id, check);
 }
 
 }  // namespace fovea

@@ -22,7 +22,7 @@ struct EngineFlags {
   int64_t prefill_chunk = 512, zero_stage = 0, tensor_parallel = 1;
   int threads = 0;
   bool add_vision_id = false, kv_offload = false;
-  const CLI::App* conversation = nullptr;  // the command that was given prompt and pictures
+  const CLI::App* command_line = nullptr;  // the command that was given prompt and pictures
 
   void add_to(CLI::App& command);
   // For commands that run a model: --zero-stage.
@@ -52,7 +52,13 @@ struct EngineFlags {
   // which wants a limit, all ranks do so together, and each keeps its share of the weights in memory or not.
   // With --device-map all ranks do so, too; each loads its parts only.
   Engine open(const Observer& observer, const std::optional<WeightLimit>& limit, bool share_on_disk) const;
-  Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const;
+  // What --messages, or the prompt with its pictures, says; reads standard input where --messages is "-".
+  std::vector<Message> conversation() const;
+  Prompt prepare(const Engine& engine, const std::vector<Message>& conversation,
+                 const PromptCheck& check = {}) const;
+  Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const {
+    return prepare(engine, conversation(), check);
+  }
 
  private:
   std::vector<Message> given_messages() const;
