@@ -308,7 +308,7 @@ std::vector<Message> EngineFlags::given_messages() const {
 std::vector<Message> EngineFlags::conversation() const {
   if (!messages.empty()) return given_messages();
   const PromptArguments given = prompt_arguments(*command_line);
-  for (const std::string& note : given.notes) print_warning("fovea: warning: {}\n", note);
+  print_warnings(given.notes);
   if (given.prompt.empty()) refuse_no_prompt(given);
   return messages_from_prompt(given.prompt, given.images, given.videos, system);
 }
