@@ -14,6 +14,17 @@ namespace fovea {
 
 namespace {
 
+// Its errors name the file beside the message and the field.
+std::vector<Message> messages_of_file(const std::string& file) {
+  const std::string text = read_text_file(file);
+  try {
+    return parse_messages(text);
+  } catch (const Error& error) {
+    const std::string name = file == "-" ? "standard input" : file;
+    throw Error(error.kind(), name + ": " + error.message(), error.remedy());
+  }
+}
+
 MediaOptions::Resize parse_resize(const std::string& name) {
   if (name == "pil_12") return MediaOptions::Resize::pil_12;
   return name == "torchvision" ? MediaOptions::Resize::torchvision : MediaOptions::Resize::pil;
@@ -100,6 +111,16 @@ void EngineFlags::add_engine_to(CLI::App& command) {
                   "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)")
       ->check(CLI::IsMember({"pil", "pil_12", "torchvision"}))
       ->capture_default_str();
+  command
+      .add_option("--video-positions", video_positions,
+                  "where text goes on after a video: at its largest position + 1 (qwen: as the model was "
+                  "released), or at its start + the longer side of a frame (transformers-5)")
+      ->check(CLI::IsMember({"qwen", "transformers-5"}))
+      ->capture_default_str();
+  command
+      .add_option("--chat-template", chat_template,
+                  "in place of the folder's chat template: qwen2.5-vl, or a file that holds a known one")
+      ->type_name("FILE|qwen2.5-vl");
   command
       .add_option("--vision-budget", vision_budget,
                   "memory in which the vision tower takes several groups of video frames at once (default "
@@ -228,6 +249,7 @@ EngineOptions EngineFlags::engine_options() const {
   options.vision_attention = vision_attention.empty() ? options.attention : parse_attention(vision_attention);
   if (!dtype.empty()) options.dtype = parse_dtype(dtype);
   options.policy = policy();
+  options.chat_template = chat_template;
   options.guard.mode = parse_guard(guard);
   if (kv_offload) {
     options.kv_offload = KvOffload{
@@ -258,7 +280,9 @@ std::optional<PrecisionPolicy> EngineFlags::policy() const {
 }
 
 MediaLimits EngineFlags::media_limits() const {
-  return {min_pixels, max_pixels, max_image_tokens, max_total_image_tokens, fps, parse_resize(resize)};
+  const VideoPositions rule =
+      video_positions == "qwen" ? VideoPositions::qwen : VideoPositions::transformers_5;
+  return {min_pixels, max_pixels, max_image_tokens, max_total_image_tokens, fps, parse_resize(resize), rule};
 }
 
 Prompt EngineFlags::prepare(const Engine& engine, const PromptCheck& check) const {
@@ -270,8 +294,8 @@ Prompt EngineFlags::prepare(const Engine& engine, const PromptCheck& check) cons
     throw Error(ErrorKind::invalid_argument, "there is no prompt",
                 "give a question in quotes, or --messages FILE.json");
   }
-  const auto conversation = messages.empty() ? messages_from_prompt(prompt, images, videos, system)
-                                             : parse_messages(read_text_file(messages));
+  const auto conversation =
+      messages.empty() ? messages_from_prompt(prompt, images, videos, system) : messages_of_file(messages);
   return engine.prepare(conversation, media_limits(), add_vision_id, check);
 }
 
