@@ -47,12 +47,6 @@ void copy_model(const fs::path& to) {
   }
 }
 
-size_t count(const std::string& text, const std::string& part) {
-  size_t found = 0;
-  for (size_t at = text.find(part); at != text.npos; at = text.find(part, at + part.size())) ++found;
-  return found;
-}
-
 std::string listed_frames(const std::string& fields = "") {
   return R"([{"role": "user", "content": [{"type": "video", "video": [")" + kPictures +
          R"(frame_list_0.png", ")" + kPictures + R"(frame_list_1.png", ")" + kPictures +
@@ -78,12 +72,12 @@ TEST_F(Inputs, EachPageOfATiffFileIsAPictureOfThePrompt) {
   EXPECT_EQ(prompt.pictures[3].source, single);
   EXPECT_NE(prompt.text.find("First Picture 1: "), std::string::npos) << prompt.text;
   EXPECT_NE(prompt.text.find(" then Picture 4: "), std::string::npos) << prompt.text;
-  // Each of them counts in a limit of all.
+  // Each of them counts in a limit of all: 6 tokens are the least that min_pixels leaves of a page.
   MediaLimits limits;
-  limits.max_total_image_tokens = 4;
+  limits.max_total_image_tokens = 3 * 6;
   const Prompt least = engine_.prepare(messages_from_prompt("?", {scan}, {}, std::nullopt), limits, false);
   EXPECT_EQ(least.pictures.size(), 3u);
-  limits.max_total_image_tokens = 2;
+  limits.max_total_image_tokens = 3 * 6 - 1;
   EXPECT_THROW(engine_.prepare(messages_from_prompt("?", {scan}, {}, std::nullopt), limits, false), Error);
 }
 
@@ -152,7 +146,7 @@ TEST_F(Inputs, DataUrlsAreShownByTheirHead) {
   folder_.write("m.json", R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": ")" +
                               url + R"("}}, {"type": "text", "text": "hi"}]}])");
   const std::string command =
-      fmt::format("run -m {} --messages {}/m.json --max-new-tokens 1 --max-image-tokens 1", kModel.string(),
+      fmt::format("run -m {} --messages {}/m.json --max-new-tokens 1 --min-pixels 784 --max-image-tokens 1", kModel.string(),
                   folder_.path().string());
   const Outcome text = run(folder_, command);
   EXPECT_EQ(text.exit_code, 0) << text.err;

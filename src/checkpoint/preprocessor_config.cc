@@ -151,9 +151,11 @@ void parse_video_processor(std::string_view json, const std::string& file_name, 
   agree(where, "temporal_patch_size", own.temporal_patch_size, images, config.temporal_patch_size);
   agree(where, "merge_size", own.merge_size, images, config.merge_size);
   agree(where, "rescale_factor", own.rescale_factor, images, config.rescale_factor);
+  // In the f32 that pixels are computed in: some files state the digits of an f32, others those they came from.
+  const auto f32 = [](double value) { return static_cast<float>(value); };
   for (size_t c = 0; c < 3; ++c) {
-    agree(where, "image_mean", own.image_mean[c], images, config.image_mean[c]);
-    agree(where, "image_std", own.image_std[c], images, config.image_std[c]);
+    agree(where, "image_mean", f32(own.image_mean[c]), images, f32(config.image_mean[c]));
+    agree(where, "image_std", f32(own.image_std[c]), images, f32(config.image_std[c]));
   }
 }
 

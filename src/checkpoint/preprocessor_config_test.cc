@@ -75,6 +75,13 @@ TEST_F(ProcessorFiles, WhereNoFileStatesThemFramesHaveNoLimitsOfTheFolder) {
   expect_limits(std::nullopt, std::nullopt);
 }
 
+TEST_F(ProcessorFiles, DigitsOfAnF32AreTheNumberThatTheyCameFrom) {
+  write("preprocessor_config.json", R"({"image_mean": [0.48145467, 0.45782751, 0.40821072],
+      "image_std": [0.26862955, 0.26130259, 0.2757771]})");
+  write("video_preprocessor_config.json", R"({"max_pixels": 784})");
+  expect_limits(std::nullopt, 784);
+}
+
 TEST_F(ProcessorFiles, AMissingFileIsSaid) {
   ASSERT_EQ(read().warnings.size(), 1u);
   EXPECT_NE(read().warnings[0].find("no preprocessor_config.json"), std::string::npos);
@@ -95,7 +102,7 @@ TEST_F(ProcessorFiles, ContradictionsAreNamed) {
   refused({"preprocessor_config.json", "merge_size is 4", "config.json says 2"});
   write("preprocessor_config.json", "{}");
   write("video_preprocessor_config.json", R"({"image_mean": [0.5, 0.5, 0.5]})");
-  refused({"video_preprocessor_config.json", "image_mean is 0.5", "the image processor says 0.48145466"});
+  refused({"video_preprocessor_config.json", "image_mean is 0.5", "the image processor says 0.4814546"});
   write("video_preprocessor_config.json", R"({"temporal_patch_size": 1})");
   refused({"temporal_patch_size is 1", "the image processor says 2"});
   write("video_preprocessor_config.json", "{" + size(50176, 784) + "}");
