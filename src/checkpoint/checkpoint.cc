@@ -10,6 +10,7 @@
 #include "base/fnv1a.h"
 #include "checkpoint/adapter_files.h"
 #include "checkpoint/mapped_file.h"
+#include "checkpoint/preprocessor_config.h"
 #include "checkpoint/quantized_tensors.h"
 #include "checkpoint/strict_json.h"
 #include "checkpoint/tensor_names.h"
@@ -33,29 +34,6 @@ GenerationConfig read_generation(const fs::path& dir, const ModelConfig& model,
                                 ? parse_generation_config(read_json_text(path), path.string())
                                 : generation_of_model_config(config_text, (dir / "config.json").string());
   if (config.eos_token_ids.empty()) config.eos_token_ids = model.eos_token_ids;
-  return config;
-}
-
-PreprocessorConfig read_preprocessor(const fs::path& dir, const VisionConfig& vision) {
-  PreprocessorConfig config;
-  fs::path path = dir / "preprocessor_config.json";
-  if (!path_exists(path)) path = dir / "processor_config.json";
-  if (!path_exists(path)) {
-    config.patch_size = vision.patch_size;
-    config.temporal_patch_size = vision.temporal_patch_size;
-    config.merge_size = vision.spatial_merge_size;
-    return config;
-  }
-  config = parse_preprocessor_config(read_json_text(path), path.string());
-  const auto agree = [&](const char* field, int64_t here, int64_t there) {
-    if (here == there) return;
-    throw Error(ErrorKind::invalid_argument,
-                fmt::format("{}: {} is {}, config.json says {}", path.string(), field, here, there),
-                "take both files from the same checkpoint");
-  };
-  agree("patch_size", config.patch_size, vision.patch_size);
-  agree("temporal_patch_size", config.temporal_patch_size, vision.temporal_patch_size);
-  agree("merge_size", config.merge_size, vision.spatial_merge_size);
   return config;
 }
 

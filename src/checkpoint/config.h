@@ -104,7 +104,7 @@ GenerationConfig parse_generation_config(std::string_view json, const std::strin
 // What a config.json says about generating; transformers reads it where there is no generation_config.json.
 GenerationConfig generation_of_model_config(std::string_view json, const std::string& file_name);
 
-// preprocessor_config.json
+// How pictures and frames are prepared.
 struct PreprocessorConfig {
   int64_t min_pixels = 56 * 56;
   int64_t max_pixels = 28 * 28 * 1280;
@@ -114,8 +114,13 @@ struct PreprocessorConfig {
   double rescale_factor = 1.0 / 255;
   std::vector<double> image_mean{0.48145466, 0.4578275, 0.40821073};
   std::vector<double> image_std{0.26862954, 0.26130258, 0.27577711};
-  std::vector<std::string> warnings;
+  std::optional<int64_t> video_min_pixels, video_max_pixels;  // of one frame; unset: no file states them
+  std::vector<std::string> warnings;                          // for people, a sentence each
 };
+// The image processor of a file: its top, or its "image_processor". Leaves the limits of frames unset.
 PreprocessorConfig parse_preprocessor_config(std::string_view json, const std::string& file_name);
+// The video processor of a file likewise ("video_processor"): sets the limits of frames. The steps and
+// numbers that it shares with the image processor must be the same.
+void parse_video_processor(std::string_view json, const std::string& file_name, PreprocessorConfig& config);
 
 }  // namespace fovea

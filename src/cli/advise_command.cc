@@ -129,7 +129,8 @@ void run(const AdviseFlags& flags) {
   print_warnings(checkpoint.warnings());
   // What an engine holds beside the weights is there while the plan is made, and measured.
   [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(model.folder());
-  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(model.folder());
+  [[maybe_unused]] const ChatTemplate chat_template =
+      ChatTemplate::open(model.folder(), flags.engine.chat_template);
   return_freed_memory();
   AdviceRequest request;
   request.prefer = parse_preference(flags.prefer);

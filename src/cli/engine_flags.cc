@@ -21,6 +21,17 @@ namespace fovea {
 
 namespace {
 
+// Its errors name the file beside the message and the field.
+std::vector<Message> messages_of_file(const std::string& file) {
+  const std::string text = read_text_file(file);
+  try {
+    return parse_messages(text);
+  } catch (const Error& error) {
+    const std::string name = file == "-" ? "standard input" : file;
+    throw Error(error.kind(), name + ": " + error.message(), error.remedy());
+  }
+}
+
 MediaOptions::Resize parse_resize(const std::string& name) {
   if (name == "pil_12") return MediaOptions::Resize::pil_12;
   return name == "torchvision" ? MediaOptions::Resize::torchvision : MediaOptions::Resize::pil;
@@ -137,6 +148,18 @@ void EngineFlags::add_pictures_to(CLI::App& command) {
                             "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)"),
          {"pil", "pil_12", "torchvision"})
       ->capture_default_str()
+      ->group("Pictures and videos");
+  choose(command.add_option(
+             "--video-positions", video_positions,
+             "where text goes on after a video: at its largest position + 1 (qwen: as the model was "
+             "released), or at its start + the longer side of a frame (transformers-5)"),
+         {"qwen", "transformers-5"})
+      ->capture_default_str()
+      ->group("Pictures and videos");
+  command
+      .add_option("--chat-template", chat_template,
+                  "in place of the folder's chat template: qwen2.5-vl, or a file that holds a known one")
+      ->type_name("FILE|qwen2.5-vl")
       ->group("Pictures and videos");
 }
 
@@ -262,6 +285,7 @@ EngineOptions EngineFlags::engine_options() const {
   options.vision_attention = vision_attention.empty() ? options.attention : parse_attention(vision_attention);
   if (!dtype.empty()) options.dtype = parse_dtype(dtype);
   options.policy = policy();
+  options.chat_template = chat_template;
   options.guard.mode = parse_guard(guard);
   if (kv_offload) {
     options.kv_offload =
@@ -292,7 +316,9 @@ std::optional<PrecisionPolicy> EngineFlags::policy() const {
 }
 
 MediaLimits EngineFlags::media_limits() const {
-  return {min_pixels, max_pixels, max_image_tokens, max_total_image_tokens, fps, parse_resize(resize)};
+  const VideoPositions rule =
+      video_positions == "qwen" ? VideoPositions::qwen : VideoPositions::transformers_5;
+  return {min_pixels, max_pixels, max_image_tokens, max_total_image_tokens, fps, parse_resize(resize), rule};
 }
 
 std::vector<Message> EngineFlags::given_messages() const {
@@ -302,7 +328,7 @@ std::vector<Message> EngineFlags::given_messages() const {
     throw Error(ErrorKind::invalid_argument, "--messages already holds the whole conversation",
                 "put prompt, system text, images and videos into the message list, or leave --messages out");
   }
-  return parse_messages(read_text_file(messages));
+  return messages_of_file(messages);
 }
 
 std::vector<Message> EngineFlags::conversation() const {

@@ -15,7 +15,8 @@ void add_threads(CLI::App& command, int& threads);
 
 struct EngineFlags {
   std::string model, attention, vision_attention, dtype, preset, precision,
-      resize = "pil", messages, guard = "off", kv_cache_dtype = "auto", device_map;
+      resize = "pil", messages, guard = "off", kv_cache_dtype = "auto", device_map, chat_template,
+      video_positions = "qwen";
   std::optional<std::string> system, vision_budget, kv_offload_dir;
   std::optional<int64_t> min_pixels, max_pixels, max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;

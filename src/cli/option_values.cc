@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/frame_rate.h"
 #include "base/printable.h"
 #include "cli/suggestion.h"
 
@@ -52,7 +53,7 @@ struct RealBounds {
 constexpr RealBounds kReal[] = {{"--temperature", 0, false, 1e6},
                                 {"--top-p", 0, true, 1},
                                 {"--repetition-penalty", 0, true, 1000},
-                                {"--fps", 0.001, false, 1000},
+                                {"--fps", kFrameRateMin, false, kFrameRateMax},
                                 {"--target", 0, false, 1}};
 
 template <typename Number>

@@ -136,7 +136,7 @@ Engine::~Engine() = default;
 Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& options,
                     const Observer& observer) {
   const Stopwatch watch;
-  auto parts = std::make_shared<const EngineParts>(dir);
+  auto parts = std::make_shared<const EngineParts>(dir, options.chat_template);
   check_tokenizer(parts->tokenizer, parts->checkpoint.config());
   // A policy that does not fit is refused before anything is read.
   const ResolvedPolicy resolved = resolve(options, parts->checkpoint);
