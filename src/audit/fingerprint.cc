@@ -129,7 +129,8 @@ json fingerprint_of(const Engine& engine, const Suite& suite, const AuditOptions
           {"--max-pixels", stated(media.max_pixels)},
           {"--max-image-tokens", stated(media.max_image_tokens)},
           {"--max-total-image-tokens", stated(media.max_total_image_tokens)},
-          {"--fps", stated(media.fps)}};
+          {"--fps", stated(media.fps)},
+          {"--video-positions", media.video_positions == VideoPositions::qwen ? "qwen" : "transformers-5"}};
 }
 
 }  // namespace fovea
