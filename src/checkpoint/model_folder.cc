@@ -134,6 +134,15 @@ void require_complete(const fs::path& repository, const fs::path& snapshot, cons
 
 }  // namespace
 
+std::string place_beside(const fs::path& dir) {
+  std::string path = dir.string();
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  const fs::path snapshots = fs::path(path).parent_path();
+  const std::string repository = snapshots.parent_path().filename().string();
+  if (snapshots.filename() != "snapshots" || !repository.starts_with("models--")) return path;
+  return repository.substr(repository.rfind("--") + 2);
+}
+
 fs::path find_model(const std::string& model, const fs::path& hub_cache) {
   std::error_code ignored;
   if (fs::is_directory(model, ignored)) return model;

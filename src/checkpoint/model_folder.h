@@ -13,4 +13,8 @@ namespace fovea {
 // cache lacks the model, the revision or some of its files.
 std::filesystem::path find_model(const std::string& model, const std::filesystem::path& hub_cache);
 
+// How the names of folders that are made from the model in `dir` begin: they lie beside it, but in the
+// working folder if it is a snapshot of the cache, where only downloads belong.
+std::string place_beside(const std::filesystem::path& dir);
+
 }  // namespace fovea

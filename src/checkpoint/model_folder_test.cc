@@ -123,6 +123,14 @@ TEST_F(HubCache, AnIncompleteSnapshotNamesWhatItLacks) {
   expect_missing(kModel, {"lacks config.json"}, kDownload);
 }
 
+TEST(ModelFolder, WhatIsMadeOfAModelLiesBesideItButNotInTheCache) {
+  for (const char* dir : {"/models/Tiny", "Tiny", "/", "/x/snapshots/Tiny", "/models--a--b/Tiny"}) {
+    EXPECT_EQ(place_beside(dir), dir);
+  }
+  EXPECT_EQ(place_beside("/models/Tiny//"), "/models/Tiny");
+  EXPECT_EQ(place_beside("/cache/models--Org--Some.Model-3B/snapshots/0123"), "Some.Model-3B");
+}
+
 // What Checkpoint::open words better: adapters, and weights in other formats.
 TEST_F(HubCache, AnAdapterOrOtherWeightsAreNoIncompleteModel) {
   fs::remove(snapshot(kCommit) / "model.safetensors");
