@@ -58,8 +58,8 @@ class FoundModels : public testing::Test {
   }
   // The JSON answer to a question without pictures, long enough to repeat itself.
   json answer(const std::string& flags = "") const {
-    const Outcome outcome =
-        run(fmt::format("run -m model --json --max-new-tokens 24 --ignore-eos {} \"one two one two\"", flags));
+    const Outcome outcome = run(
+        fmt::format("run -m model --json --max-new-tokens 24 --ignore-eos {} \"one two one two\"", flags));
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     return json::parse(outcome.out, nullptr, false);
   }
