@@ -146,8 +146,8 @@ TEST_F(Inputs, DataUrlsAreShownByTheirHead) {
   folder_.write("m.json", R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": ")" +
                               url + R"("}}, {"type": "text", "text": "hi"}]}])");
   const std::string command =
-      fmt::format("run -m {} --messages {}/m.json --max-new-tokens 1 --min-pixels 784 --max-image-tokens 1", kModel.string(),
-                  folder_.path().string());
+      fmt::format("run -m {} --messages {}/m.json --max-new-tokens 1 --min-pixels 784 --max-image-tokens 1",
+                  kModel.string(), folder_.path().string());
   const Outcome text = run(folder_, command);
   EXPECT_EQ(text.exit_code, 0) << text.err;
   EXPECT_LT(text.err.size(), 2000u) << text.err;

@@ -32,6 +32,7 @@ class FoundFolder : public ::testing::Test {
     std::string json = with_field(tiny_flat_config(), "/tie_word_embeddings", "true");
     json = with_field(json, "/vocab_size", std::to_string(vocab_size));
     write_bytes(folder_ / "config.json", json);
+    write_bytes(folder_ / "preprocessor_config.json", "{}");
     write_tiny_weights(folder_ / "all", parse_config(json, "config.json"), Era::newer, DType::bf16);
     const SafetensorsFile all = SafetensorsFile::open(folder_ / "all");
     std::vector<TensorToWrite> tensors;

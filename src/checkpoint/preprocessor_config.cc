@@ -1,5 +1,6 @@
 #include "checkpoint/preprocessor_config.h"
 
+#include <algorithm>
 #include <optional>
 #include <system_error>
 
@@ -77,7 +78,7 @@ void read_steps(JsonFields& fields, const std::string& where, PreprocessorConfig
                  "video_metadata",
                  // qwen_vl_utils' limit, which holds here whatever this says
                  "cap_pixels_per_frame", "max_video_tokens"});
-  fields.refuse_the_rest();
+  fields.warn_of_the_rest(config.warnings);
 }
 
 // transformers 5 saves one processor_config.json with both processors inside.
@@ -139,19 +140,24 @@ void parse_video_processor(std::string_view json, const std::string& file_name, 
     config.video_max_pixels = range.max;
   }
   if (fields.boolean("do_sample_frames", false)) {
-    config.warnings.push_back(
-        fmt::format("{} chooses frames itself (do_sample_frames), fovea as qwen_vl_utils does: 2 a second, or "
-                    "--fps",
-                    where));
+    config.warnings.push_back(fmt::format(
+        "{} chooses frames itself (do_sample_frames), fovea as qwen_vl_utils does: 2 a second, or "
+        "--fps",
+        where));
   }
   PreprocessorConfig own;  // what is not stated has transformers' defaults here, too
   read_steps(fields, where, own);
+  for (const std::string& warning : own.warnings) {
+    const auto said = std::find(config.warnings.begin(), config.warnings.end(), warning);
+    if (said == config.warnings.end()) config.warnings.push_back(warning);  // one file may serve both
+  }
   const char* images = "the image processor";
   agree(where, "patch_size", own.patch_size, images, config.patch_size);
   agree(where, "temporal_patch_size", own.temporal_patch_size, images, config.temporal_patch_size);
   agree(where, "merge_size", own.merge_size, images, config.merge_size);
   agree(where, "rescale_factor", own.rescale_factor, images, config.rescale_factor);
-  // In the f32 that pixels are computed in: some files state the digits of an f32, others those they came from.
+  // In the f32 that pixels are computed in: some files state the digits of an f32, others those they came
+  // from.
   const auto f32 = [](double value) { return static_cast<float>(value); };
   for (size_t c = 0; c < 3; ++c) {
     agree(where, "image_mean", f32(own.image_mean[c]), images, f32(config.image_mean[c]));

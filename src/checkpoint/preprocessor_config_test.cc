@@ -82,6 +82,12 @@ TEST_F(ProcessorFiles, DigitsOfAnF32AreTheNumberThatTheyCameFrom) {
   expect_limits(std::nullopt, 784);
 }
 
+TEST_F(ProcessorFiles, AnUnknownFieldIsWarnedOfOnce) {
+  write("preprocessor_config.json", R"({"min_pixels": 784, "sharpen": 3})");
+  ASSERT_EQ(read().warnings.size(), 1u);
+  EXPECT_NE(read().warnings[0].find("sharpen"), std::string::npos) << read().warnings[0];
+}
+
 TEST_F(ProcessorFiles, AMissingFileIsSaid) {
   ASSERT_EQ(read().warnings.size(), 1u);
   EXPECT_NE(read().warnings[0].find("no preprocessor_config.json"), std::string::npos);
