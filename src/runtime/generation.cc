@@ -139,6 +139,9 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
         answer.timings.prefill_s = watch.seconds();
         answer.timings.prefill_fetched_bytes = fetched();
         watch = Stopwatch();
+      } else {
+        answer.timings.decode_s = watch.seconds();
+        answer.timings.decode_fetched_bytes += fetched();
       }
       answer.token_ids.push_back(id);
       sequence.append(id);
@@ -148,8 +151,6 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
         answer.finish_reason = "stop";
         break;
       }
-      answer.timings.decode_s = watch.seconds();
-      answer.timings.decode_fetched_bytes += fetched();
       check_cancelled(observer);
     }
   } catch (const Cancelled&) {
