@@ -4,8 +4,10 @@
 #include "base/parallel.h"
 #include "bench/bench.h"
 #include "cli/commands.h"
+#include "cli/engine_flags.h"
 #include "cli/interrupt.h"
 #include "cli/model_flag.h"
+#include "cli/output.h"
 #include "cli/progress_bar.h"
 #include "cli/text_file.h"
 
@@ -29,19 +31,19 @@ std::string share_text(const Result& result) {
 
 void print_report(const BenchReport& report) {
   const bench::Limits& l = report.limits;
-  fmt::print(
+  print_output(
       "limits with {} thread{}: reading {:.1f} GB/s, bf16 {:.0f} GFLOP/s, fp32 {:.0f} GFLOP/s, int8 {:.0f} "
       "Gop/s\n\n",
       threads(), threads() == 1 ? "" : "s", l.read_gbps, l.bf16_gflops, l.fp32_gflops, l.int8_gops);
   size_t width = 4;
   for (const Result& result : report.results) width = std::max(width, result.name.size());
-  fmt::print("{:<{}}  {:>10}  {:>8}  {:>9}  {:>8}\n", "", width, "median", "+-", "rate", "share");
+  print_output("{:<{}}  {:>10}  {:>8}  {:>9}  {:>8}\n", "", width, "median", "+-", "rate", "share");
   for (const Result& r : report.results) {
     const std::string rate = r.unit.empty() ? "" : fmt::format("{:.1f} {}", r.rate, r.unit);
-    fmt::print("{:<{}}  {:>8.3g} s  {:>6.1f} %  {:>16}  {:>8}{}\n", r.name, width, r.median_s, 50 * r.spread,
-               rate, share_text(r), r.clean ? "" : "  disturbed");
+    print_output("{:<{}}  {:>8.3g} s  {:>6.1f} %  {:>16}  {:>8}{}\n", r.name, width, r.median_s,
+                 50 * r.spread, rate, share_text(r), r.clean ? "" : "  disturbed");
   }
-  if (!report.complete) fmt::print("stopped before the end\n");
+  if (!report.complete) print_output("stopped before the end\n");
 }
 
 void write_json(const BenchReport& report, const std::string& path) {
@@ -67,7 +69,7 @@ void write_json(const BenchReport& report, const std::string& path) {
 
 void run(BenchFlags flags) {
   if (flags.list) {
-    for (const std::string& name : bench::bench_names()) fmt::print("{}\n", name);
+    for (const std::string& name : bench::bench_names()) print_output("{}\n", name);
     return;
   }
   stop_on_interrupt();
@@ -98,11 +100,8 @@ void add_bench_command(CLI::App& app) {
       ->add_option("--repetitions", flags->options.repetitions,
                    "of each part; whole runs are made at most three times")
       ->type_name("N")
-      ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--threads", flags->threads, "worker threads (default: one per core)")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber);
+  add_threads(*command, flags->threads);
   command->add_flag("--list", flags->list, "print the names and end");
   command->footer(
       "Every repetition stands between two measurements of the limit that bounds it (multiplication rate or "

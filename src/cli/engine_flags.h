@@ -10,16 +10,19 @@
 
 namespace fovea {
 
+// -t, --threads of any command.
+void add_threads(CLI::App& command, int& threads);
+
 struct EngineFlags {
   std::string model, attention, vision_attention, dtype, preset, precision,
-      resize = "pil", messages, prompt, guard = "off", kv_cache_dtype = "auto", device_map;
-  std::vector<std::string> images, videos;
+      resize = "pil", messages, guard = "off", kv_cache_dtype = "auto", device_map;
   std::optional<std::string> system, vision_budget, kv_offload_dir;
   std::optional<int64_t> min_pixels, max_pixels, max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;
   int64_t prefill_chunk = 512, zero_stage = 0, tensor_parallel = 1;
   int threads = 0;
   bool add_vision_id = false, kv_offload = false;
+  const CLI::App* conversation = nullptr;  // the command that was given prompt and pictures
 
   void add_to(CLI::App& command);
   // For commands that run a model: --zero-stage.
@@ -50,6 +53,11 @@ struct EngineFlags {
   // With --device-map all ranks do so, too; each loads its parts only.
   Engine open(const Observer& observer, const std::optional<WeightLimit>& limit, bool share_on_disk) const;
   Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const;
+
+ private:
+  std::vector<Message> given_messages() const;
+  void add_precision_to(CLI::App& command);
+  void add_pictures_to(CLI::App& command);
 };
 
 }  // namespace fovea

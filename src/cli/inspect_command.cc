@@ -2,7 +2,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/help.h"
 #include "cli/model_flag.h"
+#include "cli/model_or_config.h"
+#include "cli/output.h"
 #include "cli/stored_weights.h"
 #include "cli/warnings.h"
 #include "runtime/engine.h"
@@ -67,7 +70,7 @@ ordered_json config_json(const ModelConfig& c) {
             {"tokens_per_second", v.tokens_per_second}}}};
 }
 
-ordered_json inspect_json(const Checkpoint& checkpoint, bool with_tensors) {
+ordered_json inspect_json(const Checkpoint& checkpoint, const std::string& model, bool with_tensors) {
   std::map<std::string, Part> parts;
   std::map<std::string, int64_t> dtypes;
   Part total;
@@ -94,7 +97,7 @@ ordered_json inspect_json(const Checkpoint& checkpoint, bool with_tensors) {
   }
   const TextConfig& text = checkpoint.config().text;
   const int64_t kv_values = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim;
-  ordered_json result = {{"model", checkpoint.dir().string()},
+  ordered_json result = {{"model", model},
                          {"config", config_json(checkpoint.config())},
                          {"parameters", total.parameters},
                          {"bytes", total.bytes},
@@ -107,43 +110,45 @@ ordered_json inspect_json(const Checkpoint& checkpoint, bool with_tensors) {
 }
 
 void print_text(const ordered_json& info) {
-  fmt::print("{}\n", info["model"].get<std::string>());
+  print_output("{}\n", info["model"].get<std::string>());
   for (const char* section : {"text", "vision"}) {
-    fmt::print("\n{}\n", section);
+    print_output("\n{}\n", section);
     for (const auto& [key, value] : info["config"][section].items())
-      fmt::print("  {:<26} {}\n", key, value.dump());
+      print_output("  {:<26} {}\n", key, value.dump());
   }
-  fmt::print("\n{:<16} {:>8} {:>12} {:>12}\n", "part", "tensors", "parameters", "memory");
+  print_output("\n{:<16} {:>8} {:>12} {:>12}\n", "part", "tensors", "parameters", "memory");
   for (const auto& [name, part] : info["memory"].items()) {
-    fmt::print("{:<16} {:>8} {:>10.1f} M {:>9.1f} MB\n", name, part["tensors"].get<int64_t>(),
-               part["parameters"].get<double>() / 1e6, part["bytes"].get<double>() / 1e6);
+    print_output("{:<16} {:>8} {:>10.1f} M {:>9.1f} MB\n", name, part["tensors"].get<int64_t>(),
+                 part["parameters"].get<double>() / 1e6, part["bytes"].get<double>() / 1e6);
   }
-  fmt::print("{:<16} {:>8} {:>10.1f} M {:>9.1f} MB\n", "total", "", info["parameters"].get<double>() / 1e6,
-             info["bytes"].get<double>() / 1e6);
+  print_output("{:<16} {:>8} {:>10.1f} M {:>9.1f} MB\n", "total", "", info["parameters"].get<double>() / 1e6,
+               info["bytes"].get<double>() / 1e6);
   for (const auto& [name, count] : info["dtypes"].items()) {
-    fmt::print("stored as {}: {:.1f} M parameters\n", name, count.get<double>() / 1e6);
+    print_output("stored as {}: {:.1f} M parameters\n", name, count.get<double>() / 1e6);
   }
-  fmt::print("KV cache: {} bytes per token in bf16\n",
-             info["kv_cache_bytes_per_token"]["bf16"].get<int64_t>());
+  print_output("KV cache: {} bytes per token in bf16\n",
+               info["kv_cache_bytes_per_token"]["bf16"].get<int64_t>());
 }
 
 }  // namespace
 
 void add_inspect_command(CLI::App& app) {
   struct Flags {
-    std::string model;
+    std::string model, config;
     bool json = false;
   };
   const auto flags = std::make_shared<Flags>();
   CLI::App* command =
       app.add_subcommand("inspect", "show config, parameters, dtypes and memory of a checkpoint");
-  add_model_to(*command, flags->model)->required();
-  command->add_flag("--json", flags->json, "one JSON object, with every tensor");
+  add_model_to(*command, flags->model);
+  add_config_to(*command, flags->config);
+  command->add_flag("--json", flags->json, "one JSON object, with every tensor")->group(kCommonOptions);
   command->callback([flags] {
-    const Checkpoint checkpoint = Checkpoint::open(model_folder(flags->model));
+    const ModelOrConfig model(flags->model, flags->config);
+    const Checkpoint checkpoint = Checkpoint::open(model.folder());
     print_warnings(checkpoint.warnings());
-    const ordered_json info = inspect_json(checkpoint, flags->json);
-    flags->json ? fmt::print("{}\n", info.dump(2)) : print_text(info);
+    const ordered_json info = inspect_json(checkpoint, model.name(), flags->json);
+    flags->json ? print_json(info) : print_text(info);
   });
 }
 

@@ -4,7 +4,9 @@
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
 #include "cli/guard_text.h"
+#include "cli/help.h"
 #include "cli/memory_check.h"
+#include "cli/output.h"
 #include "cli/progress_bar.h"
 #include "cli/ranks.h"
 
@@ -91,9 +93,9 @@ void write_logits(const LogitsFlags& flags, const MemoryCheck& memory, const Eng
                      {"attn", name_of(engine.options().attention)},
                      {"vision_attn", name_of(engine.options().vision_attention)},
                      {"dtype", name_of(engine.dtype())}});
-  fmt::print("{}: {} tokens, {} patches\n", flags.out, n, dump.patches);
+  print_output("{}: {} tokens, {} patches\n", flags.out, n, dump.patches);
   const std::string warning = guard_warning(engine, result.guard);
-  if (!warning.empty()) fmt::print(stderr, "{}\n", warning);
+  if (!warning.empty()) print_warning("{}\n", warning);
 }
 
 void logits(const LogitsFlags& flags) {
@@ -112,7 +114,10 @@ void add_logits_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("logits", "write ids, positions, patches, vision embeddings and logits");
   flags->engine.add_to(*command);
-  command->add_option("--out", flags->out, "file to write")->required()->type_name("FILE.safetensors");
+  command->add_option("--out", flags->out, "file to write")
+      ->required()
+      ->type_name("FILE.safetensors")
+      ->group(kCommonOptions);
   EngineFlags::add_ram_to(*command, flags->ram);
   flags->engine.add_kv_offload_to(*command);
   flags->engine.add_zero_to(*command);

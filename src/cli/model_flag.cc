@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "checkpoint/model_folder.h"
+#include "cli/help.h"
 
 namespace fovea {
 
@@ -35,7 +36,8 @@ CLI::Option* add_model_to(CLI::App& command, std::string& model) {
           "-m,--model", model,
           "checkpoint folder in Hugging Face form, or ORG/NAME[@REVISION] in the local Hugging Face cache")
       ->envname("FOVEA_MODEL")
-      ->type_name("DIR|ORG/NAME");
+      ->type_name("DIR|ORG/NAME")
+      ->group(kCommonOptions);
 }
 
 std::filesystem::path model_folder(const std::string& model) { return find_model(model, hub_cache()); }

@@ -2,6 +2,7 @@
 
 #include "checkpoint/synth.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "cli/progress_bar.h"
 
 namespace fovea {
@@ -19,14 +20,13 @@ void add_synth_command(CLI::App& app) {
   command->add_option("--out", flags->out, "folder to write")->required()->type_name("DIR");
   command->add_option("--seed", flags->seed, "the same seed gives the same bytes")
       ->type_name("S")
-      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->callback([flags] {
     ProgressBar bar;
     write_synthetic_checkpoint(flags->config, flags->out, flags->seed, bar.callback());
     bar.clear();
-    fmt::print("wrote {}\nIts weights are random: it has the real shape and speed, and answers nonsense.\n",
-               flags->out);
+    print_output("wrote {}\nIts weights are random: it has the real shape and speed, and answers nonsense.\n",
+                 flags->out);
   });
 }
 

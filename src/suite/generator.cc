@@ -196,7 +196,8 @@ CountRange parse_range(std::string_view text, std::string_view what) {
     int64_t value = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (error != std::errc() || end != digits.data() + digits.size() || digits.empty()) {
-      throw Error(ErrorKind::invalid_argument, fmt::format("{} {} is not a number or a range", what, text),
+      throw Error(ErrorKind::invalid_argument,
+                  fmt::format("{} {} is not a number or a range", what, text.substr(0, 40)),
                   fmt::format("give {} as a number such as 6, or as a range such as 2-8", what));
     }
     return value;
