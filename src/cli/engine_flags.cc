@@ -9,7 +9,6 @@
 #include "cli/help.h"
 #include "cli/model_flag.h"
 #include "cli/option_values.h"
-#include "cli/output.h"
 #include "cli/prompt_arguments.h"
 #include "cli/text_file.h"
 #include "cli/warnings.h"
