@@ -81,10 +81,11 @@ TEST_F(ResultStoreTest, RefusesAnotherAuditAndDamage) {
 }
 
 TEST_F(ResultStoreTest, AFingerprintIsComparedBothWays) {
-  ResultStore({{"model", "m"}, {"limit", 8}}).save(folder_ / "more");
-  ResultStore({{"model", "m"}}).save(folder_ / "less");
-  EXPECT_THROW(ResultStore({{"model", "m"}}).load(folder_ / "more", shape()), Error);
-  EXPECT_THROW(ResultStore({{"model", "m"}, {"limit", 8}}).load(folder_ / "less", shape()), Error);
+  const nlohmann::json more = {{"model", "m"}, {"limit", 8}}, less = {{"model", "m"}};
+  ResultStore(more).save(folder_ / "more");
+  ResultStore(less).save(folder_ / "less");
+  EXPECT_THROW(ResultStore(less).load(folder_ / "more", shape()), Error);
+  EXPECT_THROW(ResultStore(more).load(folder_ / "less", shape()), Error);
 }
 
 // Each edit is of a kind of its own; the file is valid JSON with the right fields every time.

@@ -45,8 +45,8 @@ const std::string kSavedBy5 = R"({
     "video_processor_type": "Qwen2VLVideoProcessor"}})";
 
 TEST_F(ProcessorFiles, TheNestedProcessorsWinOverTheOlderFiles) {
-  write("preprocessor_config.json", "{" + size(3136, 12845056) + "}");
-  write("video_preprocessor_config.json", "{" + size(784, 1568) + "}");
+  write("preprocessor_config.json", fmt::format("{{{}}}", size(3136, 12845056)));
+  write("video_preprocessor_config.json", fmt::format("{{{}}}", size(784, 1568)));
   EXPECT_EQ(read().max_pixels, 12845056);
   expect_limits(784, 1568);
   write("processor_config.json", kSavedBy5);
@@ -92,7 +92,7 @@ TEST_F(ProcessorFiles, AMissingFileIsSaid) {
   ASSERT_EQ(read().warnings.size(), 1u);
   EXPECT_NE(read().warnings[0].find("no preprocessor_config.json"), std::string::npos);
   EXPECT_NE(read().warnings[0].find(folder_.path().string()), std::string::npos);
-  write("video_preprocessor_config.json", "{" + size(784, 50176) + "}");
+  write("video_preprocessor_config.json", fmt::format("{{{}}}", size(784, 50176)));
   ASSERT_EQ(read().warnings.size(), 1u);  // still none for images
   expect_limits(784, 50176);
   write("video_preprocessor_config.json", R"({"do_sample_frames": true, "fps": 1})");
@@ -111,7 +111,7 @@ TEST_F(ProcessorFiles, ContradictionsAreNamed) {
   refused({"video_preprocessor_config.json", "image_mean is 0.5", "the image processor says 0.4814546"});
   write("video_preprocessor_config.json", R"({"temporal_patch_size": 1})");
   refused({"temporal_patch_size is 1", "the image processor says 2"});
-  write("video_preprocessor_config.json", "{" + size(50176, 784) + "}");
+  write("video_preprocessor_config.json", fmt::format("{{{}}}", size(50176, 784)));
   refused({"video_preprocessor_config.json", "min_pixels 50176 exceeds max_pixels 784"});
   write("video_preprocessor_config.json", "{}");
   write("processor_config.json", R"({"image_processor": 7})");
