@@ -7,6 +7,7 @@ find_package(CLI11 2.1 REQUIRED)
 find_package(fmt 8.1 REQUIRED)
 find_package(JPEG 62 REQUIRED)  # the version of the interface
 find_package(PNG 1.6.37 REQUIRED)
+find_package(TIFF 4.3 REQUIRED)
 pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp>=1.2.2)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.39)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc>=2.4)  # the version of its interface, behind that of the package

@@ -171,15 +171,17 @@ TEST_P(Documents, CommandsWork) {
   const int status = std::system(shell.c_str());
   EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 0)
       << script << read(folder_ / "out") << read(folder_ / "err");
-  if (!GetParam().output.empty()) EXPECT_EQ(read(folder_ / "out"), GetParam().output) << script;
+  if (!GetParam().output.empty()) {
+    EXPECT_EQ(read(folder_ / "out"), GetParam().output) << script;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Documents, testing::ValuesIn(all_blocks()),
-                         [](const testing::TestParamInfo<Block>& info) {
-                           std::string name = fs::path(info.param.document).stem().string();
+                         [](const testing::TestParamInfo<Block>& block) {
+                           std::string name = fs::path(block.param.document).stem().string();
                            std::replace_if(
                                name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
-                           return fmt::format("{}_{}", name, info.param.line);
+                           return fmt::format("{}_{}", name, block.param.line);
                          });
 
 // The documents have commands, or the tests above would be none.

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -130,6 +131,30 @@ TEST_F(Quantize, APolicyWithoutQuantizationWidensWhatIsStored) {
   EXPECT_LT(std::sqrt(difference / norm), 0.1);
 }
 
+// In 8 bits it could not be compared with the embedding any more.
+TEST_F(Quantize, AHeadThatWasOnlyCalledTiedIsCalledWhatItIs) {
+  const fs::path source = folder_ / "source";
+  fs::copy(kGoldens / "one_image", source, fs::copy_options::recursive);
+  const SafetensorsFile file = SafetensorsFile::open(kGoldens / "one_image" / "model.safetensors");
+  std::vector<TensorToWrite> tensors;
+  std::vector<uint16_t> head;
+  for (const StoredTensor& tensor : file.tensors()) {
+    tensors.push_back({tensor.name, tensor.type, tensor.shape, tensor.data});
+    if (tensor.name.find("embed_tokens") == std::string::npos) continue;
+    ASSERT_EQ(tensor.type, StoredType::bf16);
+    const auto* values = tensor.as<uint16_t>();
+    head.assign(std::make_reverse_iterator(values + tensor.bytes / 2), std::make_reverse_iterator(values));
+    tensors.push_back({"lm_head.weight", tensor.type, tensor.shape, head.data()});
+  }
+  fs::remove(source / "model.safetensors");
+  write_safetensors(source / "model.safetensors", tensors, {{"format", "pt"}});
+  quantize(source.string(), "preset=fast");
+  const Checkpoint written = Checkpoint::open(out_);
+  EXPECT_FALSE(written.config().text.tie_word_embeddings);
+  EXPECT_TRUE(written.tensor("lm_head.weight").format != WeightFormat::plain);
+  EXPECT_TRUE(written.warnings().empty());
+}
+
 TEST_F(Quantize, AnotherQuantizationThanTheStoredOneIsRefused) {
   quantize("one_image", "preset=balanced");
   expect_error(ErrorKind::invalid_argument, {"w8a8", "int4", "layers.0"},
@@ -177,7 +202,6 @@ TEST_F(Quantize, TheFolderDescribesItself) {
                            "preprocessor_config.json", "generation_config.json", "model.safetensors"}) {
     EXPECT_TRUE(fs::exists(out_ / name)) << name;
   }
-  EXPECT_FALSE(fs::exists(out_ / "INCOMPLETE"));
   EXPECT_EQ(names(), std::vector<std::string>{"out"});
 }
 
@@ -192,7 +216,7 @@ TEST_F(Quantize, NothingIsOverwrittenUnasked) {
   EXPECT_EQ(Engine::open(out_, {}, {}).precision().text.layers[0].quantization, Quantization::int4);
   EXPECT_EQ(names(), std::vector<std::string>{"out"});
   options.out = folder_;  // holds a folder, but no checkpoint
-  expect_error(ErrorKind::invalid_argument, {"no checkpoint"},
+  expect_error(ErrorKind::invalid_argument, {"no config.json"},
                [&] { quantize("one_image", "preset=fast", options); });
   options.out = kGoldens / "one_image";
   expect_error(ErrorKind::invalid_argument, {"is read"},
@@ -213,10 +237,7 @@ TEST_F(Quantize, AnInterruptOrAFailureLeavesNothing) {
                std::runtime_error);
   EXPECT_EQ(calls, 20);
   EXPECT_EQ(names(), std::vector<std::string>());
-  // What a killed process left is taken over; what is not ours is not touched.
-  fs::create_directory(folder_ / "out.partial");
-  std::ofstream(folder_ / "out.partial" / "INCOMPLETE") << "half";
-  EXPECT_TRUE(quantize("one_image", "preset=fast").complete);
+  // What is not ours is not touched.
   fs::create_directory(folder_ / "other.partial");
   std::ofstream(folder_ / "other.partial" / "mine") << "whole";
   options.cancel = nullptr;

@@ -5,8 +5,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 namespace fovea {
 namespace {
@@ -73,6 +76,32 @@ TEST_F(SessionTest, TheFreeAnswerIsThatOfGenerate) {
   EXPECT_EQ(tokens, answer.token_ids);
   EXPECT_EQ(rows, static_cast<int64_t>(tokens.size()));
   EXPECT_EQ(session.text(tokens), answer.text);
+}
+
+// The time that a decode rate divides by is that of every token behind the first, also of the one that ends
+// the answer.
+TEST_F(SessionTest, DecodingIsTimedToItsLastToken) {
+  struct Slow : LayerObserver {
+    void attended(ModelPart, int64_t, const AttentionProblem&) override {}
+    void finished(ModelPart part, int64_t, const float*, int64_t rows, int64_t) override {
+      if (part == ModelPart::text && rows == 1) std::this_thread::sleep_for(kLayer);
+    }
+    const std::chrono::milliseconds kLayer{30};
+  } slow;
+  Observer observer;
+  observer.layers = &slow;
+  const std::vector<int32_t> ids = engine_.generate(prompt_, options_, {}).token_ids;
+  const auto other = std::find_if(ids.begin(), ids.end(), [&](int32_t id) { return id != ids[0]; });
+  ASSERT_NE(other, ids.end());
+  options_.eos_token_ids = {*other};
+  const Answer answer = engine_.generate(prompt_, options_, observer);
+  const auto decoded = other - ids.begin();
+  ASSERT_EQ(std::ssize(answer.token_ids), decoded + 1);
+  EXPECT_EQ(answer.finish_reason, "stop");
+  const int64_t layers = engine_.checkpoint().config().text.num_hidden_layers;
+  EXPECT_GE(answer.timings.decode_s, 0.030 * static_cast<double>(layers * decoded));
+  options_.eos_token_ids = {ids[0]};
+  EXPECT_EQ(engine_.generate(prompt_, options_, observer).timings.decode_s, 0);
 }
 
 TEST_F(SessionTest, ForcedLogitsAreThoseOfOneRunWhateverCameBefore) {

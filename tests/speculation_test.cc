@@ -105,6 +105,27 @@ TEST(Speculation, ChangesNoGreedyTokenUnderAnyPreset) {
   }
 }
 
+// Every row of a verified draft is judged by the history that it would have had.
+TEST(Speculation, WhatMustNotRepeatDoesNotWithOrWithoutIt) {
+  const Engine engine = Engine::open(kOneImage, {}, {});
+  const Prompt prompt = prompt_of(engine, kRepeats);
+  for (const bool greedy : {true, false}) {
+    GenerationOptions options = plain_options(engine, 24);
+    options.sampling.greedy = greedy;
+    options.sampling.no_repeat_ngram_size = 1;
+    const Told plain = ask(engine, prompt, options);
+    std::vector<int32_t> all = prompt.ids;
+    for (const int32_t id : plain.answer.token_ids) {
+      EXPECT_EQ(std::find(all.begin(), all.end(), id), all.end());
+      all.push_back(id);
+    }
+    expect_same(plain, ask(engine, prompt, forced(options, 9)));
+    expect_same(plain, ask(engine, prompt, forced(options, 5, proposer(prompt, plain.answer.token_ids, 4))));
+    options.prefill_chunk = 7;
+    expect_same(plain, ask(engine, prompt, options));
+  }
+}
+
 TEST(Speculation, ChangesNoTokenOfAnyModelGreedyOrSampled) {
   std::vector<fs::path> models{fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo"};
   for (const auto& golden : fs::directory_iterator(kGoldens)) {

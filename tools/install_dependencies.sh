@@ -23,6 +23,7 @@ libpcre2-dev|module libpcre2-8|runs the checkpoint's own pre-tokenizer pattern
 libutf8proc-dev|module libutf8proc|Unicode NFC of the text
 libjpeg-dev|module libjpeg|JPEG pictures
 libpng-dev|module libpng|PNG pictures
+libtiff-dev|module libtiff-4|TIFF pictures
 libwebp-dev|module libwebp|WebP pictures
 libavformat-dev|module libavformat|opens videos
 libavcodec-dev|module libavcodec|decodes videos

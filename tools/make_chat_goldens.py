@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Writes the chat template goldens: conversations and what transformers renders from the Jinja text.
 
-  python3 tools/make_chat_goldens.py [--also FILE.jinja]...      (needs `pip install transformers==4.57.6 jinja2`; seeded)
+  python3 tools/make_chat_goldens.py [--also FILE.jinja]...      (needs transformers 4.57.6 or 5.24 and jinja2; seeded)
 
 The Jinja text is models/qwen-tokenizer/chat_template.jinja. Each --also text (such as the template published with a
 checkpoint) must render every conversation to the same bytes, or the script fails; then its hash may be added to the
 known templates in src/text/chat_template.cc. Output: tests/data/chat_template/goldens.json.xz.
 """
 import argparse
+import itertools
 import json
 import lzma
 import random
@@ -59,7 +60,21 @@ def conversations(rng):
         yield [{"role": rng.choice(["system", "user", "user", "assistant"]), "content": content(rng)} for _ in range(rng.randint(1, 5))]
 
 
+def tool_conversations():
+    """What OpenAI's clients send around tools: the template shows roles and contents, and nothing of tool_calls."""
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Ulm\"}"}}
+    ask = {"role": "user", "content": [IMAGES[0], {"type": "text", "text": "And the weather there?"}]}
+    for content in (None, "", "I look.", [{"type": "text", "text": "I look."}]):
+        yield [ask, {"role": "assistant", "content": content, "tool_calls": [call]},
+               {"role": "tool", "tool_call_id": "c1", "content": "4 degrees"}, {"role": "user", "content": "So?"}]
+    yield [{"role": "tool", "content": [{"type": "text", "text": "first"}, IMAGES[2]], "name": "camera"}]
+    yield [ask, {"role": "assistant", "content": None, "tool_calls": [call, call]},
+           {"role": "tool", "content": "a"}, {"role": "tool", "content": "b"}]
+
+
 def render(template, messages, options):
+    # Processors make a list of a content that is null before they render (ProcessorMixin.apply_chat_template of 5.24).
+    messages = [{**message, "content": [] if message["content"] is None else message["content"]} for message in messages]
     rendered, _ = render_jinja_template([messages], chat_template=template, **options)
     return rendered[0]
 
@@ -71,7 +86,7 @@ def main():
     template = (ROOT / "models/qwen-tokenizer/chat_template.jinja").read_bytes().decode()
     rng = random.Random(42)
     goldens = []
-    for messages in conversations(rng):
+    for messages in itertools.chain(conversations(rng), tool_conversations()):
         options = {"add_generation_prompt": rng.random() < 0.7, "add_vision_id": rng.random() < 0.5}
         text = render(template, messages, options)
         for other in also:

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes tests/data/media: small synthetic pictures of every format and mode, and what the reference makes of them.
 
-Needs Pillow 13 (the order of resampling changed there), numpy, torch, transformers (4.57.6 was used; 5.x gives the same) and, for the videos, the ffmpeg program.
+Needs Pillow 13 (the order of resampling changed there), numpy, torch, transformers (4.57.6 or 5.24: the same)
+and, for the videos, the ffmpeg program.
   make_media_goldens.py OUT_DIR            writes pictures, expected pixels and goldens.txt
   make_media_goldens.py --check OUT_DIR    recomputes what is expected from the pictures there and compares
 
@@ -19,7 +20,7 @@ import zlib
 import numpy as np
 import torch
 import transformers
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageSequence
 
 
 def scene(height, width, seed=0):
@@ -189,6 +190,16 @@ def pngs():
     yield "png_palette_short.png", png_bytes(index % 16, 3, 4, palette=palette[:9])
     yield "png_grey8_trns.png", png_bytes(grey, 0, 8, trns=struct.pack(">H", int(grey[20, 20])))
     yield "png_rgb8_trns.png", png_bytes(rgb, 2, 8, trns=struct.pack(">HHH", *map(int, rgb[20, 20])))
+    for depth, key in ((1, 1), (2, 0), (4, 0), (4, 15)):
+        yield f"png_grey{depth}_trns{key}.png", png_bytes(grey >> (8 - depth), 0, depth, trns=struct.pack(">H", key))
+    yield "png_grey16_trns.png", png_bytes(wide[:, :, 0] // 160, 0, 16, trns=struct.pack(">H", 77))
+    yield "png_rgb16_trns.png", png_bytes(wide, 2, 16, trns=struct.pack(">HHH", *[int(v) * 257 for v in rgb[20, 20]]))
+    yield ("png_rgb8_trns_interlaced.png",
+           png_bytes(rgb, 2, 8, trns=struct.pack(">HHH", *map(int, rgb[9, 14])), interlaced=True))
+    yield ("png_palette4_trns_interlaced.png",
+           png_bytes(index % 16, 3, 4, palette=palette[7:23], trns=bytes([255, 0, 128]), interlaced=True))
+    frames = [Image.fromarray(np.dstack([scene(20, 24, seed), alpha_of(20, 24)])) for seed in (5, 6)]
+    yield "png_animated_rgba.png", saved(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=50)
     yield "png_exif6.png", png_bytes(rgb[:20, :31], 2, 8, extra=[(b"eXIf", exif_block(6)[6:])])
     raw = exif_block(8).hex()
     profile = b"Raw profile type exif\0\nexif\n      %d\n%s\n" % (len(raw) // 2, raw.encode())
@@ -216,6 +227,7 @@ def gifs():
     yield "gif_plain.gif", saved(quantised, "GIF", interlace=0)
     yield "gif_interlaced.gif", saved(quantised, "GIF", interlace=1)
     yield "gif_transparent.gif", saved(quantised, "GIF", transparency=3)
+    yield "gif_transparent_interlaced.gif", saved(quantised, "GIF", transparency=9, interlace=1)
     yield "gif_grey.gif", saved(Image.fromarray(rgb).convert("L"), "GIF")
     frames = [Image.fromarray(scene(20, 24, seed)) for seed in (3, 4)]
     yield "gif_animated.gif", saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=50)
@@ -252,6 +264,28 @@ def bmps():
                                       masks=struct.pack("<III", 0xF800, 0x7E0, 0x1F))
     down = b"".join(row.tobytes() + b"\0" * (-27 * 3 % 4) for row in rgb[:, :, ::-1])
     yield "bmp_top_down.bmp", bmp_bytes(down, 27, -19, 24)
+
+
+def tiffs():
+    rgb, alpha = scene(33, 47), alpha_of(33, 47)
+    grey = Image.fromarray(rgb[:, :, 0])
+    colour = Image.fromarray(rgb)
+    for name, compression in {"plain": None, "lzw": "tiff_lzw", "deflate": "tiff_adobe_deflate", "packbits": "packbits"}.items():
+        yield f"tiff_rgb_{name}.tif", saved(colour, "TIFF", compression=compression)
+    yield "tiff_grey.tif", saved(grey, "TIFF", compression="tiff_lzw")
+    for name in ("group3", "group4", "tiff_ccitt"):
+        yield f"tiff_fax_{name}.tif", saved(grey.point(lambda v: 255 * (v > 100)).convert("1"), "TIFF", compression=name)
+    yield "tiff_white_is_zero.tif", saved(grey, "TIFF", tiffinfo={262: 0})
+    yield "tiff_palette.tif", saved(colour.quantize(200), "TIFF")
+    rgba = Image.fromarray(np.dstack([rgb, alpha]))
+    yield "tiff_rgba.tif", saved(rgba, "TIFF", compression="tiff_lzw")
+    yield "tiff_rgbx.tif", saved(rgba, "TIFF", tiffinfo={338: 0})
+    yield "tiff_la.tif", saved(Image.merge("LA", (grey, Image.fromarray(alpha))), "TIFF")
+    for orientation in (1, 3, 5, 6, 8):
+        yield f"tiff_turned{orientation}.tif", saved(colour, "TIFF", tiffinfo={274: orientation})
+    yield "tiff_big.tif", saved(colour, "TIFF", big_tiff=True)
+    pages = [Image.fromarray(scene(30 + 2 * seed, 40, seed)) for seed in (7, 8, 9)]
+    yield "tiff_pages.tif", saved(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression="tiff_lzw")
 
 
 # ---- videos -------------------------------------------------------------------------------------------------------
@@ -353,14 +387,16 @@ def patches_of_frames(frames):
 # ---- what the reference makes of the pictures -----------------------------------------------------------------------------
 
 def reference_rgb(path):
-    """Pillow's pixels, upright; mode RGBA on white as qwen_vl_utils.to_rgb, anything else convert("RGB")."""
-    image = ImageOps.exif_transpose(Image.open(path))
-    image.info.pop("transparency", None)  # else transformers 5 composites a picture already converted to RGB again
-    if image.mode == "RGBA":
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(image, mask=image.split()[3])
-        return white
-    return image.convert("RGB")
+    """Pillow's pixels, upright, on white where the file states transparency: what convert_to_rgb of transformers 5.24
+    (image_transforms.py) does, which 4.57.6 does not (it then keeps what lies beneath)."""
+    return on_white(ImageOps.exif_transpose(Image.open(path)))
+
+
+def on_white(image):
+    if "A" not in image.getbands() and image.info.get("transparency") is None:
+        return image.convert("RGB")
+    ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
 def processor(min_pixels=56 * 56, max_pixels=28 * 28 * 1280):
@@ -426,7 +462,7 @@ def expected(folder):
     """Yields (relative path, bytes) of expected files and the lines of goldens.txt as ('line', text)."""
     process = processor()
     for path in sorted(folder.iterdir()):
-        if path.suffix not in (".jpg", ".png", ".webp", ".gif", ".bmp"):
+        if path.suffix not in (".jpg", ".png", ".webp", ".gif", ".bmp", ".tif"):
             continue
         image = reference_rgb(path)
         yield f"expected/{path.name}.png", np.asarray(image)
@@ -436,6 +472,9 @@ def expected(folder):
         yield "line", f"patches {path.name} {image.height} {image.width} {t} {h} {w} {fnv(values)}"
         if path.name == "png_rgb8.png":
             yield "expected/png_rgb8.patches.f32", values
+    for page, frame in enumerate(ImageSequence.Iterator(Image.open(folder / "tiff_pages.tif"))):
+        yield f"expected/tiff_page_{page}.png", np.asarray(on_white(frame))
+        yield "line", f"page tiff_pages.tif {page} tiff_page_{page}.png"
     base = reference_rgb(folder / "jpeg_444.jpg")
     for height, width in RESAMPLE:
         for arithmetic in ("pil", "pil_12", "torch_u8", "torch_f32"):
@@ -469,7 +508,7 @@ def main():
     folder = arguments.folder
     if not arguments.check:
         (folder / "expected").mkdir(parents=True, exist_ok=True)
-        for group in (jpegs, pngs, webps, gifs, bmps):
+        for group in (jpegs, pngs, webps, gifs, bmps, tiffs):
             for name, data in group():
                 (folder / name).write_bytes(data)
         write_videos(folder)

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "checkpoint/model_folder.h"
 #include "quantize/quantize.h"
 
 namespace fovea {
@@ -229,8 +230,7 @@ class Adviser {
   void commands(const Option& best, Advice& advice) const {
     std::string model = checkpoint_.dir().string();
     if (best.form->suffix != nullptr) {
-      while (model.size() > 1 && model.ends_with('/')) model.pop_back();
-      const std::string out = model + best.form->suffix;
+      const std::string out = place_beside(model) + best.form->suffix;
       advice.prepare = {"quantize", "-m", model, "--out", out, "--weights", best.form->weights};
       model = out;
     }

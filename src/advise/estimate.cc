@@ -33,7 +33,7 @@ Shares shares_of(Quantization quantization, DType type, const Machine& machine) 
 
 // Operations a second of products with weights of this form, at their limit.
 double rate_of(Quantization quantization, DType type, const Machine& machine) {
-  const bench::Limits& limits = machine.limits;
+  const bench::Limits& limits = machine.measured.limits;
   if (quantization != Quantization::none) return limits.int8_gops * 1e9;
   return (native(machine, type) ? limits.bf16_gflops : limits.fp32_gflops) * 1e9;
 }
@@ -79,9 +79,9 @@ Estimate estimate(const ModelConfig& config, const Precision& precision, const P
   result.prefill_s = prefill_seconds(config.text, precision.text, plan.prompt_tokens, machine);
   const TowerPrecision& middle = precision.text.layers[precision.text.layers.size() / 2];
   const int64_t depth = (plan.prompt_tokens + plan.context) / 2;
-  result.token_s =
-      bench::decode_bytes(config.text, precision.text, depth) /
-      (machine.limits.read_gbps * 1e9 * shares_of(middle.mlp_quantization, middle.weights, machine).decode);
+  result.token_s = bench::decode_bytes(config.text, precision.text, depth) /
+                   (machine.measured.limits.read_gbps * 1e9 *
+                    shares_of(middle.mlp_quantization, middle.weights, machine).decode);
   const double disk = machine.disk_gbps * 1e9;
   if (plan.streamed) {
     result.prefill_s = std::max(result.prefill_s, static_cast<double>(weight_bytes) / disk);

@@ -1,11 +1,15 @@
 #include "advise/machine.h"
 
-#include <algorithm>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <fmt/format.h>
 
-#include "base/error.h"
-#include "base/output_file.h"
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <fstream>
+#include <optional>
+#include <thread>
+
+#include "advise/machine_cache.h"
 #include "base/parallel.h"
 #include "checkpoint/direct_file.h"
 #include "kernels/kernels.h"
@@ -13,8 +17,6 @@
 namespace fovea {
 
 namespace {
-
-using nlohmann::ordered_json;
 
 std::string cpu_model() {
   std::ifstream info("/proc/cpuinfo");
@@ -25,26 +27,25 @@ std::string cpu_model() {
   return "unknown CPU";
 }
 
-ordered_json read_cache(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  ordered_json json = ordered_json::parse(file, nullptr, false);
-  return json.is_object() ? json : ordered_json::object();
+double load_of_last_minute() {
+  double load = 0;
+  return ::getloadavg(&load, 1) == 1 ? load : 0;
 }
 
-constexpr std::pair<const char*, double bench::Limits::*> kFields[] = {
-    {"read_gbps", &bench::Limits::read_gbps},
-    {"bf16_gflops", &bench::Limits::bf16_gflops},
-    {"fp32_gflops", &bench::Limits::fp32_gflops},
-    {"int8_gops", &bench::Limits::int8_gops}};
+std::string time_of_day() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  char text[32];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M UTC", &utc)};
+}
 
-// False when the entry is not one of ours.
-bool read_limits(const ordered_json& entry, bench::Limits& limits) {
-  for (const auto& [name, field] : kFields) {
-    if (!entry.is_object() || !entry.contains(name) || !entry[name].is_number()) return false;
-    limits.*field = entry[name].get<double>();
-    if (!(limits.*field > 0)) return false;
-  }
-  return true;
+Measured measure(double load) {
+  Measured measured;
+  measured.load = load;
+  measured.when = time_of_day();
+  measured.limits = bench::Meter().limits();
+  return measured;
 }
 
 }  // namespace
@@ -58,24 +59,27 @@ Machine this_machine(const std::filesystem::path& cache, bool remeasure) {
   machine.cpu = cpu_model();
   machine.kernels = kernels().name;
   machine.threads = threads();
+  machine.processors = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1U));
   machine.native_bf16 = kernels().matmul_nt_bf16_bf16 != nullptr;
-  ordered_json known = read_cache(cache);
-  const std::string key = machine.key();
-  if (!remeasure && known.contains(key) && read_limits(known[key], machine.limits)) return machine;
-  machine.limits = bench::Meter().limits();
-  ordered_json entry;
-  for (const auto& [name, field] : kFields) entry[name] = machine.limits.*field;
-  known[key] = entry;
-  std::error_code failure;
-  std::filesystem::create_directories(cache.parent_path(), failure);
-  if (failure) {
-    throw Error(ErrorKind::io,
-                fmt::format("cannot create {}: {}", cache.parent_path().string(), failure.message()),
-                "set XDG_CACHE_HOME to a folder that can be written");
+  const double load = load_of_last_minute();
+  std::string note;
+  std::optional<Measured> known;
+  if (!cache.empty() && !remeasure) known = read_measured(cache, machine.key(), note);
+  if (known && machine.busy_at(known->load) && !machine.busy_at(load)) known.reset();
+  if (!note.empty()) machine.notes.push_back(note + ": the limits were measured again");
+  machine.measured = known ? *known : measure(load);
+  if (!known) {
+    const std::string lost = cache.empty() ? "neither XDG_CACHE_HOME nor HOME says where to keep them"
+                                           : keep_measured(cache, machine.key(), machine.measured);
+    if (!lost.empty())
+      machine.notes.push_back(fmt::format("the limits are measured again every time: {}", lost));
   }
-  OutputFile file(cache);
-  file.append(known.dump(2) + "\n");
-  file.finish();
+  if (machine.busy_at(machine.measured.load)) {
+    machine.notes.push_back(
+        fmt::format("the limits are doubtful: other programs ran when they were measured ({}, load {:.1f} on "
+                    "{} processors); use --remeasure when the machine is idle",
+                    machine.measured.when, machine.measured.load, machine.processors));
+  }
   return machine;
 }
 

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/printable.h"
+
 namespace fovea {
 
 const char* name_of(ErrorKind kind) {
@@ -25,11 +27,19 @@ const char* name_of(ErrorKind kind) {
   return "unknown";
 }
 
+namespace {
+
+std::string in_one(const std::string& message, const std::string& remedy) {
+  return printable(remedy.empty() ? message : message + "\n  remedy: " + remedy);
+}
+
+}  // namespace
+
 Error::Error(ErrorKind kind, std::string message, std::string remedy)
-    : std::runtime_error(remedy.empty() ? message : message + "\n  remedy: " + remedy),
+    : std::runtime_error(in_one(message, remedy)),
       kind_(kind),
-      message_(std::move(message)),
-      remedy_(std::move(remedy)) {}
+      message_(printable(message)),
+      remedy_(printable(remedy)) {}
 
 void check_failed(const char* condition, const char* file, int line) {
   std::fprintf(stderr, "fovea: internal check failed: %s (%s:%d)\n", condition, file, line);

@@ -2,7 +2,9 @@
 
 #include <omp.h>
 
+#include <charconv>
 #include <cstdlib>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -11,6 +13,8 @@
 namespace fovea {
 
 namespace {
+
+constexpr int kMostThreads = 1024;
 
 const Processors& processors() {
   static const Processors found = usable_processors();
@@ -22,15 +26,27 @@ const Processors& processors() {
 int threads() { return omp_get_max_threads(); }
 
 void set_threads(int count) {
-  if (count < 1 || count > 1024) {
+  if (count < 1 || count > kMostThreads) {
     throw Error(ErrorKind::invalid_argument, fmt::format("cannot run on {} threads", count),
-                "give --threads a number from 1 to 1024");
+                fmt::format("give --threads a number from 1 to {}", kMostThreads));
   }
   omp_set_num_threads(count);
 }
 
 void set_default_threads() {
-  if (std::getenv("OMP_NUM_THREADS") == nullptr) set_threads(processors().threads());
+  const char* variable = std::getenv("OMP_NUM_THREADS");
+  if (variable == nullptr || *variable == '\0') return set_threads(processors().threads());
+  // A list has a number for each level of nesting; there is one level here.
+  const std::string_view text = variable, first = text.substr(0, text.find(','));
+  int count = 0;
+  const auto [end, error] = std::from_chars(first.data(), first.data() + first.size(), count);
+  if (error != std::errc() || end != first.data() + first.size() || count < 1 || count > kMostThreads) {
+    throw Error(
+        ErrorKind::invalid_argument,
+        fmt::format("OMP_NUM_THREADS={} in the environment is no number of threads", text.substr(0, 60)),
+        fmt::format("set it to a number from 1 to {}, or unset it", kMostThreads));
+  }
+  set_threads(count);
 }
 
 void start_threads(int count) {

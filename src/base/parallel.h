@@ -9,7 +9,7 @@ namespace fovea {
 
 int threads();
 // As many as there are physical cores that this process may use and its control group gives time to
-// (base/processors.h), but what OMP_NUM_THREADS says.
+// (base/processors.h), or what OMP_NUM_THREADS says; Error(invalid_argument) where that is no such number.
 void set_default_threads();
 // Throws Error(invalid_argument) unless 1 <= count <= 1024.
 void set_threads(int count);

@@ -44,6 +44,14 @@ int open_nameless(const std::filesystem::path& folder) {
 
 }  // namespace
 
+std::filesystem::path temporary_folder() {
+  std::error_code failure;
+  std::filesystem::path folder = std::filesystem::temp_directory_path(failure);
+  if (!failure) return folder;
+  throw Error(ErrorKind::not_found, "TMPDIR in the environment names no folder",
+              "set it to a folder that can be written to, or unset it");
+}
+
 ScratchFile::ScratchFile(std::filesystem::path folder, int64_t bytes) : folder_(std::move(folder)) {
   if (in_memory(folder_)) {
     throw Error(ErrorKind::unsupported,

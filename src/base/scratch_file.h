@@ -7,6 +7,9 @@
 
 namespace fovea {
 
+// What TMPDIR says, or /tmp. Throws Error(not_found) where that is no folder.
+std::filesystem::path temporary_folder();
+
 class ScratchFile {
  public:
   // Reserves `bytes` in `folder`, so that a full disk is noticed before the work. Throws Error: exhausted

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/output_file.h"
+#include "base/scratch_file.h"
 #include "bench/jpeg_photo.h"
 #include "bench/parts.h"
 #include "media/decode.h"
@@ -20,7 +21,7 @@ constexpr int64_t kHeight = 3000, kWidth = 4000;
 
 struct TemporaryFolder {
   TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "fovea-bench-XXXXXX").string();
+    std::string name = (temporary_folder() / "fovea-bench-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) {
       throw Error(ErrorKind::io, fmt::format("{}: the folder cannot be made", name),
                   "set TMPDIR to a folder that can be written to");

@@ -4,13 +4,17 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "base/fnv1a.h"
+#include "checkpoint/adapter_files.h"
 #include "checkpoint/mapped_file.h"
+#include "checkpoint/preprocessor_config.h"
 #include "checkpoint/quantized_tensors.h"
 #include "checkpoint/strict_json.h"
 #include "checkpoint/tensor_names.h"
+#include "checkpoint/tied_head.h"
 #include "checkpoint/weight_files.h"
 
 namespace fovea {
@@ -22,34 +26,14 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
-GenerationConfig read_generation(const fs::path& dir, const ModelConfig& model) {
+// `config_text`: of config.json, which older versions of transformers wrote these settings into.
+GenerationConfig read_generation(const fs::path& dir, const ModelConfig& model,
+                                 const std::string& config_text) {
   const fs::path path = dir / "generation_config.json";
-  GenerationConfig config;
-  if (path_exists(path)) config = parse_generation_config(read_json_text(path), path.string());
+  GenerationConfig config = path_exists(path)
+                                ? parse_generation_config(read_json_text(path), path.string())
+                                : generation_of_model_config(config_text, (dir / "config.json").string());
   if (config.eos_token_ids.empty()) config.eos_token_ids = model.eos_token_ids;
-  return config;
-}
-
-PreprocessorConfig read_preprocessor(const fs::path& dir, const VisionConfig& vision) {
-  PreprocessorConfig config;
-  fs::path path = dir / "preprocessor_config.json";
-  if (!path_exists(path)) path = dir / "processor_config.json";
-  if (!path_exists(path)) {
-    config.patch_size = vision.patch_size;
-    config.temporal_patch_size = vision.temporal_patch_size;
-    config.merge_size = vision.spatial_merge_size;
-    return config;
-  }
-  config = parse_preprocessor_config(read_json_text(path), path.string());
-  const auto agree = [&](const char* field, int64_t here, int64_t there) {
-    if (here == there) return;
-    throw Error(ErrorKind::invalid_argument,
-                fmt::format("{}: {} is {}, config.json says {}", path.string(), field, here, there),
-                "take both files from the same checkpoint");
-  };
-  agree("patch_size", config.patch_size, vision.patch_size);
-  agree("temporal_patch_size", config.temporal_patch_size, vision.temporal_patch_size);
-  agree("merge_size", config.merge_size, vision.spatial_merge_size);
   return config;
 }
 
@@ -69,6 +53,39 @@ void collect(const SafetensorsFile& file, QuantizedTensors& quantized, std::vect
                        weight_dtype(stored.type, stored.name), stored.shape, stored.data,
                        file.header_bytes() + stored.offset});
   }
+}
+
+// Whether every tensor of the files is a plain one of the model; otherwise the first that is not goes to
+// `other`.
+bool all_plain(const std::vector<SafetensorsFile>& files, const ModelConfig& config, std::string& other) {
+  std::unordered_set<std::string> names{"lm_head.weight"};
+  for (const ExpectedTensor& expected : expected_tensors(config)) names.insert(expected.name);
+  for (const SafetensorsFile& file : files) {
+    for (const StoredTensor& stored : file.tensors()) {
+      if (is_saved_buffer(stored.name)) continue;
+      const std::optional<std::string> name = canonical_tensor_name(stored.name);
+      const bool floating =
+          stored.type == StoredType::f32 || stored.type == StoredType::bf16 || stored.type == StoredType::f16;
+      if (floating && name && names.count(*name) != 0) continue;
+      other = fmt::format("{} in {} ({})", stored.name.substr(0, 200), file.path().filename().string(),
+                          name_of(stored.type));
+      return false;
+    }
+  }
+  return true;
+}
+
+// A merge of adapters into plain weights often leaves the note of how the base was quantized.
+void refuse_unreadable_quantization(const std::vector<SafetensorsFile>& files, const ModelConfig& config,
+                                    const fs::path& config_path) {
+  std::string tensor;
+  if (config.quantization.method != QuantizationConfig::Method::other || all_plain(files, config, tensor))
+    return;
+  throw Error(ErrorKind::unsupported,
+              fmt::format("{}: quantization_config: quant_method is \"{}\", and tensor {} is no plain weight",
+                          config_path.string(), config.quantization.name, tensor),
+              "fovea reads awq, gptq and what fovea quantize writes; else use the checkpoint before "
+              "quantization");
 }
 
 using TensorIndex = std::unordered_map<std::string_view, size_t>;
@@ -113,7 +130,7 @@ bool is_zero(const TensorInfo& tensor) {
   return std::all_of(bytes, bytes + tensor.bytes(), [](char byte) { return byte == 0; });
 }
 
-// Keeps what the config implies. A tied checkpoint's own lm_head goes unused, as in transformers, unless it
+// Keeps what the config implies. A tied checkpoint's own lm_head, the embedding again, goes unused unless it
 // is quantized; so do zero biases, which GPTQ writes for every matrix. Any other tensor means that the model
 // is not the one the config describes.
 void drop_unused(std::vector<TensorInfo>& tensors, const std::vector<ExpectedTensor>& expected,
@@ -154,10 +171,61 @@ struct Checkpoint::State {
   ModelConfig config;
   GenerationConfig generation;
   PreprocessorConfig preprocessor;
+  std::vector<std::string> warnings;
   std::vector<SafetensorsFile> files;
   std::vector<TensorInfo> tensors;
   TensorIndex index;
+
+  void read_configs();
+  void read_tensors();
+  void collect_warnings();
 };
+
+void Checkpoint::State::read_configs() {
+  const fs::path path = dir / "config.json";
+  const std::string text = read_json_text(path);
+  config = parse_config(text, path.string());
+  generation = read_generation(dir, config, text);
+  preprocessor = read_preprocessor(dir, config.vision);
+}
+
+void Checkpoint::State::read_tensors() {
+  files = open_weight_files(dir);
+  refuse_unreadable_quantization(files, config, dir / "config.json");
+  QuantizedTensors quantized(config);
+  for (const SafetensorsFile& file : files) collect(file, quantized, tensors);
+  settle_tied_head(tensors, config, [&] {
+    for (const SafetensorsFile& file : files) file.drop_pages();
+  });
+  const std::vector<ExpectedTensor> expected = expected_tensors(config);
+  quantized.assemble(expected, tensors);
+  drop_unused(tensors, expected, config);
+  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  index = index_by_name(tensors);
+  check_expected(expected, tensors, index, dir);
+  const auto embedding = index.find("model.language_model.embed_tokens.weight");
+  if (!config.dtype_stated) config.dtype = tensors[embedding->second].dtype;
+}
+
+void Checkpoint::State::collect_warnings() {
+  for (const auto* list : {&config.warnings, &generation.warnings, &preprocessor.warnings}) {
+    warnings.insert(warnings.end(), list->begin(), list->end());
+  }
+  const auto plain = [](const TensorInfo& tensor) { return tensor.format == WeightFormat::plain; };
+  if (config.quantization.method != QuantizationConfig::Method::none &&
+      std::all_of(tensors.begin(), tensors.end(), plain)) {
+    warnings.push_back(fmt::format(
+        "config.json: quantization_config says \"{}\", but every weight is plain: they are used as "
+        "they are stored",
+        config.quantization.name));
+  }
+  if (const std::optional<std::string> adapter = adapter_in(dir)) {
+    warnings.push_back(
+        fmt::format("{} lies beside the weights of {} and is not applied: merge the two with PEFT "
+                    "(merge_and_unload) if it should be",
+                    *adapter, dir.string()));
+  }
+}
 
 Checkpoint::Checkpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
@@ -167,35 +235,22 @@ Checkpoint::~Checkpoint() = default;
 Checkpoint Checkpoint::open(const fs::path& dir) {
   if (std::error_code ignored; !fs::is_directory(dir, ignored)) {
     throw Error(ErrorKind::not_found, fmt::format("{} is not a folder", dir.string()),
-                "give the folder of a Hugging Face checkpoint");
+                "give the folder of a Hugging Face checkpoint, or ORG/NAME of the local Hugging Face cache");
   }
   auto state = std::make_unique<State>();
   state->dir = dir;
-  const fs::path config_path = dir / "config.json";
-  state->config = parse_config(read_json_text(config_path), config_path.string());
-  state->generation = read_generation(dir, state->config);
-  state->preprocessor = read_preprocessor(dir, state->config.vision);
-  state->files = open_weight_files(dir);
-  QuantizedTensors quantized(state->config);
-  for (const SafetensorsFile& file : state->files) collect(file, quantized, state->tensors);
-  const std::vector<ExpectedTensor> expected = expected_tensors(state->config);
-  quantized.assemble(expected, state->tensors);
-  drop_unused(state->tensors, expected, state->config);
-  std::sort(state->tensors.begin(), state->tensors.end(),
-            [](const auto& a, const auto& b) { return a.name < b.name; });
-  state->index = index_by_name(state->tensors);
-  check_expected(expected, state->tensors, state->index, dir);
-  Checkpoint checkpoint(std::move(state));
-  if (!checkpoint.state_->config.dtype_stated) {
-    checkpoint.state_->config.dtype = checkpoint.tensor("model.language_model.embed_tokens.weight").dtype;
-  }
-  return checkpoint;
+  refuse_adapter_alone(dir);
+  state->read_configs();
+  state->read_tensors();
+  state->collect_warnings();
+  return Checkpoint(std::move(state));
 }
 
 const fs::path& Checkpoint::dir() const { return state_->dir; }
 const ModelConfig& Checkpoint::config() const { return state_->config; }
 const GenerationConfig& Checkpoint::generation() const { return state_->generation; }
 const PreprocessorConfig& Checkpoint::preprocessor() const { return state_->preprocessor; }
+const std::vector<std::string>& Checkpoint::warnings() const { return state_->warnings; }
 const std::vector<TensorInfo>& Checkpoint::tensors() const { return state_->tensors; }
 bool Checkpoint::has(const std::string& name) const { return state_->index.count(name) != 0; }
 bool Checkpoint::quantized() const {

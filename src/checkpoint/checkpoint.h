@@ -15,7 +15,7 @@
 namespace fovea {
 
 // How a matrix is stored: plain; in 8 or 4 bits as the kernels read it, written by fovea quantize; or as
-// published. docs/quantization.md has the layouts.
+// published (docs/memory.md, "Weights stored in 8 and 4 bits").
 enum class WeightFormat : uint8_t { plain, w8a8, int4, awq, gptq };
 const char* name_of(WeightFormat format);
 
@@ -59,6 +59,8 @@ class Checkpoint {
   const ModelConfig& config() const;
   const GenerationConfig& generation() const;
   const PreprocessorConfig& preprocessor() const;
+  // What the folder holds that goes unused or contradicts itself without harm: a sentence each, for the user.
+  const std::vector<std::string>& warnings() const;
 
   const std::vector<TensorInfo>& tensors() const;  // sorted by canonical name
   bool has(const std::string& name) const;

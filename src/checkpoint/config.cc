@@ -1,12 +1,13 @@
 #include "checkpoint/config.h"
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 
 #include "base/error.h"
 #include "checkpoint/json_fields.h"
+#include "checkpoint/known_fields.h"
 #include "checkpoint/quantization_config.h"
+#include "checkpoint/rope_config.h"
 #include "checkpoint/strict_json.h"
 
 namespace fovea {
@@ -20,56 +21,6 @@ constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxPosition = int64_t{1} << 31;
 constexpr int64_t kMaxTokenId = (int64_t{1} << 31) - 1;
 
-// What every Hugging Face config may carry and the computation does not read.
-void ignore_bookkeeping(JsonFields& fields) {
-  fields.ignore({"_name_or_path",
-                 "name_or_path",
-                 "_commit_hash",
-                 "transformers_version",
-                 "architectures",
-                 "use_cache",
-                 "initializer_range",
-                 "attention_dropout",
-                 "return_dict",
-                 "output_attentions",
-                 "output_hidden_states",
-                 "torchscript",
-                 "use_bfloat16",
-                 "problem_type",
-                 "id2label",
-                 "label2id",
-                 "finetuning_task",
-                 "prefix",
-                 "task_specific_params",
-                 "tokenizer_class",
-                 "chunk_size_feed_forward",
-                 "gradient_checkpointing",
-                 "_attn_implementation",
-                 "_attn_implementation_autoset",
-                 "attn_implementation",
-                 "pad_token_id",
-                 "sep_token_id",
-                 "decoder_start_token_id",
-                 "vision_token_id",
-                 "unsloth_fixed",
-                 "unsloth_version",
-                 "tf_legacy_loss",
-                 "cross_attention_hidden_size",
-                 "use_return_dict",
-                 "_from_model_config"});
-  // Sampling parameters once lived here; stated with their neutral values they change nothing.
-  fields.require("is_decoder", false);
-  fields.require("is_encoder_decoder", false);
-  fields.require("add_cross_attention", false);
-  fields.require("tie_encoder_decoder", false);
-  fields.require("pruned_heads", nlohmann::json::object());
-  fields.require("repetition_penalty", 1.0);
-  fields.require("temperature", 1.0);
-  fields.require("top_p", 1.0);
-  fields.require("do_sample", false);
-  fields.require("num_beams", 1);
-}
-
 [[noreturn]] void refuse(const JsonFields& fields, const std::string& field, const std::string& why,
                          const std::string& remedy) {
   throw Error(ErrorKind::invalid_argument, fields.name_of(field) + " " + why, remedy);
@@ -78,40 +29,6 @@ void ignore_bookkeeping(JsonFields& fields) {
 void check_divides(const JsonFields& fields, const char* field, int64_t part, int64_t whole, const char* of) {
   if (whole % part != 0) {
     refuse(fields, field, fmt::format("is {}, which does not divide {} = {}", part, of, whole),
-           "get the file again from its source, or correct the field");
-  }
-}
-
-// rope_scaling (transformers 4) or rope_parameters (5), and where 5 moved rope_theta to.
-void read_rope(JsonFields& text, const std::string& where, TextConfig& config) {
-  const nlohmann::json* scaling = text.get("rope_scaling");
-  const nlohmann::json* parameters = text.get("rope_parameters");
-  if (scaling != nullptr && parameters != nullptr) {
-    refuse(text, "rope_parameters", "is stated beside rope_scaling", "keep one of the two");
-  }
-  const nlohmann::json* chosen = scaling != nullptr ? scaling : parameters;
-  const std::string field = parameters != nullptr ? "rope_parameters" : "rope_scaling";
-  if (chosen == nullptr) {
-    refuse(text, field, "is missing: it holds mrope_section", "get the file again from its source");
-  }
-  JsonFields rope(*chosen, where + ": " + field);
-  for (const char* name : {"type", "rope_type"}) {
-    const std::string type = rope.string(name, "default");
-    if (type == "default" || type == "mrope") continue;
-    throw Error(
-        ErrorKind::unsupported, fmt::format("{} is \"{}\"", rope.name_of(name), type.substr(0, 40)),
-        "only \"mrope\" and \"default\" are supported; remove the long-context scaling from the config");
-  }
-  config.rope_theta = text.number("rope_theta", 1e6, 1, 1e15);
-  config.rope_theta = rope.number("rope_theta", config.rope_theta, 1, 1e15);
-  config.mrope_section = rope.integers("mrope_section", {}, kMaxHidden);
-  rope.require("mrope_interleaved", false);
-  rope.require("partial_rotary_factor", 1.0);
-  rope.refuse_the_rest();
-  const int64_t pairs = std::accumulate(config.mrope_section.begin(), config.mrope_section.end(), int64_t{0});
-  if (config.mrope_section.size() != 3 || pairs * 2 != config.head_dim) {
-    refuse(rope, "mrope_section",
-           fmt::format("must be three sizes that sum to half of head_dim = {}", config.head_dim),
            "get the file again from its source, or correct the field");
   }
 }
@@ -153,7 +70,7 @@ void refuse_sliding_window(JsonFields& text, const TextConfig& config) {
   }
 }
 
-TextConfig read_text(JsonFields& text, const std::string& where) {
+TextConfig read_text(JsonFields& text, const std::string& where, std::vector<std::string>& warnings) {
   TextConfig config;
   config.hidden_size = text.integer("hidden_size", 8192, 1, kMaxHidden);
   config.intermediate_size = text.integer("intermediate_size", 29568, 1, kMaxWide);
@@ -162,7 +79,7 @@ TextConfig read_text(JsonFields& text, const std::string& where) {
   config.max_position_embeddings = text.integer("max_position_embeddings", 32768, 1, kMaxPosition);
   config.rms_norm_eps = text.number("rms_norm_eps", 1e-5, 0, 1);
   read_heads(text, config);
-  read_rope(text, where, config);
+  read_rope(text, where, config, warnings);
   refuse_sliding_window(text, config);
   text.require("hidden_act", "silu");
   text.require("attention_bias", true);
@@ -195,7 +112,18 @@ void read_patches(JsonFields& vision, VisionConfig& config) {
   }
 }
 
-VisionConfig read_vision(const nlohmann::json& object, const std::string& where) {
+// Every version of transformers computes the vision tower's angles alike, however its file calls them.
+void check_vision_rope(const nlohmann::json& object, const std::string& where,
+                       std::vector<std::string>& warnings) {
+  JsonFields rope(object, where);
+  if (rope.string("rope_type", "axial") != "default") rope.require("rope_type", "axial");
+  rope.require("rope_theta", 10000.0);
+  rope.require("partial_rotary_factor", 1.0);
+  rope.warn_of_the_rest(warnings);
+}
+
+VisionConfig read_vision(const nlohmann::json& object, const std::string& where,
+                         std::vector<std::string>& warnings) {
   JsonFields vision(object, where);
   VisionConfig config;
   config.depth = vision.integer("depth", 32, 1, kMaxLayers);
@@ -213,16 +141,13 @@ VisionConfig read_vision(const nlohmann::json& object, const std::string& where)
   }
   vision.require("hidden_act", "silu");
   if (const nlohmann::json* rope = vision.get("rope_parameters")) {
-    JsonFields fields(*rope, where + ": rope_parameters");
-    fields.require("rope_type", "axial");
-    fields.require("rope_theta", 10000.0);
-    fields.refuse_the_rest();
+    check_vision_rope(*rope, where + ": rope_parameters", warnings);
   }
   const std::string type = vision.string("model_type", "qwen2_5_vl");
   if (type != "qwen2_5_vl") vision.require("model_type", "qwen2_5_vl_vision");
   vision.ignore({"torch_dtype", "dtype", "tie_word_embeddings", "bos_token_id", "eos_token_id"});
-  ignore_bookkeeping(vision);
-  vision.refuse_the_rest();
+  check_known_fields(vision);
+  vision.warn_of_the_rest(warnings);
   return config;
 }
 
@@ -283,6 +208,20 @@ void check_architecture(JsonFields& root) {
   }
 }
 
+// transformers calls it compression_config, too.
+QuantizationConfig read_quantization_note(JsonFields& root, JsonFields* nested) {
+  QuantizationConfig config;
+  for (JsonFields* fields : {nested, &root}) {  // the outer one last: it goes first
+    if (fields == nullptr) continue;
+    for (const char* field : {"compression_config", "quantization_config"}) {
+      if (const nlohmann::json* note = fields->get(field)) {
+        config = read_quantization(*note, fields->name_of(field));
+      }
+    }
+  }
+  return config;
+}
+
 // Beside a nested text_config some releases leave the text fields at the top as well; transformers reads the
 // nested.
 void ignore_flat_leftovers(JsonFields& root) {
@@ -305,11 +244,12 @@ ModelConfig parse_config(std::string_view json, const std::string& file_name) {
   JsonFields& text = nested ? *nested : root;
 
   ModelConfig config;
-  config.text = read_text(text, where);
+  config.text = read_text(text, where, config.warnings);
   config.text.tie_word_embeddings = read_tied(root, nested ? &*nested : nullptr);
   static const nlohmann::json kAllDefaults = nlohmann::json::object();
   const nlohmann::json* vision = root.get("vision_config");
-  config.vision = read_vision(vision != nullptr ? *vision : kAllDefaults, file_name + ": vision_config");
+  config.vision =
+      read_vision(vision != nullptr ? *vision : kAllDefaults, file_name + ": vision_config", config.warnings);
   if (config.vision.out_hidden_size != config.text.hidden_size) {
     refuse(root, "vision_config: out_hidden_size",
            fmt::format("is {}, the text model's hidden_size {}", config.vision.out_hidden_size,
@@ -328,17 +268,14 @@ ModelConfig parse_config(std::string_view json, const std::string& file_name) {
   config.dtype_stated = dtype.has_value();
   config.dtype = dtype.value_or(DType::bf16);
   read_tokens(root, text, config);
-  if (const nlohmann::json* quantization = root.get("quantization_config")) {
-    config.quantization = read_quantization(*quantization, root.name_of("quantization_config"));
-  } else if (nested && (quantization = nested->get("quantization_config")) != nullptr) {
-    config.quantization = read_quantization(*quantization, nested->name_of("quantization_config"));
-  }
+  config.quantization = read_quantization_note(root, nested ? &*nested : nullptr);
   for (JsonFields* fields : {&root, nested ? &*nested : &root}) {
-    ignore_bookkeeping(*fields);
+    check_known_fields(*fields);
     // transformers 4.5x repeats these in text_config.
     if (fields != &root)
       fields->ignore({"vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id"});
-    fields->refuse_the_rest();
+    fields->warn_of_the_rest(config.warnings);
+    if (fields == &text) break;  // the flat layout has one object
   }
   return config;
 }

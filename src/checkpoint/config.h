@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +30,16 @@ struct VisionConfig {
   int64_t patch_dim() const { return in_channels * temporal_patch_size * patch_size * patch_size; }
 };
 
+// rope_type "yarn" (arXiv 2309.00071): slow rotary pairs are stretched by `factor`, fast ones stay, those
+// between are mixed; cos and sin are multiplied by attention_factor.
+struct YarnScaling {
+  double factor = 1;
+  int64_t original_max_position_embeddings = 32768;
+  double beta_fast = 32, beta_slow = 1;  // turns within the original length: the bounds of what is mixed
+  double attention_factor = 1;           // stated, or from factor, mscale and mscale_all_dim
+  bool truncate = true;                  // whether the bounds are rounded to whole pairs
+};
+
 struct TextConfig {
   int64_t hidden_size = 2048;
   int64_t intermediate_size = 11008;
@@ -37,20 +48,22 @@ struct TextConfig {
   int64_t num_key_value_heads = 2;
   int64_t head_dim = 128;
   int64_t vocab_size = 151936;
-  int64_t max_position_embeddings = 128000;
+  int64_t max_position_embeddings = 128000;  // with yarn at least what it stretches the original length to
   double rms_norm_eps = 1e-6;
   double rope_theta = 1e6;
   std::vector<int64_t> mrope_section;  // rotary pairs led by t, h, w; sums to head_dim / 2
+  std::optional<YarnScaling> yarn;
   bool tie_word_embeddings = false;
 };
 
-// quantization_config: how the matrices are stored that have no plain weight (docs/quantization.md).
+// quantization_config: how the matrices are stored that have no plain weight (docs/memory.md).
 struct QuantizationConfig {
-  enum class Method : uint8_t { none, fovea, awq, gptq };
+  enum class Method : uint8_t { none, fovea, awq, gptq, other };
   Method method = Method::none;
   int64_t bits = 4;              // awq: 4; gptq: 4 or 8
   int64_t group_size = 128;      // columns that share a scale and a zero point; 0: all
   bool zeros_minus_one = false;  // each zero point is stored less one (gptq's first version)
+  std::string name = {};         // quant_method as written; other: of a kind that fovea cannot read
 };
 
 struct ModelConfig {
@@ -66,13 +79,15 @@ struct ModelConfig {
   int64_t bos_token_id = 151643;
   std::vector<int64_t> eos_token_ids;
   QuantizationConfig quantization;
+  std::vector<std::string> warnings;  // what the file states and nobody uses, one sentence each
 };
 
 // Parses and validates the text of a config.json. Throws Error(corrupt | unsupported | invalid_argument)
 // naming the field; every size is bounded, so that no later product of two of them overflows int64.
 ModelConfig parse_config(std::string_view json, const std::string& file_name);
 
-// generation_config.json; the defaults are transformers' (greedy).
+// generation_config.json; the defaults are transformers' (greedy). Fields at values that change nothing are
+// accepted, ways of generating that fovea does not have are refused by name.
 struct GenerationConfig {
   bool do_sample = false;
   double temperature = 1.0;
@@ -81,10 +96,15 @@ struct GenerationConfig {
   double repetition_penalty = 1.0;
   int64_t max_new_tokens = 0;  // 0: not stated
   std::vector<int64_t> eos_token_ids;
+  int64_t no_repeat_ngram_size = 0;  // 0: off
+  std::vector<std::string> stop_strings;
+  std::vector<std::string> warnings;
 };
 GenerationConfig parse_generation_config(std::string_view json, const std::string& file_name);
+// What a config.json says about generating; transformers reads it where there is no generation_config.json.
+GenerationConfig generation_of_model_config(std::string_view json, const std::string& file_name);
 
-// preprocessor_config.json
+// How pictures and frames are prepared.
 struct PreprocessorConfig {
   int64_t min_pixels = 56 * 56;
   int64_t max_pixels = 28 * 28 * 1280;
@@ -94,7 +114,13 @@ struct PreprocessorConfig {
   double rescale_factor = 1.0 / 255;
   std::vector<double> image_mean{0.48145466, 0.4578275, 0.40821073};
   std::vector<double> image_std{0.26862954, 0.26130258, 0.27577711};
+  std::optional<int64_t> video_min_pixels, video_max_pixels;  // of one frame; unset: no file states them
+  std::vector<std::string> warnings;                          // for people, a sentence each
 };
+// The image processor of a file: its top, or its "image_processor". Leaves the limits of frames unset.
 PreprocessorConfig parse_preprocessor_config(std::string_view json, const std::string& file_name);
+// The video processor of a file likewise ("video_processor"): sets the limits of frames. The steps and
+// numbers that it shares with the image processor must be the same.
+void parse_video_processor(std::string_view json, const std::string& file_name, PreprocessorConfig& config);
 
 }  // namespace fovea

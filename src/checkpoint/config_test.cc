@@ -185,8 +185,6 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{kUnsupported, "/attention_bias", "false", "support"},
         Refusal{kUnsupported, "/mlp_bias", "true", "support"},
         Refusal{kUnsupported, "/partial_rotary_factor", "0.5", "support"},
-        Refusal{kUnsupported, "/quantization_config", "{\"bits\": 4}", "quant_method"},
-        Refusal{kUnsupported, "/quantization_config", "{\"quant_method\": \"fp8\"}", "fp8"},
         Refusal{kUnsupported, "/quantization_config", "{\"quant_method\": \"awq\", \"bits\": 3}", "bits"},
         Refusal{kUnsupported, "/quantization_config", "{\"quant_method\": \"awq\", \"version\": \"gemv\"}",
                 "gemv"},
@@ -197,8 +195,12 @@ INSTANTIATE_TEST_SUITE_P(
                 "group_size"},
         Refusal{kUnsupported, "/quantization_config", "{\"quant_method\": \"fovea\", \"version\": 9}",
                 "version"},
-        Refusal{kUnsupported, "/auto_map", "{}", "know"}, Refusal{kUnsupported, "/num_experts", "8", "know"},
-        Refusal{kUnsupported, "/is_decoder", "true", "support"},
+        Refusal{kUnsupported, "/num_experts", "8", "mixture"},
+        Refusal{kUnsupported, "/qk_norm", "true", "norms"},
+        Refusal{kUnsupported, "/final_logit_softcapping", "30.0", "bounded"},
+        Refusal{kUnsupported, "/pruned_heads", "{\"0\": [1]}", "left out"},
+        Refusal{kUnsupported, "/per_layer_config", "{\"1\": {\"intermediate_size\": 8}}", "layers"},
+        Refusal{kUnsupported, "/is_decoder", "true", "compute"},
         Refusal{kUnsupported, "/model_type", "\"qwen2_vl\"", "qwen2_5_vl"},
         Refusal{kUnsupported, "/architectures", "[\"Qwen2ForCausalLM\"]", "Qwen2_5_VL"},
         Refusal{kUnsupported, "/torch_dtype", "\"int8\"", "int8"},
@@ -206,18 +208,161 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{kUnsupported, "/vision_config/hidden_act", "\"quick_gelu\"", "support"},
         Refusal{kUnsupported, "/vision_config/in_channels", "1", "support"},
         Refusal{kUnsupported, "/vision_config/model_type", "\"qwen3_vl\"", "support"},
-        Refusal{kUnsupported, "/vision_config/deepstack_visual_indexes", "[1]", "know"},
+        Refusal{kUnsupported, "/vision_config/deepstack_visual_indexes", "[1]", "Qwen3-VL"},
         Refusal{kUnsupported, "/vision_config/rope_parameters",
                 "{\"rope_type\": \"axial\", \"rope_theta\": 500}", "rope_theta"},
-        Refusal{kUnsupported, "/rope_scaling/type", "\"yarn\"", "yarn"},
-        Refusal{kUnsupported, "/rope_scaling/rope_type", "\"linear\"", "linear"},
-        Refusal{kUnsupported, "/rope_scaling/factor", "4.0", "know"},
+        Refusal{kUnsupported, "/rope_scaling/type", "\"linear\"", "linear"},
+        Refusal{kArgument, "/rope_scaling/rope_type", "\"yarn\"", "is \"default\""},
         Refusal{kUnsupported, "/rope_scaling/mrope_interleaved", "true", "support"},
         Refusal{kArgument, "/rope_scaling/mrope_section", "[2, 3, 4]", "half of head_dim"},
         Refusal{kArgument, "/rope_scaling/mrope_section", "[4, 4]", "three"},
         Refusal{kArgument, "/rope_scaling/mrope_section", "[-2, 5, 5]", "outside"},
         Refusal{kArgument, "/rope_scaling", "null", "missing"},
         Refusal{kArgument, "/rope_parameters", "{\"mrope_section\": [2, 3, 3]}", "rope_scaling"}));
+
+// The tiny model's rope_scaling with yarn, and `more` inside.
+std::string with_yarn(const std::string& more, const char* pointer = "/rope_scaling") {
+  return with_field(pointer[1] == 't' ? tiny_nested_config() : tiny_flat_config(), pointer,
+                    fmt::format(R"({{"mrope_section": [2, 3, 3], {}}})", more));
+}
+
+TEST(Config, ReadsYarnOfEveryLayout) {
+  const char* fields = R"("type": "yarn", "factor": 4, "original_max_position_embeddings": 1000)";
+  const char* newer =
+      R"("rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1000.0, "rope_theta": 5e5)";
+  for (const std::string& json : {with_yarn(fields), with_yarn(fields, "/text_config/rope_scaling"),
+                                  with_field(tiny_newest_config(), "/text_config/rope_parameters",
+                                             fmt::format(R"({{"mrope_section": [2, 3, 3], {}}})", newer))}) {
+    const TextConfig text = parsed(json).text;
+    ASSERT_TRUE(text.yarn);
+    EXPECT_EQ(text.yarn->factor, 4);
+    EXPECT_EQ(text.yarn->original_max_position_embeddings, 1000);
+    EXPECT_EQ(text.yarn->beta_fast, 32);
+    EXPECT_EQ(text.yarn->beta_slow, 1);
+    EXPECT_DOUBLE_EQ(text.yarn->attention_factor, 1.138629436111989);  // 0.1 ln 4 + 1
+    EXPECT_TRUE(text.yarn->truncate);
+    EXPECT_EQ(text.max_position_embeddings, 4000);  // the file's 1024 is what it was trained with
+  }
+  EXPECT_FALSE(parsed(tiny_flat_config()).text.yarn);
+}
+
+TEST(Config, YarnsFieldsTakeTheDefaultsOfTransformers) {
+  const auto yarn = [](const std::string& more) {
+    return *parsed(with_yarn(fmt::format(R"("rope_type": "yarn", {})", more))).text.yarn;
+  };
+  EXPECT_EQ(yarn(R"("factor": 2)").original_max_position_embeddings, 1024);
+  EXPECT_EQ(yarn(R"("factor": null, "original_max_position_embeddings": 256)").factor, 4);
+  EXPECT_EQ(yarn(R"("factor": 2, "beta_fast": 0, "beta_slow": null)").beta_fast, 32);
+  EXPECT_EQ(yarn(R"("factor": 2, "beta_fast": 8.5, "beta_slow": 2)").beta_slow, 2);
+  EXPECT_FALSE(yarn(R"("factor": 2, "truncate": false)").truncate);
+  EXPECT_EQ(yarn(R"("factor": 2, "attention_factor": 1.5)").attention_factor, 1.5);
+  EXPECT_EQ(yarn(R"("factor": 2, "mscale": 0.7, "mscale_all_dim": 0.7)").attention_factor, 1);
+  EXPECT_DOUBLE_EQ(yarn(R"("factor": 2, "mscale": 0.7)").attention_factor,
+                   yarn(R"("factor": 2)").attention_factor);
+}
+
+TEST(Config, RefusesYarnThatIsNoScaling) {
+  for (const char* more :
+       {R"("factor": 0)", R"("factor": 0.5)", R"("factor": -4)", R"("factor": 1e308)", R"("beta_fast": 2)",
+        R"("factor": 4, "beta_fast": -1)", R"("factor": 4, "beta_slow": 1e-300)",
+        R"("factor": 4, "beta_slow": 1e308)", R"("factor": 4, "attention_factor": 0)",
+        R"("factor": 4, "attention_factor": -1)", R"("factor": 4, "attention_factor": 1e300)",
+        R"("factor": 4, "mscale": -2, "mscale_all_dim": 1)",
+        R"("factor": 4, "original_max_position_embeddings": -1)",
+        R"("factor": 4, "original_max_position_embeddings": 1e10)", R"("factor": 4, "type": "default")"}) {
+    SCOPED_TRACE(more);
+    expect_error(kArgument, {"config.json: rope_scaling"},
+                 [&] { parsed(with_yarn(fmt::format(R"("rope_type": "yarn", {})", more))); });
+  }
+  for (const char* more : {R"("factor": "4")", R"("factor": [4])", R"("factor": 4, "truncate": 1)",
+                           R"("factor": 4, "original_max_position_embeddings": 1000.5)"}) {
+    SCOPED_TRACE(more);
+    expect_error(kCorrupt, {"config.json: rope_scaling"},
+                 [&] { parsed(with_yarn(fmt::format(R"("rope_type": "yarn", {})", more))); });
+  }
+  const std::string yarn = with_yarn(R"("rope_type": "yarn", "factor": 4)");
+  expect_error(kArgument, {"mrope_section", "half of head_dim"},
+               [&] { parsed(with_field(yarn, "/rope_scaling/mrope_section", "[2, 3, 4]")); });
+  expect_error(kArgument, {"rope_theta", "no bounds"}, [&] { parsed(with_field(yarn, "/rope_theta", "1")); });
+  expect_error(kArgument, {"original_max_position_embeddings", "outside rope_scaling"},
+               [&] { parsed(with_field(yarn, "/original_max_position_embeddings", "1000")); });
+}
+
+// What to_dict() of transformers 4.45, 4.57 and 5.24 dumps, and what trainers add.
+TEST(Config, AcceptsWhatComputesNothing) {
+  const char* const fields[][2] = {{"min_length", "0"},
+                                   {"top_k", "50"},
+                                   {"typical_p", "1.0"},
+                                   {"length_penalty", "1.0"},
+                                   {"temperature", "0.7"},
+                                   {"bad_words_ids", "[[1]]"},
+                                   {"suppress_tokens", "[3]"},
+                                   {"remove_invalid_values", "true"},
+                                   {"tf_legacy_loss", "false"},
+                                   {"chunk_size_feed_forward", "0"},
+                                   {"id2label", R"({"0": "x"})"},
+                                   {"num_labels", "3"},
+                                   {"pruned_heads", "{}"},
+                                   {"cross_attention_hidden_size", "null"},
+                                   {"logits_scaling", "1.0"},
+                                   {"num_experts", "0"},
+                                   {"is_decoder", "false"},
+                                   {"per_layer_config", "{}"},
+                                   {"model_max_length", "32768"},
+                                   {"tokenizer_model_max_length", "32768"},
+                                   {"auto_map", R"({"AutoConfig": "c.C"})"},
+                                   {"keys_to_ignore_at_inference", R"(["past"])"}};
+  for (const auto& [field, value] : fields) {
+    for (const char* part : {"/", "/vision_config/", "/text_config/"}) {
+      const std::string pointer = fmt::format("{}{}", part, field);
+      SCOPED_TRACE(pointer);
+      const ModelConfig config = parsed(with_field(tiny_nested_config(), pointer, value));
+      EXPECT_EQ(config.text.hidden_size, 64);
+      EXPECT_TRUE(config.warnings.empty()) << config.warnings.front();
+    }
+    EXPECT_TRUE(parsed(with_field(tiny_flat_config(), fmt::format("/{}", field), value)).warnings.empty());
+  }
+}
+
+TEST(Config, WarnsOfFieldsNobodyReads) {
+  std::string json = with_field(tiny_nested_config(), "/mm_projector_lr", "2e-05");
+  json = with_field(json, "/vision_config/freeze\u001b[2J", "\"a\\u001bb\"");
+  json = with_field(json, "/text_config/rope_scaling/factor", "4");
+  json = with_field(json, "/text_config/unknown_but_null", "null");
+  const std::vector<std::string> warnings = parsed(json).warnings;
+  ASSERT_EQ(warnings.size(), 3u);
+  EXPECT_EQ(warnings[0],
+            "config.json: text_config: rope_scaling: not known to fovea and not used: factor (4)");
+  EXPECT_EQ(warnings[1],
+            "config.json: vision_config: not known to fovea and not used: freeze\\u001b[2J (\"a\\u001bb\")");
+  EXPECT_EQ(warnings[2], "config.json: not known to fovea and not used: mm_projector_lr (2e-05)");
+  std::string many = tiny_flat_config();
+  for (int i = 0; i < 40; ++i)
+    many = with_field(many, fmt::format("/trainer_{:02}", i), fmt::format("\"{:0>3000}\"", i));
+  ASSERT_EQ(parsed(many).warnings.size(), 1u);
+  EXPECT_LT(parsed(many).warnings.front().size(), 1500u);
+  EXPECT_NE(parsed(many).warnings.front().find("trainer_11"), std::string::npos);
+  EXPECT_NE(parsed(many).warnings.front().find("and 28 more"), std::string::npos);
+}
+
+TEST(Config, WholeNumbersMayBeWrittenAsFloats) {
+  std::string json = with_field(tiny_flat_config(), "/hidden_size", "64.0");
+  json = with_field(json, "/vision_config/fullatt_block_indexes", "[1.0]");
+  json = with_field(json, "/rope_scaling/mrope_section", "[2.0, 3e0, 3]");
+  const ModelConfig config = parsed(json);
+  EXPECT_EQ(config.text.hidden_size, 64);
+  EXPECT_EQ(config.vision.fullatt_block_indexes, std::vector<int64_t>{1});
+  EXPECT_EQ(config.text.mrope_section, (std::vector<int64_t>{2, 3, 3}));
+  expect_error(kArgument, {"hidden_size", "outside"},
+               [] { parsed(with_field(tiny_flat_config(), "/hidden_size", "-64.0")); });
+}
+
+TEST(Config, AQuantizationThatIsNotKnownIsNoted) {
+  const ModelConfig config =
+      parsed(with_field(tiny_flat_config(), "/quantization_config", R"({"quant_method": "fp8"})"));
+  EXPECT_EQ(config.quantization.method, QuantizationConfig::Method::other);
+  EXPECT_EQ(config.quantization.name, "fp8");
+}
 
 TEST(Config, IgnoresBookkeepingAndNull) {
   std::string json = tiny_flat_config();

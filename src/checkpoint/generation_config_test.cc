@@ -37,23 +37,67 @@ TEST(GenerationConfig, ReadsWhatTransformersDerivesFromTheModel) {
 }
 
 TEST(GenerationConfig, RefusesOtherMethodsByName) {
-  for (const char* field : {"num_beams", "penalty_alpha", "min_p", "typical_p", "no_repeat_ngram_size",
-                            "min_new_tokens", "num_return_sequences"}) {
-    expect_error(ErrorKind::unsupported, {field}, [&] { generation(fmt::format(R"({{"{}": 4}})", field)); });
+  for (const char* field : {"num_beams", "penalty_alpha", "min_p", "typical_p", "top_h", "min_new_tokens",
+                            "num_return_sequences"}) {
+    expect_error(ErrorKind::unsupported, {"generation_config.json", field},
+                 [&] { generation(fmt::format(R"({{"do_sample": true, "{}": 4}})", field)); });
   }
   expect_error(ErrorKind::unsupported, {"suppress_tokens"},
                [] { generation(R"({"suppress_tokens": [1]})"); });
-  expect_error(ErrorKind::unsupported, {"new_method"}, [] { generation(R"({"new_method": 1})"); });
-  generation(R"({"num_beams": 1, "typical_p": 1.0, "suppress_tokens": null, "new_method": null})");
+  generation(R"({"num_beams": 1, "typical_p": 1.0, "suppress_tokens": null, "bad_words_ids": []})");
+}
+
+TEST(GenerationConfig, WarnsOfWhatChangesNothing) {
+  const auto warnings = [](const std::string& json) { return generation(json).warnings; };
+  EXPECT_TRUE(
+      warnings(R"({"max_length": 9, "use_mtp": true, "prompt_lookup_num_tokens": 5, "x": null})").empty());
+  ASSERT_EQ(warnings(R"({"some_method": 1})").size(), 1u);
+  EXPECT_NE(warnings(R"({"some_method": 1})").front().find("generation_config.json: not known"),
+            std::string::npos);
+  ASSERT_EQ(warnings(R"({"do_sample": false, "min_p": 0.1, "typical_p": 1})").size(), 1u);
+  EXPECT_NE(warnings(R"({"min_p": 0.1})").front().find("min_p"), std::string::npos);
+}
+
+TEST(GenerationConfig, ReadsRepeatsAndStopStrings) {
+  EXPECT_EQ(generation("{}").no_repeat_ngram_size, 0);
+  EXPECT_EQ(generation(R"({"no_repeat_ngram_size": 20})").no_repeat_ngram_size, 20);
+  EXPECT_EQ(generation(R"({"no_repeat_ngram_size": 3.0})").no_repeat_ngram_size, 3);
+  EXPECT_EQ(generation(R"({"stop_strings": "</answer>"})").stop_strings,
+            std::vector<std::string>{"</answer>"});
+  EXPECT_EQ(generation(R"({"stop_strings": ["a", "b\n"]})").stop_strings,
+            (std::vector<std::string>{"a", "b\n"}));
+  EXPECT_TRUE(generation(R"({"stop_strings": []})").stop_strings.empty());
+}
+
+// transformers takes them from there when no generation_config.json stands beside it.
+TEST(GenerationConfig, IsReadFromTheModelsConfigToo) {
+  const GenerationConfig config = generation_of_model_config(
+      R"({"hidden_size": 64, "do_sample": true, "temperature": 0.5, "top_k": 50, "min_length": 0,
+          "text_config": {"temperature": 0.9, "top_k": 7, "no_repeat_ngram_size": 4, "hidden_act": "silu"}})",
+      "config.json");
+  EXPECT_TRUE(config.do_sample);
+  EXPECT_EQ(config.temperature, 0.5);
+  EXPECT_EQ(config.top_k, 7);
+  EXPECT_EQ(config.no_repeat_ngram_size, 4);
+  EXPECT_TRUE(config.warnings.empty());
+  expect_error(ErrorKind::unsupported, {"config.json: num_beams"},
+               [] { generation_of_model_config(R"({"num_beams": 4})", "config.json"); });
 }
 
 TEST(GenerationConfig, RefusesAbsurdValues) {
   for (const char* text :
        {R"({"temperature": -1})", R"({"top_p": 1.5})", R"({"top_k": -1})", R"({"repetition_penalty": 0})",
-        R"({"eos_token_id": [-1]})", R"({"max_new_tokens": -5})"}) {
+        R"({"eos_token_id": [-1]})", R"({"max_new_tokens": -5})", R"({"no_repeat_ngram_size": -2})",
+        R"({"stop_strings": [""]})", R"({"no_repeat_ngram_size": 1e12})"}) {
     expect_error(ErrorKind::invalid_argument, {"generation_config.json"}, [&] { generation(text); });
   }
   expect_error(ErrorKind::corrupt, {"do_sample"}, [] { generation(R"({"do_sample": 1})"); });
+  for (const char* text :
+       {R"({"stop_strings": 3})", R"({"stop_strings": ["a", 3]})", R"({"stop_strings": {}})"}) {
+    expect_error(ErrorKind::corrupt, {"generation_config.json: stop_strings"}, [&] { generation(text); });
+  }
+  expect_error(ErrorKind::corrupt, {"no_repeat_ngram_size"},
+               [] { generation(R"({"no_repeat_ngram_size": 1.5})"); });
 }
 
 TEST(PreprocessorConfig, ReadsThePublishedFile) {
@@ -76,9 +120,8 @@ TEST(PreprocessorConfig, ReadsTheNewerLayouts) {
 }
 
 TEST(PreprocessorConfig, RefusesOtherSteps) {
-  for (const char* text :
-       {R"({"do_resize": false})", R"({"do_normalize": false})", R"({"resample": 2})",
-        R"({"do_center_crop": true})", R"({"sharpen": 3})", R"({"size": {"height": 224}})"}) {
+  for (const char* text : {R"({"do_resize": false})", R"({"do_normalize": false})", R"({"resample": 2})",
+                           R"({"do_center_crop": true})", R"({"size": {"height": 224}})"}) {
     expect_error(ErrorKind::unsupported, {"preprocessor_config.json"}, [&] { preprocessor(text); });
   }
   for (const char* text :

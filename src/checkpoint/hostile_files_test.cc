@@ -118,12 +118,36 @@ TEST(HostileFiles, MutatedHeadersOnlyThrowErrors) {
   EXPECT_GT(errors, 20000);
 }
 
+// With every field that yarn has.
+std::string yarn_config() {
+  return testing::with_field(
+      testing::tiny_flat_config(), "/rope_scaling",
+      R"({"type": "yarn", "mrope_section": [2, 3, 3], "factor": 4.0, "original_max_position_embeddings": 256,
+          "beta_fast": 32, "beta_slow": 1, "attention_factor": 1.1, "mscale": 1, "mscale_all_dim": 0.5,
+          "truncate": true})");
+}
+
 // Values no field expects, in place of each value of the config in turn.
 TEST(HostileFiles, ReplacedConfigValuesOnlyThrowErrors) {
-  const std::array<const char*, 14> values{
-      "null",   "-1",  "0",     "1",  "3",  "1048576",  "9223372036854775807", "18446744073709551615",
-      "-1e308", "0.5", "\"x\"", "[]", "{}", "[1, 2, 3]"};
-  for (const std::string& valid : {testing::tiny_flat_config(), testing::tiny_nested_config()}) {
+  const std::array<const char*, 17> values{"null",
+                                           "-1",
+                                           "0",
+                                           "1",
+                                           "3",
+                                           "1048576",
+                                           "9223372036854775807",
+                                           "18446744073709551615",
+                                           "-1e308",
+                                           "1e308",
+                                           "0.5",
+                                           "3.0",
+                                           "1e-300",
+                                           "\"x\"",
+                                           "[]",
+                                           "{}",
+                                           "[1, 2, 3]"};
+  for (const std::string& valid :
+       {testing::tiny_flat_config(), testing::tiny_nested_config(), yarn_config()}) {
     const nlohmann::json flat = nlohmann::json::parse(valid).flatten();
     for (const auto& item : flat.items()) {
       for (const char* value : values) {
@@ -142,8 +166,8 @@ TEST(HostileFiles, ReplacedConfigValuesOnlyThrowErrors) {
 }
 
 TEST(HostileFiles, MutatedConfigsOnlyThrowErrors) {
-  for (const std::string& valid :
-       {testing::tiny_flat_config(), testing::tiny_nested_config(), testing::tiny_newest_config()}) {
+  for (const std::string& valid : {testing::tiny_flat_config(), testing::tiny_nested_config(),
+                                   testing::tiny_newest_config(), yarn_config()}) {
     EXPECT_GT(refused(valid, 2, 2000, [](const std::string& mutant) { parse_config(mutant, "config.json"); }),
               1000);
   }
@@ -151,7 +175,8 @@ TEST(HostileFiles, MutatedConfigsOnlyThrowErrors) {
 
 TEST(HostileFiles, MutatedSmallConfigsOnlyThrowErrors) {
   const std::string generation =
-      R"({"do_sample": true, "eos_token_id": [151645, 151643], "temperature": 0.7})";
+      R"({"do_sample": true, "eos_token_id": [151645, 151643], "temperature": 0.7,
+          "no_repeat_ngram_size": 3, "stop_strings": ["a", "b"]})";
   const std::string preprocessor =
       R"({"min_pixels": 3136, "size": {"longest_edge": 99999}, "image_std": [1, 1, 1]})";
   EXPECT_GT(refused(generation, 3, 2000, [](const std::string& m) { parse_generation_config(m, "g.json"); }),

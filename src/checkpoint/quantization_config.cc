@@ -1,6 +1,7 @@
 #include "checkpoint/quantization_config.h"
 
 #include "base/error.h"
+#include "base/format_version.h"
 #include "checkpoint/json_fields.h"
 
 namespace fovea {
@@ -8,7 +9,6 @@ namespace {
 
 using Method = QuantizationConfig::Method;
 
-constexpr int64_t kLayoutVersion = 1;
 constexpr int64_t kMaxGroup = 1 << 24;
 
 [[noreturn]] void refuse(const JsonFields& fields, const char* field, const std::string& what,
@@ -56,11 +56,7 @@ QuantizationConfig read_gptq(JsonFields& fields) {
 }
 
 QuantizationConfig read_own(JsonFields& fields) {
-  const int64_t version = fields.integer("version", 0, 0, 1 << 20);
-  if (version != kLayoutVersion) {
-    refuse(fields, "version", std::to_string(version),
-           "make the folder again with this version's fovea quantize, or use the fovea that made it");
-  }
+  check_version(kQuantizedFolder, fields.integer("version", 0, 0, 1 << 20), fields.name_of("version"));
   return {Method::fovea, 0, 0, false};
 }
 
@@ -71,11 +67,18 @@ QuantizationConfig read_own(JsonFields& fields) {
 QuantizationConfig read_quantization(const nlohmann::json& object, const std::string& where) {
   JsonFields fields(object, where);
   const std::string method = fields.string("quant_method", "");
-  if (method == "fovea") return read_own(fields);
-  if (method == "awq") return read_awq(fields);
-  if (method == "gptq") return read_gptq(fields);
-  refuse(fields, "quant_method", '"' + method.substr(0, 40) + '"',
-         "fovea reads awq, gptq and what fovea quantize writes; else use the checkpoint before quantization");
+  QuantizationConfig config;
+  if (method == "fovea") {
+    config = read_own(fields);
+  } else if (method == "awq") {
+    config = read_awq(fields);
+  } else if (method == "gptq") {
+    config = read_gptq(fields);
+  } else {
+    config.method = Method::other;
+  }
+  config.name = method.substr(0, 40);
+  return config;
 }
 
 }  // namespace fovea

@@ -8,7 +8,8 @@
 
 namespace fovea {
 
-// `where` names the object in errors. Throws Error(unsupported | corrupt | invalid_argument) naming the
+// `where` names the object in errors. A method that fovea does not know is `other`: only the tensors tell
+// whether the note is still true. Throws Error(unsupported | corrupt | invalid_argument) naming the
 // field.
 QuantizationConfig read_quantization(const nlohmann::json& object, const std::string& where);
 

@@ -19,9 +19,10 @@ int64_t byte_count(const std::vector<TensorToWrite>& tensors) {
   return bytes;
 }
 
-// Length and JSON, padded with spaces so that the data begins at a multiple of `alignment` bytes.
-std::string header_of(const std::vector<TensorToWrite>& tensors,
-                      const std::map<std::string, std::string>& metadata, int64_t alignment) {
+}  // namespace
+
+std::string safetensors_header(const std::vector<TensorToWrite>& tensors,
+                               const std::map<std::string, std::string>& metadata, int64_t alignment) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t offset = 0;
@@ -48,12 +49,10 @@ std::string header_of(const std::vector<TensorToWrite>& tensors,
   return length + text;
 }
 
-}  // namespace
-
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
                                      const std::vector<TensorToWrite>& tensors,
                                      const std::map<std::string, std::string>& metadata, int64_t alignment)
-    : SafetensorsWriter(path, header_of(tensors, metadata, alignment), byte_count(tensors)) {}
+    : SafetensorsWriter(path, safetensors_header(tensors, metadata, alignment), byte_count(tensors)) {}
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::string& header,
                                      int64_t data_bytes)

@@ -19,6 +19,11 @@ struct TensorToWrite {
   const void* data = nullptr;  // borrowed; SafetensorsWriter does not read it
 };
 
+// What stands before the data of a file with these tensors in this order: its length and JSON, padded so that
+// the data begins at a multiple of `alignment` bytes.
+std::string safetensors_header(const std::vector<TensorToWrite>& tensors,
+                               const std::map<std::string, std::string>& metadata, int64_t alignment = 8);
+
 // Writes the tensors under `path`, which appears complete or not at all. Throws Error(exhausted | io), and
 // Error(invalid_argument) for two tensors of one name.
 void write_safetensors(const std::filesystem::path& path, std::vector<TensorToWrite> tensors,

@@ -81,6 +81,17 @@ std::vector<SafetensorsFile> open_shards(const fs::path& dir) {
 
 }  // namespace
 
+bool has_weight_files(const fs::path& dir) { return path_exists(dir / kSingle) || path_exists(dir / kIndex); }
+
+std::vector<std::string> missing_shards(const fs::path& dir) {
+  if (path_exists(dir / kSingle) || !path_exists(dir / kIndex)) return {};
+  std::set<std::string> missing;
+  for (const auto& [tensor, shard] : read_index(dir / kIndex)) {
+    if (!path_exists(dir / shard)) missing.insert(shard);
+  }
+  return {missing.begin(), missing.end()};
+}
+
 std::vector<SafetensorsFile> open_weight_files(const fs::path& dir) {
   if (path_exists(dir / kSingle)) {  // transformers, too, prefers it to an index
     std::vector<SafetensorsFile> files;

@@ -7,7 +7,13 @@
 #include "base/freed_memory.h"
 #include "cli/byte_size.h"
 #include "cli/commands.h"
+#include "cli/help.h"
+#include "cli/model_flag.h"
+#include "cli/model_or_config.h"
+#include "cli/option_values.h"
+#include "cli/output.h"
 #include "cli/plan_request.h"
+#include "cli/warnings.h"
 #include "plan/available_memory.h"
 #include "text/chat_template.h"
 
@@ -26,19 +32,20 @@ constexpr int64_t kStartsDiffer = 2'500'000;
 
 struct AdviseFlags {
   EngineFlags engine;
+  std::string config;
   PlannedUse use;
   std::optional<std::string> ram;
   std::string prefer = "accuracy";
   bool json = false, remeasure = false;
 };
 
+// Empty where nothing says where files are kept.
 std::filesystem::path cache_file() {
   const char *cache = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
   if (cache != nullptr && *cache == '/') return std::filesystem::path(cache) / "fovea" / "machine.json";
   if (home != nullptr && *home != '\0')
     return std::filesystem::path(home) / ".cache" / "fovea" / "machine.json";
-  throw Error(ErrorKind::not_found, "neither XDG_CACHE_HOME nor HOME says where measured limits are kept",
-              "set XDG_CACHE_HOME to a folder");
+  return {};
 }
 
 // The total of image tokens that the context has room for, when it has none for all; text keeps 512 tokens,
@@ -56,7 +63,7 @@ std::optional<int64_t> total_for_context(const EngineFlags& engine, const Planne
 
 ordered_json advice_json(const Advice& advice, int64_t budget, const Machine& machine,
                          const std::vector<std::string>& plan) {
-  const bench::Limits& l = machine.limits;
+  const bench::Limits& l = machine.measured.limits;
   ordered_json json = {
       {"prepare", advice.prepare.empty() ? ordered_json() : ordered_json(command_text(advice.prepare))},
       {"command", command_text(advice.run)},
@@ -74,7 +81,10 @@ ordered_json advice_json(const Advice& advice, int64_t budget, const Machine& ma
         {"bf16_gflops", l.bf16_gflops},
         {"fp32_gflops", l.fp32_gflops},
         {"int8_gops", l.int8_gops},
-        {"disk_gbps", machine.disk_gbps}}},
+        {"disk_gbps", machine.disk_gbps},
+        {"measured", machine.measured.when},
+        {"load", machine.measured.load},
+        {"notes", machine.notes}}},
       {"choices", ordered_json::array()},
       {"rejected", ordered_json::array()},
       {"ways", ordered_json::array()}};
@@ -93,29 +103,45 @@ ordered_json advice_json(const Advice& advice, int64_t budget, const Machine& ma
 
 void print_advice(const Advice& advice, int64_t budget, bool ram_given, const Machine& machine,
                   const std::vector<std::string>& plan) {
-  const bench::Limits& l = machine.limits;
-  fmt::print(
+  const bench::Limits& l = machine.measured.limits;
+  print_output(
       "{}, {} threads, kernels {}: reading {:.1f} GB/s, bf16 {:.0f} GFLOP/s, fp32 {:.0f} GFLOP/s, int8 "
-      "{:.0f} "
-      "Gop/s, disk {:.2f} GB/s\n\n",
+      "{:.0f} Gop/s (measured {}), disk {:.2f} GB/s\n",
       machine.cpu, machine.threads, machine.kernels, l.read_gbps, l.bf16_gflops, l.fp32_gflops, l.int8_gops,
-      machine.disk_gbps);
-  if (!advice.prepare.empty()) fmt::print("once:   {}\n", command_text(advice.prepare));
-  fmt::print("run:    {}\nshow:   {}\n\n", command_text(advice.run), command_text(plan));
-  fmt::print("memory  {} at its peak, of {} {}\n", bytes_text(advice.memory.peak()), bytes_text(budget),
-             ram_given ? "of --ram" : "(95 % of what is available)");
-  fmt::print("time    first token after {:.3g} s ({:.3g} s of them vision), then {:.3g} tokens/s\n\n",
-             advice.time.first_token_s(), advice.time.vision_s, advice.time.tokens_per_s());
-  for (const Choice& c : advice.choices) fmt::print("{:<14} {}: {}\n", c.what, c.value, c.reason);
-  fmt::print("\nrejected\n");
-  for (const Rejected& r : advice.rejected) fmt::print("  {}: {}\n", r.what, r.reason);
+      machine.measured.when, machine.disk_gbps);
+  for (const std::string& note : machine.notes) print_output("note: {}\n", note);
+  print_output("\n");
+  if (!advice.prepare.empty()) print_output("once:   {}\n", command_text(advice.prepare));
+  print_output("run:    {}\nshow:   {}\n\n", command_text(advice.run), command_text(plan));
+  print_output("memory  {} at its peak, of {} {}\n", bytes_text(advice.memory.peak()), bytes_text(budget),
+               ram_given ? "of --ram" : "(95 % of what is available)");
+  print_output("time    first token after {:.3g} s ({:.3g} s of them vision), then {:.3g} tokens/s\n\n",
+               advice.time.first_token_s(), advice.time.vision_s, advice.time.tokens_per_s());
+  for (const Choice& c : advice.choices) print_output("{:<14} {}: {}\n", c.what, c.value, c.reason);
+  print_output("\nrejected\n");
+  for (const Rejected& r : advice.rejected) print_output("  {}: {}\n", r.what, r.reason);
+}
+
+void add_disk(Machine& machine, const ModelOrConfig& model, const Checkpoint& checkpoint) {
+  machine.disk_gbps = model.hollow() ? kAssumedDiskGbps : measure_disk(checkpoint);
+  if (model.hollow()) {
+    machine.notes.push_back(fmt::format(
+        "there are no weights yet to measure the disk with: {} GB/s are assumed", kAssumedDiskGbps));
+  }
 }
 
 void run(const AdviseFlags& flags) {
-  const Checkpoint checkpoint = Checkpoint::open(flags.engine.model);
+  const ModelOrConfig model(flags.engine.model, flags.config);
+  const Checkpoint checkpoint = Checkpoint::open(model.folder());
+  print_warnings(checkpoint.warnings());
   // What an engine holds beside the weights is there while the plan is made, and measured.
-  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(flags.engine.model);
-  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(flags.engine.model);
+  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(model.folder());
+<<<<<<< HEAD
+  [[maybe_unused]] const ChatTemplate chat_template =
+      ChatTemplate::open(model.folder(), flags.engine.chat_template);
+=======
+  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(model.folder());
+>>>>>>> cli
   return_freed_memory();
   AdviceRequest request;
   request.prefer = parse_preference(flags.prefer);
@@ -133,14 +159,16 @@ void run(const AdviseFlags& flags) {
                 "say how much there is with --ram");
   }
   Machine machine = this_machine(cache_file(), flags.remeasure);
-  machine.disk_gbps = measure_disk(checkpoint);
+  add_disk(machine, model, checkpoint);
   const int64_t budget = request.budget;
   const bool ram_given = request.ram_given;
-  const Advice advice = advise(checkpoint, std::move(request), machine);
-  std::vector<std::string> plan = advice.plan;
+  Advice advice = advise(checkpoint, std::move(request), machine);
+  advice.prepare = model.shown(advice.prepare, false);
+  advice.run = model.shown(advice.run, false);
+  std::vector<std::string> plan = model.shown(advice.plan, true);
   for (const std::string& picture : flags.use.pictures) plan.insert(plan.end(), {"--images", picture});
   if (!flags.json) return print_advice(advice, budget, ram_given, machine, plan);
-  fmt::print("{}\n", advice_json(advice, budget, machine, plan).dump(2));
+  print_json(advice_json(advice, budget, machine, plan));
 }
 
 }  // namespace
@@ -149,28 +177,32 @@ void add_advise_command(CLI::App& app) {
   const auto flags = std::make_shared<AdviseFlags>();
   CLI::App* command =
       app.add_subcommand("advise", "choose how to run a request on this machine, with the reasons");
-  command->add_option("-m,--model", flags->engine.model, "checkpoint folder in Hugging Face form")
-      ->required()
-      ->type_name("DIR");
+  add_model_to(*command, flags->engine.model);
+  add_config_to(*command, flags->config);
   flags->use.max_new_tokens = 256;
   flags->use.add_to(*command);
   command
       ->add_option("--ram", flags->ram,
                    "memory the process may occupy, mapped weights included (default: 95 % of what is "
                    "available)")
-      ->type_name("SIZE");
+      ->type_name("SIZE")
+      ->group(kCommonOptions);
+  choose(command->add_option(
+             "--prefer", flags->prefer,
+             "accuracy: the least rounding that fits, never 4 bits; latency: the first token soonest; "
+             "throughput: the most tokens a second"),
+         {"accuracy", "latency", "throughput"})
+      ->capture_default_str()
+      ->group(kCommonOptions);
   command
-      ->add_option("--prefer", flags->prefer,
-                   "accuracy: the least rounding that fits, never 4 bits; latency: the first token soonest; "
-                   "throughput: the most tokens a second")
-      ->check(CLI::IsMember({"accuracy", "latency", "throughput"}))
-      ->capture_default_str();
-  command->add_flag("--remeasure", flags->remeasure,
-                    "measure the machine's limits again ($XDG_CACHE_HOME/fovea/machine.json keeps them)");
-  command->add_flag("--json", flags->json, "print one JSON object");
+      ->add_flag("--remeasure", flags->remeasure,
+                 "measure the machine's limits again ($XDG_CACHE_HOME/fovea/machine.json keeps them)")
+      ->group(kCommonOptions);
+  command->add_flag("--json", flags->json, "print one JSON object")->group(kCommonOptions);
   command->footer(
       "Examples:\n"
       "  fovea advise -m DIR --images 4@1280x960 --ram 4G\n"
+      "  fovea advise --config 3b --images 1@1280x960 --ram 16G\n"
       "  fovea advise -m DIR --context 8192 --max-new-tokens 500 --prefer throughput --json\n"
       "docs/memory.md says how it chooses and what the times are worth.");
   command->callback([flags] { run(*flags); });

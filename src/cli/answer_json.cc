@@ -36,6 +36,12 @@ ordered_json weights_json(const Engine& engine, const Timings& t) {
           {"decode_read_bytes", t.decode_fetched_bytes}};
 }
 
+std::vector<std::string> all_warnings(const Engine& engine, const Prompt& prompt) {
+  std::vector<std::string> all = engine.warnings();
+  all.insert(all.end(), prompt.warnings.begin(), prompt.warnings.end());
+  return all;
+}
+
 }  // namespace
 
 int64_t peak_memory_bytes() {
@@ -81,7 +87,7 @@ ordered_json answer_json(const Engine& engine, const Prompt& prompt, const Answe
           {"prompt_tokens", t.prompt_tokens},
           {"generated_tokens", t.generated_tokens},
           {"images", pictures_json(prompt, engine.checkpoint().config().vision.spatial_merge_size)},
-          {"warnings", prompt.warnings},
+          {"warnings", all_warnings(engine, prompt)},
           {"timings", timings},
           {"speculation",
            {{"proposed", speculation.proposed},

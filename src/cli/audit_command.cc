@@ -1,6 +1,11 @@
 // `fovea audit` and `fovea eval`: a suite of questions under several configurations, or under one.
 #include <algorithm>
+<<<<<<< HEAD
 #include <cstdio>
+#include <filesystem>
+=======
+>>>>>>> cli
+#include <limits>
 
 #include "audit/audit.h"
 #include "base/error.h"
@@ -9,8 +14,15 @@
 #include "cli/audit_tables.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
+<<<<<<< HEAD
+#include "cli/files_read.h"
+=======
+>>>>>>> cli
+#include "cli/help.h"
 #include "cli/interrupt.h"
 #include "cli/memory_check.h"
+#include "cli/option_values.h"
+#include "cli/output.h"
 #include "cli/progress_bar.h"
 #include "cli/ranks.h"
 #include "cli/text_file.h"
@@ -30,22 +42,29 @@ struct SuiteFlags {
     engine.add_engine_to(command);
     command.add_option("--suite", suite, "questions: a .jsonl file, or a folder with suite.jsonl or *.jsonl")
         ->required()
-        ->type_name("FILE|DIR");
-    command.add_option("--limit", limit, "only the first N usable questions")
+        ->type_name("FILE|DIR")
+        ->group(kCommonOptions);
+    command.add_option("--limit", limit, "only the first N usable questions (default: all)")
         ->type_name("N")
-        ->check(CLI::NonNegativeNumber);
-    command.add_option("--max-new-tokens", max_new_tokens, "length limit of an answer")
+        ->group(kCommonOptions);
+    command
+        .add_option("-n,--max-new-tokens,--max-tokens,--n-predict", max_new_tokens,
+                    "length limit of an answer")
         ->type_name("N")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
+        ->check(whole_number(1, std::numeric_limits<int32_t>::max()))
+        ->capture_default_str()
+        ->group(kCommonOptions);
     EngineFlags::add_ram_to(command, ram);
     engine.add_kv_offload_to(command);
     engine.add_zero_to(command);
-    command.add_option("--json", json, "write everything that was measured")->type_name("FILE");
+    command.add_option("--json", json, "write everything that was measured")
+        ->type_name("FILE")
+        ->group(kCommonOptions);
     command
         .add_option("--resume", resume,
                     "continue from this state file (without it: from the one beside --json, if there is one)")
-        ->type_name("FILE");
+        ->type_name("FILE")
+        ->group(kCommonOptions);
   }
 };
 
@@ -150,12 +169,41 @@ AuditOutcome run_whole(const SuiteFlags& flags, const Suite& suite, AuditOptions
   return run_shared(engine, suite, options, follower, flags.engine.zero_stage == 3);
 }
 
-AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
+bool same_place(const std::string& a, const std::string& b) {
+  std::error_code ignored;
+  return !a.empty() && !b.empty() &&
+         std::filesystem::weakly_canonical(a, ignored) == std::filesystem::weakly_canonical(b, ignored);
+}
+
+// Nothing that is written takes the place of what is read, nor of something else that is written.
+void check_outputs(const SuiteFlags& flags, const AuditOptions& options, const Suite& suite,
+                   const std::string& report) {
+  InputFiles inputs;
+  add_files_of(flags.engine, inputs);
+  for (const SuiteItem& item : suite.items) {
+    inputs.add(item.file);
+    add_files_of(item.messages, inputs);
+  }
+  for (const SuiteProblem& problem : suite.problems) inputs.add(problem.file);
+  const std::string state = options.state_file.string();
+  inputs.refuse_as_output(state, options.resume ? "--resume" : "the state file of --json,");
+  inputs.refuse_as_output(flags.json, "--json");
+  inputs.refuse_as_output(report, "--report");
+  if (same_place(report, flags.json) || same_place(state, flags.json) || same_place(state, report)) {
+    throw Error(ErrorKind::invalid_argument, "--json, --report and --resume name the same file",
+                "give each a name of its own");
+  }
+  if (!first_rank()) return;
+  check_writable(flags.json);
+  check_writable(report);
+}
+
+AuditOutcome run(const SuiteFlags& flags, AuditOptions options, const std::string& report = "") {
   flags.engine.refuse_beside_device_map(flags.ram);
-  if (first_rank()) check_writable(flags.json);
   stop_on_interrupt();
   ProgressBar bar;
   const Suite suite = read_suite(flags.suite);
+  check_outputs(flags, options, suite, report);
   Observer observer;
   if (first_rank()) observer.progress = bar.callback();
   AuditFollower follower;
@@ -164,7 +212,7 @@ AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
   follower.note = [&](std::string_view line) {
     if (!first_rank()) return;
     bar.clear();
-    fmt::print(stderr, "{}\n", line);
+    print_note("{}\n", line);
   };
   AuditOutcome outcome = flags.engine.device_map.empty()
                              ? run_whole(flags, suite, options, observer, follower)
@@ -183,8 +231,7 @@ void print_ranks(const nlohmann::ordered_json& json) {
   if (json["ranks"][0].contains("parts")) return print_parts(json["ranks"]);
   int64_t rank = 0;
   for (const auto& item : json["ranks"]) {
-    fmt::print(stderr,
-               "rank {}: weights in memory: {:.2f} MB of its own share, {:.2f} MB gathered for the moment\n",
+    print_note("rank {}: weights in memory: {:.2f} MB of its own share, {:.2f} MB gathered for the moment\n",
                rank++, item["share_bytes"].get<double>() / 1e6, item["buffer_bytes"].get<double>() / 1e6);
   }
 }
@@ -192,16 +239,13 @@ void print_ranks(const nlohmann::ordered_json& json) {
 // An interrupted run has kept its state, if it was told where.
 void end(const SuiteFlags& flags, const AuditOptions& options, const AuditOutcome& outcome) {
   if (!flags.json.empty()) write_file(flags.json, dump(outcome.json));
-  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-    throw Error(ErrorKind::io, "cannot write to standard output", "check the disk or the pipe it goes to");
-  }
+  flush_output();
   print_ranks(outcome.json);
   if (outcome.complete) return;
   if (options.state_file.empty()) {
-    fmt::print(stderr, "stopped; with --json FILE or --resume FILE it could be continued\n");
+    print_warning("stopped; with --json FILE or --resume FILE it could be continued\n");
   } else {
-    fmt::print(stderr, "stopped; continue with the same command and --resume {}\n",
-               options.state_file.string());
+    print_warning("stopped; continue with the same command and --resume {}\n", options.state_file.string());
   }
   throw ExitWith{kInterrupted};
 }
@@ -217,7 +261,6 @@ void audit(const AuditFlags& flags) {
                 "out, or use "
                 "fovea eval");
   }
-  if (first_rank()) check_writable(flags.report);
   options.compare = parse_configurations(flags.compare);
   options.reference = parse_configuration(flags.reference);
   options.evaluation.drift = flags.drift;
@@ -231,14 +274,14 @@ void audit(const AuditFlags& flags) {
   std::sort(options.image_budgets.begin(), options.image_budgets.end());
   const auto repeated = std::unique(options.image_budgets.begin(), options.image_budgets.end());
   options.image_budgets.erase(repeated, options.image_budgets.end());
-  const AuditOutcome outcome = run(flags, options);
+  const AuditOutcome outcome = run(flags, options, flags.report);
   if (!first_rank()) return;
-  fmt::print("{}\n{}", suite_text(outcome.json), configurations_text(outcome.json));
+  print_output("{}\n{}", suite_text(outcome.json), configurations_text(outcome.json));
   for (const std::string& part : {tags_text(outcome.json), attribution_text(outcome.json),
                                   search_text(outcome.json), storage_search_text(outcome.json)}) {
-    if (!part.empty()) fmt::print("\n{}", part);
+    if (!part.empty()) print_output("\n{}", part);
   }
-  fmt::print("\n{}", conclusion_text(outcome.json));
+  print_output("\n{}", conclusion_text(outcome.json));
   if (!flags.report.empty()) write_file(flags.report, html_report(nlohmann::json(outcome.json)));
   end(flags, options, outcome);
 }
@@ -249,12 +292,13 @@ void eval(const SuiteFlags& flags) {
   options.evaluation.examine = false;
   const AuditOutcome outcome = run(flags, options);
   if (!first_rank()) return;
-  fmt::print("{}\n{}\n{}", suite_text(outcome.json), configurations_text(outcome.json),
-             conclusion_text(outcome.json));
+  print_output("{}\n{}\n{}", suite_text(outcome.json), configurations_text(outcome.json),
+               conclusion_text(outcome.json));
   end(flags, options, outcome);
 }
 
 void add_audit_options(CLI::App& command, AuditFlags& flags) {
+  command.option_defaults()->group("What the audit does");
   command
       .add_option(
           "--compare", flags.compare,
@@ -277,15 +321,13 @@ void add_audit_options(CLI::App& command, AuditFlags& flags) {
       ->default_str("");
   command.add_option("--attribution-items", flags.attribution_items, "questions of --attribute")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command
       .add_option("--image-budgets", flags.image_budgets,
                   "ask everything again with each of these as --max-total-image-tokens, as 64,128,256: "
                   "accuracy over the tokens that the images of a question share")
       ->type_name("LIST")
-      ->delimiter(',')
-      ->check(CLI::PositiveNumber);
+      ->delimiter(',');
   command.add_option("--report", flags.report, "write one self-contained HTML page with charts")
       ->type_name("FILE.html");
   command.add_flag("--search", flags.search, "find the cheapest policy that reaches --target");
@@ -294,8 +336,8 @@ void add_audit_options(CLI::App& command, AuditFlags& flags) {
                    "everywhere or in the inner layers");
   command.add_option("--target", flags.target, "share of right answers that is good enough")
       ->type_name("SHARE")
-      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
+  command.option_defaults()->group("Options");
 }
 
 }  // namespace

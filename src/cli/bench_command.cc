@@ -1,10 +1,14 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/input_files.h"
 #include "base/parallel.h"
 #include "bench/bench.h"
 #include "cli/commands.h"
+#include "cli/engine_flags.h"
 #include "cli/interrupt.h"
+#include "cli/model_flag.h"
+#include "cli/output.h"
 #include "cli/progress_bar.h"
 #include "cli/text_file.h"
 
@@ -28,19 +32,19 @@ std::string share_text(const Result& result) {
 
 void print_report(const BenchReport& report) {
   const bench::Limits& l = report.limits;
-  fmt::print(
+  print_output(
       "limits with {} thread{}: reading {:.1f} GB/s, bf16 {:.0f} GFLOP/s, fp32 {:.0f} GFLOP/s, int8 {:.0f} "
       "Gop/s\n\n",
       threads(), threads() == 1 ? "" : "s", l.read_gbps, l.bf16_gflops, l.fp32_gflops, l.int8_gops);
   size_t width = 4;
   for (const Result& result : report.results) width = std::max(width, result.name.size());
-  fmt::print("{:<{}}  {:>10}  {:>8}  {:>9}  {:>8}\n", "", width, "median", "+-", "rate", "share");
+  print_output("{:<{}}  {:>10}  {:>8}  {:>9}  {:>8}\n", "", width, "median", "+-", "rate", "share");
   for (const Result& r : report.results) {
     const std::string rate = r.unit.empty() ? "" : fmt::format("{:.1f} {}", r.rate, r.unit);
-    fmt::print("{:<{}}  {:>8.3g} s  {:>6.1f} %  {:>16}  {:>8}{}\n", r.name, width, r.median_s, 50 * r.spread,
-               rate, share_text(r), r.clean ? "" : "  disturbed");
+    print_output("{:<{}}  {:>8.3g} s  {:>6.1f} %  {:>16}  {:>8}{}\n", r.name, width, r.median_s,
+                 50 * r.spread, rate, share_text(r), r.clean ? "" : "  disturbed");
   }
-  if (!report.complete) fmt::print("stopped before the end\n");
+  if (!report.complete) print_output("stopped before the end\n");
 }
 
 void write_json(const BenchReport& report, const std::string& path) {
@@ -66,14 +70,17 @@ void write_json(const BenchReport& report, const std::string& path) {
 
 void run(BenchFlags flags) {
   if (flags.list) {
-    for (const std::string& name : bench::bench_names()) fmt::print("{}\n", name);
+    for (const std::string& name : bench::bench_names()) print_output("{}\n", name);
     return;
   }
   stop_on_interrupt();
   start_threads(flags.threads);
-  if (!flags.json.empty()) check_writable(flags.json);
+  InputFiles inputs;
+  if (!flags.model.empty()) inputs.add(flags.model);
+  inputs.refuse_as_output(flags.json, "--json");
+  check_writable(flags.json);
   ProgressBar bar;
-  flags.options.model = flags.model;
+  flags.options.model = model_folder(flags.model).string();
   flags.options.progress = bar.callback();
   flags.options.cancel = &interrupted();
   const BenchReport report = bench::run_bench(flags.options);
@@ -89,9 +96,7 @@ void add_bench_command(CLI::App& app) {
   const auto flags = std::make_shared<BenchFlags>();
   CLI::App* command =
       app.add_subcommand("bench", "measure this machine, the parts and whole runs, as shares of its limits");
-  command
-      ->add_option("-m,--model", flags->model, "checkpoint folder for whole runs; without it the parts alone")
-      ->type_name("DIR");
+  add_model_to(*command, flags->model)->description("checkpoint for whole runs; without it the parts alone");
   command->add_option("--only", flags->options.only, "names that contain this text, or match it with * and ?")
       ->type_name("PATTERN");
   command->add_option("--json", flags->json, "write the figures")->type_name("FILE");
@@ -99,11 +104,8 @@ void add_bench_command(CLI::App& app) {
       ->add_option("--repetitions", flags->options.repetitions,
                    "of each part; whole runs are made at most three times")
       ->type_name("N")
-      ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--threads", flags->threads, "worker threads (default: one per core)")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber);
+  add_threads(*command, flags->threads);
   command->add_flag("--list", flags->list, "print the names and end");
   command->footer(
       "Every repetition stands between two measurements of the limit that bounds it (multiplication rate or "

@@ -1,9 +1,21 @@
 #include "cli/engine_flags.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/scratch_file.h"
 #include "cli/byte_size.h"
+#include "cli/help.h"
+#include "cli/model_flag.h"
+#include "cli/option_values.h"
+<<<<<<< HEAD
+#include "cli/output.h"
+=======
+>>>>>>> cli
+#include "cli/prompt_arguments.h"
 #include "cli/text_file.h"
+#include "cli/warnings.h"
 #include "comm/world.h"
 #include "runtime/pipeline.h"
 #include "zero/zero_weights.h"
@@ -12,103 +24,153 @@ namespace fovea {
 
 namespace {
 
+// Its errors name the file beside the message and the field.
+std::vector<Message> messages_of_file(const std::string& file) {
+  const std::string text = read_text_file(file);
+  try {
+    return parse_messages(text);
+  } catch (const Error& error) {
+    const std::string name = file == "-" ? "standard input" : file;
+    throw Error(error.kind(), name + ": " + error.message(), error.remedy());
+  }
+}
+
 MediaOptions::Resize parse_resize(const std::string& name) {
   if (name == "pil_12") return MediaOptions::Resize::pil_12;
   return name == "torchvision" ? MediaOptions::Resize::torchvision : MediaOptions::Resize::pil;
 }
 
+// A picture too many may have been meant as the prompt.
+[[noreturn]] void refuse_no_prompt(const PromptArguments& given) {
+  const auto& last = given.images.empty() ? given.videos : given.images;
+  throw Error(ErrorKind::invalid_argument,
+              last.size() < 2
+                  ? "there is no prompt"
+                  : fmt::format("there is no prompt: {} is taken as a further {}", in_quotes(last.back()),
+                                given.images.empty() ? "video" : "picture"),
+              "give a question in quotes, or behind -p, or on standard input, or --messages FILE.json");
+}
+
 }  // namespace
 
+void add_threads(CLI::App& command, int& threads) {
+  command.add_option("-t,--threads", threads, "worker threads (default: one per core)")
+      ->type_name("N")
+      ->group(kCommonOptions);
+}
+
 void EngineFlags::add_to(CLI::App& command) {
+<<<<<<< HEAD
+  command_line = &command;
+=======
+  conversation = &command;
+>>>>>>> cli
   add_engine_to(command);
-  command.add_option("--image", images, "image file, file:// or data: URL; repeat for several, in order")
-      ->type_name("FILE")
-      ->allow_extra_args(false);
-  command.add_option("--video", videos, "video file; repeat for several, in order")
-      ->type_name("FILE")
-      ->allow_extra_args(false);
-  command.add_option("--system", system, "system prompt (default: the template's own)")->type_name("TEXT");
-  command
-      .add_option("--messages", messages,
-                  "conversation as an OpenAI / Qwen message list, - for standard input")
+  add_prompt_options(command);
+  command.add_option("--fps", fps, "frames sampled per second of video (default: 2)")
+      ->type_name("F")
+      ->group("Pictures and videos");
+  const auto grouped = [](CLI::Option* option) { return option->group("Conversation"); };
+  grouped(
+      command.add_option("--system,--system-prompt", system, "system prompt (default: the template's own)"))
+      ->type_name("TEXT");
+  grouped(command.add_option("--messages", messages,
+                             "conversation as an OpenAI / Qwen message list, - for standard input"))
       ->type_name("FILE.json");
-  command.add_option("--fps", fps, "frames sampled per second of video (default 2)")->type_name("F");
-  command.add_flag("--add-vision-id", add_vision_id, "number the images in the prompt: \"Picture 1: \"");
-  command.add_option("prompt", prompt, "the question; <image> and <video> place the items given by flags");
+  grouped(
+      command.add_flag("--add-vision-id", add_vision_id, "number the images in the prompt: \"Picture 1: \""));
 }
 
 void EngineFlags::add_engine_to(CLI::App& command) {
-  const auto attentions = CLI::IsMember({"eager", "sdpa", "flash_attention_2"});
-  command.add_option("-m,--model", model, "checkpoint folder in Hugging Face form")
-      ->required()
-      ->type_name("DIR");
-  command
-      .add_option("--attn", attention,
-                  "attention of the text decoder (and of the vision tower, unless given); default "
-                  "flash_attention_2")
-      ->check(attentions);
-  command.add_option("--vision-attn", vision_attention, "attention of the vision tower")->check(attentions);
-  command.add_option("--dtype", dtype, "compute type: fp32, bf16 or fp16 (default: the checkpoint's)")
-      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
-  command
-      .add_option(
-          "--preset", preset,
-          "compute what others compute, by name (fovea presets lists them); takes the place of --attn "
-          "and --vision-attn, and of --dtype where the preset has one")
-      ->type_name("NAME");
-  command
-      .add_option(
-          "--precision", precision,
-          "nodes that differ: \"text.scores=fp32,text.layers.0.k=fp32\", or a .json file (fovea presets "
-          "--help lists the nodes); refines --preset or --attn and --dtype")
-      ->type_name("TEXT|FILE.json");
-  command
-      .add_option("--kv-cache-dtype", kv_cache_dtype,
-                  "storage of keys and values between tokens: fp32, bf16 or fp16, in every layer that "
-                  "--precision does not name; int8: in all but the first and the last layer, with keys "
-                  "kept without their bias; auto: as k and v are computed")
-      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16", "int8"}))
-      ->capture_default_str();
-  command
-      .add_option(
-          "--guard", guard,
-          "watch for attention scores that their dtype cannot resolve: warn says where, escalate also "
-          "recomputes those rows with fp32 scores")
-      ->check(CLI::IsMember({"off", "warn", "escalate"}))
-      ->capture_default_str();
-  command
-      .add_option("--min-pixels", min_pixels,
-                  "enlarge smaller images and video frames (one token is 28 x 28 pixels)")
-      ->type_name("N");
-  command
-      .add_option("--max-pixels", max_pixels,
-                  "shrink larger images and video frames (default for frames: 128 to 768 tokens each)")
-      ->type_name("N");
-  command
-      .add_option("--max-image-tokens", max_image_tokens,
-                  "shrink larger images, and groups of two video frames, to this many tokens each")
+  add_model_to(command, model)->required();
+  add_threads(command, threads);
+  add_precision_to(command);
+  add_pictures_to(command);
+  command.add_option("--prefill-chunk", prefill_chunk, "prompt tokens per step, 0 for all at once")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
-  command
-      .add_option("--max-total-image-tokens", max_total_image_tokens,
-                  "tokens of all images and video frames of a request together: the largest shrink to one "
-                  "common size, smaller ones stay as they are")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber);
-  command
-      .add_option("--resize", resize,
-                  "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)")
-      ->check(CLI::IsMember({"pil", "pil_12", "torchvision"}))
-      ->capture_default_str();
+      ->capture_default_str()
+      ->group("Memory");
   command
       .add_option("--vision-budget", vision_budget,
                   "memory in which the vision tower takes several groups of video frames at once (default "
                   "256Mi); it changes no result")
-      ->type_name("SIZE");
-  command.add_option("--prefill-chunk", prefill_chunk, "prompt tokens per step, 0 for all at once")
-      ->type_name("N")
+      ->type_name("SIZE")
+      ->group("Memory");
+}
+
+void EngineFlags::add_precision_to(CLI::App& command) {
+  const std::vector<std::string> attentions = {"eager", "sdpa", "flash_attention_2"};
+  const OtherNames others = {{"flash-attention-2", "flash_attention_2"},
+                             {"flash_attention", "flash_attention_2"},
+                             {"flash", "flash_attention_2"}};
+  const auto grouped = [](CLI::Option* option) { return option->group("Precision"); };
+  grouped(command.add_option(
+              "--preset", preset,
+              "compute what others compute, by name (fovea presets lists them); takes the place of --attn "
+              "and --vision-attn, and of --dtype where the preset has one"))
+      ->type_name("NAME");
+  choose(grouped(command.add_option("--dtype,--torch-dtype", dtype,
+                                    "compute type (default: the checkpoint's); bfloat16, float16, half and "
+                                    "float32 are understood")),
+         {"fp32", "bf16", "fp16"}, other_dtype_names());
+  choose(grouped(command.add_option("--attn,--attn-implementation", attention,
+                                    "attention of the text decoder, and of the vision tower unless given "
+                                    "(default: flash_attention_2)")),
+         attentions, others);
+  choose(grouped(command.add_option("--vision-attn", vision_attention, "attention of the vision tower")),
+         attentions, others);
+  grouped(command.add_option(
+              "--precision", precision,
+              "nodes that differ: \"text.scores=fp32,text.layers.0.k=fp32\", or a .json file (fovea presets "
+              "--help lists the nodes); refines --preset or --attn and --dtype"))
+      ->type_name("TEXT|FILE.json");
+  choose(grouped(command.add_option(
+             "--kv-cache-dtype", kv_cache_dtype,
+             "storage of keys and values between tokens: fp32, bf16 or fp16, in every layer that "
+             "--precision does not name; int8: in all but the first and the last layer, with keys "
+             "kept without their bias; auto: as k and v are computed")),
+         {"auto", "fp32", "bf16", "fp16", "int8"}, other_dtype_names())
       ->capture_default_str();
-  command.add_option("--threads", threads, "worker threads (default: one per core)")->type_name("N");
+  choose(grouped(command.add_option(
+             "--guard", guard,
+             "watch for attention scores that their dtype cannot resolve: warn says where, escalate "
+             "also recomputes those rows with fp32 scores")),
+         {"off", "warn", "escalate"})
+      ->capture_default_str();
+}
+
+void EngineFlags::add_pictures_to(CLI::App& command) {
+  const auto add = [&](const char* name, std::optional<int64_t>& value, const char* words) {
+    command.add_option(name, value, words)->type_name("N")->group("Pictures and videos");
+  };
+  add("--min-pixels", min_pixels, "enlarge smaller images and video frames (one token is 28 x 28 pixels)");
+  add("--max-pixels", max_pixels,
+      "shrink larger images and video frames (default for frames: 128 to 768 tokens each)");
+  add("--max-image-tokens,--image-max-tokens", max_image_tokens,
+      "shrink larger images, and groups of two video frames, to this many tokens each");
+  add("--max-total-image-tokens", max_total_image_tokens,
+      "tokens of all images and video frames of a request together: the largest shrink to one common size, "
+      "smaller ones stay as they are");
+  choose(command.add_option("--resize", resize,
+                            "bicubic of Pillow 13, of Pillow up to 12, or of torchvision (antialias)"),
+         {"pil", "pil_12", "torchvision"})
+      ->capture_default_str()
+      ->group("Pictures and videos");
+<<<<<<< HEAD
+  choose(command.add_option(
+             "--video-positions", video_positions,
+             "where text goes on after a video: at its largest position + 1 (qwen: as the model was "
+             "released), or at its start + the longer side of a frame (transformers-5)"),
+         {"qwen", "transformers-5"})
+      ->capture_default_str()
+      ->group("Pictures and videos");
+  command
+      .add_option("--chat-template", chat_template,
+                  "in place of the folder's chat template: qwen2.5-vl, or a file that holds a known one")
+      ->type_name("FILE|qwen2.5-vl")
+      ->group("Pictures and videos");
+=======
+>>>>>>> cli
 }
 
 void EngineFlags::add_ram_to(CLI::App& command, std::optional<std::string>& ram) {
@@ -118,7 +180,8 @@ void EngineFlags::add_ram_to(CLI::App& command, std::optional<std::string>& ram)
           "resident memory of the whole process, as 2G: weights that do not fit stay on disk and are "
           "streamed, layer by layer; no result changes (default: weights are mapped, and what needs more "
           "than is available apart from them is refused)")
-      ->type_name("SIZE");
+      ->type_name("SIZE")
+      ->group(kCommonOptions);
 }
 
 void EngineFlags::add_kv_offload_to(CLI::App& command) {
@@ -126,11 +189,13 @@ void EngineFlags::add_kv_offload_to(CLI::App& command) {
       "--kv-offload", kv_offload,
       "keys and values that --ram has no room for lie on disk, layer by layer, read ahead while another "
       "layer computes; without --ram all of them; no result changes (docs/memory.md)");
+  offload->group("Memory");
   command
       .add_option("--kv-offload-dir", kv_offload_dir,
                   "where, in a file without a name that is gone when the program ends (default: TMPDIR or "
                   "/tmp)")
       ->type_name("DIR")
+      ->group("Memory")
       ->needs(offload);
 }
 
@@ -140,8 +205,9 @@ void EngineFlags::add_zero_to(CLI::App& command) {
                   "3: the processes that mpirun started store the weights together, 1/R each, and gather a "
                   "layer just "
                   "before it is used; no result changes (docs/memory.md)")
-      ->type_name("N")
-      ->check(CLI::IsMember({0, 3}));
+      ->type_name("0|3")
+      ->check(CLI::IsMember({0, 3}))
+      ->group("Several processes");
 }
 
 void EngineFlags::add_tensor_parallel_to(CLI::App& command) {
@@ -150,8 +216,8 @@ void EngineFlags::add_tensor_parallel_to(CLI::App& command) {
                   "the R processes that mpirun started each compute 1/R of the heads and of the MLP of every "
                   "decoder layer; sums over ranks are made in a fixed order (docs/memory.md)")
       ->type_name("R")
-      ->check(CLI::PositiveNumber)
-      ->excludes("--zero-stage");
+      ->excludes("--zero-stage")
+      ->group("Several processes");
 }
 
 // Ranks must be as many as were asked for: a part without its rank would be missing in every sum.
@@ -174,7 +240,8 @@ void EngineFlags::add_device_map_to(CLI::App& command) {
           "\"vision=0,text.0-17=0,text.18-35=1,head=1\", a file of such entries (one a line, or a JSON "
           "object), or auto (bytes of weights as even as they can be); no result changes "
           "(docs/memory.md; not with --zero-stage 3, --ram, --kv-offload, --guard)")
-      ->type_name("MAP|FILE|auto");
+      ->type_name("MAP|FILE|auto")
+      ->group("Several processes");
 }
 
 // A text with '=' holds entries, anything else but auto is a file.
@@ -215,9 +282,10 @@ Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLim
       return SplitModel{device_map_for(checkpoint, world().size()), &world()};
     };
   }
-  Engine engine = Engine::open(model, options, observer);
+  Engine engine = Engine::open(model_folder(model), options, observer);
   // Ranks that differ would sample different tokens and wait for each other; a device map looks for itself.
   if (tensor_parallel > 1) require_same(world(), engine.identity());
+  print_warnings(engine.warnings());
   return engine;
 }
 
@@ -227,10 +295,11 @@ EngineOptions EngineFlags::engine_options() const {
   options.vision_attention = vision_attention.empty() ? options.attention : parse_attention(vision_attention);
   if (!dtype.empty()) options.dtype = parse_dtype(dtype);
   options.policy = policy();
+  options.chat_template = chat_template;
   options.guard.mode = parse_guard(guard);
   if (kv_offload) {
-    options.kv_offload = KvOffload{
-        kv_offload_dir ? std::filesystem::path(*kv_offload_dir) : std::filesystem::temp_directory_path(), 0};
+    options.kv_offload =
+        KvOffload{kv_offload_dir ? std::filesystem::path(*kv_offload_dir) : temporary_folder(), 0};
   }
   if (vision_budget) options.vision_budget_bytes = parse_bytes(*vision_budget, "--vision-budget");
   return options;
@@ -257,21 +326,49 @@ std::optional<PrecisionPolicy> EngineFlags::policy() const {
 }
 
 MediaLimits EngineFlags::media_limits() const {
-  return {min_pixels, max_pixels, max_image_tokens, max_total_image_tokens, fps, parse_resize(resize)};
+  const VideoPositions rule =
+      video_positions == "qwen" ? VideoPositions::qwen : VideoPositions::transformers_5;
+  return {min_pixels, max_pixels, max_image_tokens, max_total_image_tokens, fps, parse_resize(resize), rule};
 }
 
-Prompt EngineFlags::prepare(const Engine& engine, const PromptCheck& check) const {
-  if (!messages.empty() && (!prompt.empty() || !images.empty() || !videos.empty() || system)) {
+std::vector<Message> EngineFlags::given_messages() const {
+<<<<<<< HEAD
+  const auto& order = command_line->parse_order();
+=======
+  const auto& order = conversation->parse_order();
+>>>>>>> cli
+  const bool both = system || std::any_of(order.begin(), order.end(), is_prompt_option);
+  if (both) {
     throw Error(ErrorKind::invalid_argument, "--messages already holds the whole conversation",
                 "put prompt, system text, images and videos into the message list, or leave --messages out");
   }
-  if (messages.empty() && prompt.empty()) {
-    throw Error(ErrorKind::invalid_argument, "there is no prompt",
-                "give a question in quotes, or --messages FILE.json");
-  }
-  const auto conversation = messages.empty() ? messages_from_prompt(prompt, images, videos, system)
-                                             : parse_messages(read_text_file(messages));
+<<<<<<< HEAD
+  return messages_of_file(messages);
+}
+
+std::vector<Message> EngineFlags::conversation() const {
+  if (!messages.empty()) return given_messages();
+  const PromptArguments given = prompt_arguments(*command_line);
+  print_warnings(given.notes);
+  if (given.prompt.empty()) refuse_no_prompt(given);
+  return messages_from_prompt(given.prompt, given.images, given.videos, system);
+}
+
+Prompt EngineFlags::prepare(const Engine& engine, const std::vector<Message>& conversation,
+                            const PromptCheck& check) const {
   return engine.prepare(conversation, media_limits(), add_vision_id, check);
+=======
+  return parse_messages(read_text_file(messages));
+}
+
+Prompt EngineFlags::prepare(const Engine& engine, const PromptCheck& check) const {
+  if (!messages.empty()) return engine.prepare(given_messages(), media_limits(), add_vision_id, check);
+  const PromptArguments given = prompt_arguments(*conversation);
+  print_warnings(given.notes);
+  if (given.prompt.empty()) refuse_no_prompt(given);
+  return engine.prepare(messages_from_prompt(given.prompt, given.images, given.videos, system),
+                        media_limits(), add_vision_id, check);
+>>>>>>> cli
 }
 
 }  // namespace fovea

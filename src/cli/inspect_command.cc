@@ -2,7 +2,12 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/help.h"
+#include "cli/model_flag.h"
+#include "cli/model_or_config.h"
+#include "cli/output.h"
 #include "cli/stored_weights.h"
+#include "cli/warnings.h"
 #include "runtime/engine.h"
 
 namespace fovea {
@@ -23,6 +28,16 @@ std::string part_of(const std::string& name) {
   return "text decoder";
 }
 
+ordered_json yarn_json(const TextConfig& text) {
+  if (!text.yarn) return nullptr;
+  return {{"factor", text.yarn->factor},
+          {"original_max_position_embeddings", text.yarn->original_max_position_embeddings},
+          {"beta_fast", text.yarn->beta_fast},
+          {"beta_slow", text.yarn->beta_slow},
+          {"attention_factor", text.yarn->attention_factor},
+          {"truncate", text.yarn->truncate}};
+}
+
 ordered_json config_json(const ModelConfig& c) {
   const VisionConfig& v = c.vision;
   const TextConfig& t = c.text;
@@ -39,6 +54,7 @@ ordered_json config_json(const ModelConfig& c) {
             {"rms_norm_eps", t.rms_norm_eps},
             {"rope_theta", t.rope_theta},
             {"mrope_section", t.mrope_section},
+            {"yarn", yarn_json(t)},
             {"tie_word_embeddings", t.tie_word_embeddings}}},
           {"vision",
            {{"depth", v.depth},
@@ -54,7 +70,7 @@ ordered_json config_json(const ModelConfig& c) {
             {"tokens_per_second", v.tokens_per_second}}}};
 }
 
-ordered_json inspect_json(const Checkpoint& checkpoint, bool with_tensors) {
+ordered_json inspect_json(const Checkpoint& checkpoint, const std::string& model, bool with_tensors) {
   std::map<std::string, Part> parts;
   std::map<std::string, int64_t> dtypes;
   Part total;
@@ -81,56 +97,58 @@ ordered_json inspect_json(const Checkpoint& checkpoint, bool with_tensors) {
   }
   const TextConfig& text = checkpoint.config().text;
   const int64_t kv_values = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim;
-  ordered_json result = {{"model", checkpoint.dir().string()},
+  ordered_json result = {{"model", model},
                          {"config", config_json(checkpoint.config())},
                          {"parameters", total.parameters},
                          {"bytes", total.bytes},
                          {"dtypes", dtypes},
                          {"memory", memory},
-                         {"kv_cache_bytes_per_token", {{"bf16", 2 * kv_values}, {"fp32", 4 * kv_values}}}};
+                         {"kv_cache_bytes_per_token", {{"bf16", 2 * kv_values}, {"fp32", 4 * kv_values}}},
+                         {"warnings", checkpoint.warnings()}};
   if (with_tensors) result["tensors"] = tensors;
   return result;
 }
 
 void print_text(const ordered_json& info) {
-  fmt::print("{}\n", info["model"].get<std::string>());
+  print_output("{}\n", info["model"].get<std::string>());
   for (const char* section : {"text", "vision"}) {
-    fmt::print("\n{}\n", section);
+    print_output("\n{}\n", section);
     for (const auto& [key, value] : info["config"][section].items())
-      fmt::print("  {:<26} {}\n", key, value.dump());
+      print_output("  {:<26} {}\n", key, value.dump());
   }
-  fmt::print("\n{:<16} {:>8} {:>12} {:>12}\n", "part", "tensors", "parameters", "memory");
+  print_output("\n{:<16} {:>8} {:>12} {:>12}\n", "part", "tensors", "parameters", "memory");
   for (const auto& [name, part] : info["memory"].items()) {
-    fmt::print("{:<16} {:>8} {:>10.1f} M {:>9.1f} MB\n", name, part["tensors"].get<int64_t>(),
-               part["parameters"].get<double>() / 1e6, part["bytes"].get<double>() / 1e6);
+    print_output("{:<16} {:>8} {:>10.1f} M {:>9.1f} MB\n", name, part["tensors"].get<int64_t>(),
+                 part["parameters"].get<double>() / 1e6, part["bytes"].get<double>() / 1e6);
   }
-  fmt::print("{:<16} {:>8} {:>10.1f} M {:>9.1f} MB\n", "total", "", info["parameters"].get<double>() / 1e6,
-             info["bytes"].get<double>() / 1e6);
+  print_output("{:<16} {:>8} {:>10.1f} M {:>9.1f} MB\n", "total", "", info["parameters"].get<double>() / 1e6,
+               info["bytes"].get<double>() / 1e6);
   for (const auto& [name, count] : info["dtypes"].items()) {
-    fmt::print("stored as {}: {:.1f} M parameters\n", name, count.get<double>() / 1e6);
+    print_output("stored as {}: {:.1f} M parameters\n", name, count.get<double>() / 1e6);
   }
-  fmt::print("KV cache: {} bytes per token in bf16\n",
-             info["kv_cache_bytes_per_token"]["bf16"].get<int64_t>());
+  print_output("KV cache: {} bytes per token in bf16\n",
+               info["kv_cache_bytes_per_token"]["bf16"].get<int64_t>());
 }
 
 }  // namespace
 
 void add_inspect_command(CLI::App& app) {
   struct Flags {
-    std::string model;
+    std::string model, config;
     bool json = false;
   };
   const auto flags = std::make_shared<Flags>();
   CLI::App* command =
       app.add_subcommand("inspect", "show config, parameters, dtypes and memory of a checkpoint");
-  command->add_option("-m,--model", flags->model, "checkpoint folder in Hugging Face form")
-      ->required()
-      ->type_name("DIR");
-  command->add_flag("--json", flags->json, "one JSON object, with every tensor");
+  add_model_to(*command, flags->model);
+  add_config_to(*command, flags->config);
+  command->add_flag("--json", flags->json, "one JSON object, with every tensor")->group(kCommonOptions);
   command->callback([flags] {
-    const Checkpoint checkpoint = Checkpoint::open(flags->model);
-    const ordered_json info = inspect_json(checkpoint, flags->json);
-    flags->json ? fmt::print("{}\n", info.dump(2)) : print_text(info);
+    const ModelOrConfig model(flags->model, flags->config);
+    const Checkpoint checkpoint = Checkpoint::open(model.folder());
+    print_warnings(checkpoint.warnings());
+    const ordered_json info = inspect_json(checkpoint, model.name(), flags->json);
+    flags->json ? print_json(info) : print_text(info);
   });
 }
 

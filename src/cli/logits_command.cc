@@ -3,8 +3,11 @@
 #include "cli/answer_json.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
+#include "cli/files_read.h"
 #include "cli/guard_text.h"
+#include "cli/help.h"
 #include "cli/memory_check.h"
+#include "cli/output.h"
 #include "cli/progress_bar.h"
 #include "cli/ranks.h"
 
@@ -17,6 +20,15 @@ struct LogitsFlags {
   std::string out;
   std::optional<std::string> ram;
 };
+
+void refuse_inputs_as_output(const LogitsFlags& flags, const Engine& engine,
+                             const std::vector<Message>& conversation) {
+  InputFiles inputs;
+  add_files_of(flags.engine, inputs);
+  inputs.add(engine.checkpoint().dir());
+  add_files_of(conversation, inputs);
+  inputs.refuse_as_output(flags.out, "--out");
+}
 
 // Everything a parity check needs, in the reference's names and shapes.
 struct Dump {
@@ -48,8 +60,11 @@ Dump collect(const Prompt& prompt, int64_t patch_dim) {
 void write_logits(const LogitsFlags& flags, const MemoryCheck& memory, const Engine& engine,
                   const Observer& observer, ProgressBar& bar) {
   const ModelConfig& config = engine.checkpoint().config();
+  const std::vector<Message> conversation = flags.engine.conversation();
+  refuse_inputs_as_output(flags, engine, conversation);
   const Prompt prompt = flags.engine.prepare(
-      engine, [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
+      engine, conversation,
+      [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
         memory.require(engine, 0, tokens, measured, media);
       });
   const Dump dump = collect(prompt, config.vision.patch_dim());
@@ -91,9 +106,9 @@ void write_logits(const LogitsFlags& flags, const MemoryCheck& memory, const Eng
                      {"attn", name_of(engine.options().attention)},
                      {"vision_attn", name_of(engine.options().vision_attention)},
                      {"dtype", name_of(engine.dtype())}});
-  fmt::print("{}: {} tokens, {} patches\n", flags.out, n, dump.patches);
+  print_output("{}: {} tokens, {} patches\n", flags.out, n, dump.patches);
   const std::string warning = guard_warning(engine, result.guard);
-  if (!warning.empty()) fmt::print(stderr, "{}\n", warning);
+  if (!warning.empty()) print_warning("{}\n", warning);
 }
 
 void logits(const LogitsFlags& flags) {
@@ -112,7 +127,10 @@ void add_logits_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("logits", "write ids, positions, patches, vision embeddings and logits");
   flags->engine.add_to(*command);
-  command->add_option("--out", flags->out, "file to write")->required()->type_name("FILE.safetensors");
+  command->add_option("--out", flags->out, "file to write")
+      ->required()
+      ->type_name("FILE.safetensors")
+      ->group(kCommonOptions);
   EngineFlags::add_ram_to(*command, flags->ram);
   flags->engine.add_kv_offload_to(*command);
   flags->engine.add_zero_to(*command);

@@ -1,12 +1,18 @@
 // The command line: parse, call the engine, format. All work happens in the layers below.
 #include <csignal>
-#include <cstdio>
+#include <memory>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/freed_memory.h"
 #include "base/parallel.h"
 #include "cli/bus_error.h"
 #include "cli/commands.h"
+#include "cli/help.h"
+#include "cli/option_values.h"
+#include "cli/output.h"
+#include "cli/usage_error.h"
+#include "cli/version.h"
 #include "comm/world.h"
 
 namespace {
@@ -22,7 +28,9 @@ void refuse_several_ranks(const CLI::App& app) {
   if (tensor != nullptr && tensor->count() > 0 && tensor->as<int>() > 1) return;
   const CLI::Option* map = app.get_option_no_throw("--device-map");
   if (map != nullptr && map->count() > 0) return;
-  const std::string command = app.get_name();
+  const CLI::App* above = app.get_parent();
+  const std::string command =
+      above->get_parent() == nullptr ? app.get_name() : above->get_name() + " " + app.get_name();
   const char* remedy =
       map != nullptr    ? "give --zero-stage 3, --tensor-parallel or --device-map, or start it without mpirun"
       : zero != nullptr ? "give --zero-stage 3, or start it without mpirun"
@@ -32,25 +40,7 @@ void refuse_several_ranks(const CLI::App& app) {
                      remedy);
 }
 
-// CLI11 does not say which subcommand it did not know, nor which help to read.
-int usage_error(const CLI::App& app, const CLI::ParseError& error, const std::string& first) {
-  const auto known = app.get_subcommands();  // the one that was given
-  const std::string command = known.empty() ? "" : " " + known.front()->get_name();
-  const bool unknown = command.empty() && !first.empty() && first.front() != '-';
-  const std::string what = unknown ? fmt::format("there is no command '{}'", first) : error.what();
-  fovea::fail_world(fmt::format("{}\n  remedy: see fovea{} --help", what, command), kUsage);
-  return kUsage;
-}
-
-int run(int argc, char** argv) {
-  fovea::set_default_threads();
-  CLI::App app{"fovea runs Qwen2.5-VL checkpoints on the CPU, token for token like transformers."};
-  app.set_version_flag("--version", FOVEA_VERSION);
-  app.require_subcommand(1);
-  app.footer(
-      "Start with: fovea run --help\nKernels are chosen by the CPU; "
-      "FOVEA_ISA=scalar|avx2|avx512|avx512_vnni|avx512_bf16|amx "
-      "forces one.");
+void add_commands(CLI::App& app) {
   fovea::add_run_command(app);
   fovea::add_audit_command(app);
   fovea::add_eval_command(app);
@@ -63,14 +53,53 @@ int run(int argc, char** argv) {
   fovea::add_plan_command(app);
   fovea::add_advise_command(app);
   fovea::add_quantize_command(app);
-  for (CLI::App* command : app.get_subcommands({})) {
-    command->parse_complete_callback([command] { refuse_several_ranks(*command); });
-  }
+}
+
+void add_note_options(CLI::App& command) {
+  const auto add = [&](const char* name, fovea::Notes notes, const char* words) {
+    return command.add_flag_callback(
+                      name, [notes] { fovea::set_notes(notes); }, words)
+        ->group(fovea::kCommonOptions);
+  };
+  CLI::Option* quiet =
+      add("-q,--quiet", fovea::Notes::few, "say nothing but the result, warnings and errors");
+  add("-v,--verbose", fovea::Notes::many, "say more about how the result came about")->excludes(quiet);
+}
+
+// What holds for every command alike.
+void complete_command(CLI::App& command) {
+  for (CLI::App* own : command.get_subcommands([](CLI::App*) { return true; })) complete_command(*own);
+  command.set_help_flag("-h,--help", "this text")->group(fovea::kCommonOptions);
+  fovea::check_values(command);
+  if (!command.get_subcommands([](CLI::App*) { return true; }).empty()) return;
+  add_note_options(command);
+  command.parse_complete_callback([&command] {
+    fovea::set_default_threads();
+    refuse_several_ranks(command);
+  });
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"fovea runs Qwen2.5-VL checkpoints on the CPU, token for token like transformers.", "fovea"};
+  app.set_version_flag("-V,--version", fovea::version_text, "version, compiler, kernels and libraries");
+  app.require_subcommand(1);
+  app.formatter(std::make_shared<fovea::Help>(fovea::help_width()));
+  app.footer(
+      "Start with: fovea run --help\n\nKernels are chosen by the CPU; "
+      "FOVEA_ISA=scalar|avx2|avx512|avx512_vnni|avx512_bf16|amx forces one.");
+  add_commands(app);
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) complete_command(*command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return usage_error(app, error, argc > 1 ? argv[1] : "");
+    if (error.get_exit_code() == 0) {  // --help, --version
+      std::ostringstream text;
+      app.exit(error, text, text);
+      fovea::write_output(text.str());
+      return 0;
+    }
+    fovea::fail_world(fovea::usage_error_text(app, error), kUsage);
+    return kUsage;
   }
   return 0;
 }
@@ -78,6 +107,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  fovea::take_standard_streams();
   fovea::free_large_blocks_at_once();
   fovea::explain_bus_errors();
   std::signal(SIGXFSZ, SIG_IGN);  // a write past `ulimit -f` then fails with an error, as on a full disk
@@ -89,6 +119,7 @@ int main(int argc, char** argv) {
     } catch (const fovea::ExitWith& exit) {
       code = exit.code;
     }
+    fovea::flush_output();
     if (code != kUsage) fovea::finish_world();
     return code;
   } catch (const fovea::Error& error) {

@@ -1,6 +1,7 @@
 #include "cli/memory_check.h"
 
 #include "cli/byte_size.h"
+#include "cli/model_flag.h"
 #include "comm/world.h"
 #include "media/geometry.h"
 #include "plan/available_memory.h"
@@ -23,7 +24,7 @@ MemoryCheck::MemoryCheck(const EngineFlags& flags, const std::optional<std::stri
       all_logits_(all_logits),
       ranks_(flags.zero_stage == 3 ? launch().size : 0) {
   if (ram) ram_ = parse_bytes(*ram, "--ram");
-  const Checkpoint checkpoint = Checkpoint::open(flags.model);
+  const Checkpoint checkpoint = Checkpoint::open(model_folder(flags.model));
   PlanSetup setup = plan_setup(flags.engine_options(), prefill_chunk_, checkpoint);
   const ResidentMemory resident = resident_memory();
   files_ = resident.file;

@@ -5,7 +5,11 @@
 #include "base/freed_memory.h"
 #include "cli/byte_size.h"
 #include "cli/commands.h"
+#include "cli/help.h"
+#include "cli/model_or_config.h"
+#include "cli/output.h"
 #include "cli/plan_request.h"
+#include "cli/warnings.h"
 #include "text/chat_template.h"
 
 namespace fovea {
@@ -14,8 +18,12 @@ namespace {
 
 using nlohmann::ordered_json;
 
+// As `fovea run` ends, which would refuse the request.
+constexpr int kDoesNotFit = 1;
+
 struct PlanFlags {
   EngineFlags engine;
+  std::string config;
   PlannedUse use;
   int64_t ranks = 0;
   std::optional<std::string> ram;
@@ -45,44 +53,45 @@ ordered_json plan_json(const Plan& plan) {
 
 // What a rank or a machine alone lacks, others can hold.
 void print_ranks(const std::optional<Remedy>& ranks) {
-  if (ranks) fmt::print("in memory they have room among ranks: {}\n", remedy_text(*ranks));
+  if (ranks) print_output("in memory they have room among ranks: {}\n", remedy_text(*ranks));
 }
 
 void print_text(const Plan& plan, const MemoryLimit& limit, const std::vector<Remedy>& remedies) {
-  fmt::print("{} tokens: {} of images, {} of text, {} of the answer\n", plan.context, plan.image_tokens,
-             plan.prompt_tokens - plan.image_tokens, plan.context - plan.prompt_tokens);
-  if (plan.ranks > 0) fmt::print("for the one of {} ranks that answers; the others need less\n", plan.ranks);
-  fmt::print("\n");
+  print_output("{} tokens: {} of images, {} of text, {} of the answer\n", plan.context, plan.image_tokens,
+               plan.prompt_tokens - plan.image_tokens, plan.context - plan.prompt_tokens);
+  if (plan.ranks > 0)
+    print_output("for the one of {} ranks that answers; the others need less\n", plan.ranks);
+  print_output("\n");
   for (const PlanPart& part : parts_of(plan)) {
-    if (part.bytes > 0) fmt::print("{:<26} {:>12}   {}\n", part.words, bytes_text(part.bytes), part.phase);
+    if (part.bytes > 0) print_output("{:<26} {:>12}   {}\n", part.words, bytes_text(part.bytes), part.phase);
   }
-  fmt::print("\n{:<26} {:>12}   {}\n", "peak", bytes_text(plan.peak()), plan.peak_phase());
-  if (plan.ranks == 0 && plan.streamed) fmt::print("{}\n", streaming_text(plan));
+  print_output("\n{:<26} {:>12}   {}\n", "peak", bytes_text(plan.peak()), plan.peak_phase());
+  if (plan.ranks == 0 && plan.streamed) print_output("{}\n", streaming_text(plan));
   if (plan.kv_disk > 0) {
-    fmt::print("{} of keys and values lie on disk; every token reads all there are by then\n",
-               bytes_text(plan.kv_disk));
+    print_output("{} of keys and values lie on disk; every token reads all there are by then\n",
+                 bytes_text(plan.kv_disk));
   }
   if (plan.ranks > 0) {
-    fmt::print("its part of the weights {}; every token gathers {}\n",
-               plan.weight_share > 0 ? "is in memory" : "stays on disk",
-               bytes_text(plan.fetched_per_token * (plan.ranks - 1) / plan.ranks));
+    print_output("its part of the weights {}; every token gathers {}\n",
+                 plan.weight_share > 0 ? "is in memory" : "stays on disk",
+                 bytes_text(plan.fetched_per_token * (plan.ranks - 1) / plan.ranks));
   }
   if (limit.bytes == 0) return;
-  fmt::print("{:<26} {:>12}   {}\n", limit.given ? "--ram" : "available", bytes_text(limit.bytes),
-             limit.given ? "for the resident set" : "for all but the mapped weights");
-  fmt::print("\n{}\n", limit.fits(plan) ? "it fits" : "it does not fit");
+  print_output("{:<26} {:>12}   {}\n", limit.given ? "--ram" : "available", bytes_text(limit.bytes),
+               limit.given ? "for the resident set" : "for all but the mapped weights");
+  print_output("\n{}\n", limit.fits(plan) ? "it fits" : "it does not fit");
   if (limit.fits(plan)) {
     if (plan.peak() > limit.bytes) {
-      fmt::print(
+      print_output(
           "but not all mapped weights with it: they will be read again and again. --ram {}M streams them "
           "ahead\n",
           limit.bytes / 1'000'000);
     }
     return;
   }
-  fmt::print("{}\n",
-             remedies.empty() ? "no single change is enough" : "any one of these is enough, cheapest first:");
-  for (const Remedy& remedy : remedies) fmt::print("  {}\n", remedy_text(remedy));
+  print_output("{}\n", remedies.empty() ? "no single change is enough"
+                                        : "any one of these is enough, cheapest first:");
+  for (const Remedy& remedy : remedies) print_output("  {}\n", remedy_text(remedy));
 }
 
 // Offered where weights fit, but not in memory: they are on disk, or mapped and read again.
@@ -101,6 +110,18 @@ ordered_json change_json(const Remedy& remedy) {
           {"peak_bytes", remedy.plan.peak()},
           {"image_tokens", remedy.plan.image_tokens},
           {"ranks", remedy.plan.ranks}};
+}
+
+ordered_json verdict_json(const Plan& plan, const MemoryLimit& limit, const std::vector<Remedy>& remedies,
+                          const std::optional<Remedy>& ranks) {
+  ordered_json result = plan_json(plan);
+  result["limit_bytes"] = limit.bytes;
+  result["limit_given"] = limit.given;
+  result["fits"] = limit.fits(plan);
+  result["changes"] = ordered_json::array();
+  for (const Remedy& remedy : remedies) result["changes"].push_back(change_json(remedy));
+  result["in_memory_among_ranks"] = ranks ? change_json(*ranks) : ordered_json(nullptr);
+  return result;
 }
 
 // The ranks of a device map, each on a host of its own as far as memory goes.
@@ -124,27 +145,34 @@ void plan_device_map(const PlanFlags& flags, const Checkpoint& checkpoint, PlanS
     list.push_back({{"rank", rank}, {"device_map", map.parts_of(rank)}, {"fits", limit.fits(plan)}});
     list.back().update(plan_json(plan));
     if (flags.json) continue;
-    fmt::print(
+    print_output(
         "rank {}: {}\n  {}{}\n", rank, map.parts_of(rank), need_text(plan),
         limit.fits(plan) ? "" : fmt::format("\n  does not fit: there are {}", bytes_text(limit.bytes)));
   }
   if (flags.json) {
-    fmt::print("{}\n", ordered_json{{"device_map", map.text()},
-                                    {"limit_bytes", limit.bytes},
-                                    {"limit_given", limit.given},
-                                    {"fits", all_fit},
-                                    {"ranks", list}}
-                           .dump(2));
+    print_json(ordered_json{{"device_map", map.text()},
+                            {"limit_bytes", limit.bytes},
+                            {"limit_given", limit.given},
+                            {"fits", all_fit},
+                            {"ranks", list}});
   } else if (!all_fit) {
-    fmt::print("give such a rank less, or use more of them\n");
+    print_output("give such a rank less, or use more of them\n");
   }
+  if (!all_fit) throw ExitWith{kDoesNotFit};
 }
 
 void plan_memory(const PlanFlags& flags) {
-  const Checkpoint checkpoint = Checkpoint::open(flags.engine.model);
+  const ModelOrConfig model(flags.engine.model, flags.config);
+  const Checkpoint checkpoint = Checkpoint::open(model.folder());
+  print_warnings(checkpoint.warnings());
   // What an engine holds beside the weights is there while the plan is made, and measured.
-  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(flags.engine.model);
-  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(flags.engine.model);
+  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(model.folder());
+<<<<<<< HEAD
+  [[maybe_unused]] const ChatTemplate chat_template =
+      ChatTemplate::open(model.folder(), flags.engine.chat_template);
+=======
+  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(model.folder());
+>>>>>>> cli
   return_freed_memory();
   PlanSetup setup = planned_request(flags.engine, flags.use, checkpoint);
   std::optional<int64_t> ram;
@@ -164,18 +192,13 @@ void plan_memory(const PlanFlags& flags) {
     remedies = find_remedies(checkpoint, setup, limit.bytes, [&](const Plan& p) { return limit.need(p); });
   }
   const std::optional<Remedy> ranks = ranks_in_memory(checkpoint, setup, plan, limit);
-  if (!flags.json) {
+  if (flags.json) {
+    print_json(verdict_json(plan, limit, remedies, ranks));
+  } else {
     print_text(plan, limit, remedies);
-    return print_ranks(ranks);
+    print_ranks(ranks);
   }
-  ordered_json result = plan_json(plan);
-  result["limit_bytes"] = limit.bytes;
-  result["limit_given"] = limit.given;
-  result["fits"] = limit.fits(plan);
-  result["changes"] = ordered_json::array();
-  for (const Remedy& remedy : remedies) result["changes"].push_back(change_json(remedy));
-  result["in_memory_among_ranks"] = ranks ? change_json(*ranks) : ordered_json(nullptr);
-  fmt::print("{}\n", result.dump(2));
+  if (!limit.fits(plan)) throw ExitWith{kDoesNotFit};
 }
 
 }  // namespace
@@ -185,28 +208,32 @@ void add_plan_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "plan", "predict the memory a request needs, and what to change when it does not fit");
   flags->engine.add_engine_to(*command);
+  add_config_to(*command, flags->config);
   flags->use.add_to(*command);
   command
       ->add_option("--ram", flags->ram,
                    "memory the process may occupy, mapped weights included (default: what is available)")
-      ->type_name("SIZE");
+      ->type_name("SIZE")
+      ->group(kCommonOptions);
+  command->add_flag("--json", flags->json, "print one JSON object")->group(kCommonOptions);
   command
       ->add_option(
           "--ranks", flags->ranks,
           "processes that store the weights together (--zero-stage 3 of run): the plan is that of the one "
           "that answers, on a host of its own; with --device-map those of all")
       ->type_name("R")
-      ->check(CLI::PositiveNumber);
+      ->group("Several processes");
   flags->engine.add_kv_offload_to(*command);
   flags->engine.add_device_map_to(*command);
-  command->add_flag("--json", flags->json, "print one JSON object");
   command->footer(
       "Examples:\n"
       "  fovea plan -m DIR --context 32768 --images 20@1280x960 --attn flash_attention_2 --ram 16G\n"
+      "  fovea plan --config 7b --images 10@1280x960 --preset balanced --ram 16G\n"
       "  fovea plan -m DIR --context 4096 --ranks 4 --ram 4G\n"
       "  fovea plan -m DIR --images 2@1344x1008 --device-map auto --ranks 2\n"
       "  fovea plan -m DIR --images 2@3000x2000 --images 1@640x480x32 --dtype fp32 --json\n"
-      "docs/memory.md says what is counted and how near the predictions are.");
+      "It ends with 1 when the request does not fit. docs/memory.md says what is counted and how near the "
+      "predictions are.");
   command->callback([flags] { plan_memory(*flags); });
 }
 

@@ -3,6 +3,8 @@
 #include <regex>
 
 #include "base/error.h"
+#include "cli/help.h"
+#include "cli/option_values.h"
 #include "media/geometry.h"
 #include "media/token_budget.h"
 #include "plan/available_memory.h"
@@ -17,7 +19,7 @@ void add_pictures(const std::string& text, const EngineFlags& flags, const Check
   static const std::regex form(R"((?:(\d{1,5})@)?(\d{1,6})x(\d{1,6})(?:x(\d{1,4}))?)");
   std::smatch match;
   if (!std::regex_match(text, match, form) || match[1] == "0") {
-    throw Error(ErrorKind::invalid_argument, fmt::format("--images {} is not understood", text),
+    throw Error(ErrorKind::invalid_argument, fmt::format("--images {} is not understood", in_quotes(text)),
                 "write 20@1280x960 (count@widthxheight), or 2@640x480x32 for videos of 32 sampled frames");
   }
   Picture picture;
@@ -93,19 +95,23 @@ PlanSetup planned_request(const EngineFlags& flags, const PlannedUse& use, const
 }
 
 void PlannedUse::add_to(CLI::App& command) {
-  command.add_option("--context", context, "tokens in all: images, text and answer")
+  command
+      .add_option("--context,--ctx-size,--max-model-len", context, "tokens in all: images, text and answer")
       ->type_name("T")
-      ->check(CLI::PositiveNumber);
+      ->group(kCommonOptions);
   command
       .add_option(
           "--images", pictures,
           "images: count@widthxheight, as 20@1280x960; videos of F sampled frames: count@WxHxF; repeatable")
       ->type_name("K@WxH")
-      ->allow_extra_args(false);
-  command.add_option("--max-new-tokens", max_new_tokens, "tokens of the context that are the answer")
+      ->allow_extra_args(false)
+      ->group(kCommonOptions);
+  command
+      .add_option("-n,--max-new-tokens,--max-tokens,--n-predict", max_new_tokens,
+                  "tokens of the context that are the answer")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+      ->capture_default_str()
+      ->group(kCommonOptions);
 }
 
 }  // namespace fovea

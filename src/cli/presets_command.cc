@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "policy/precision_policy.h"
 
 namespace fovea {
@@ -22,7 +23,7 @@ struct PresetsFlags {
 constexpr DType kShown = DType::bf16;
 
 void list() {
-  for (const Preset& preset : presets()) fmt::print("{:<24}{}\n", preset.name, preset.line);
+  for (const Preset& preset : presets()) print_output("{:<24}{}\n", preset.name, preset.line);
 }
 
 const char* dtype_of(const Preset& preset) {
@@ -30,16 +31,16 @@ const char* dtype_of(const Preset& preset) {
 }
 
 void show(const Preset& preset) {
-  fmt::print("{}: {}\ndtype: {}\n", preset.name, preset.line, dtype_of(preset));
-  if (!preset.dtype) fmt::print("shown for {}:\n", name_of(kShown));
-  fmt::print("\n{:<17}{:<19}{:<19}{}\n", "node", "text", "vision", "meaning");
+  print_output("{}: {}\ndtype: {}\n", preset.name, preset.line, dtype_of(preset));
+  if (!preset.dtype) print_output("shown for {}:\n", name_of(kShown));
+  print_output("\n{:<17}{:<19}{:<19}{}\n", "node", "text", "vision", "meaning");
   const TowerPrecision text = preset.tower(Tower::text, kShown), vision = preset.tower(Tower::vision, kShown);
   for (const Node& node : nodes()) {
-    fmt::print("{:<17}{:<19}{:<19}{}\n", node.name, value_of(text, node),
-               node.text_only ? "-" : value_of(vision, node), node.meaning);
+    print_output("{:<17}{:<19}{:<19}{}\n", node.name, value_of(text, node),
+                 node.text_only ? "-" : value_of(vision, node), node.meaning);
   }
-  fmt::print("{:<17}{:<19}{:<19}{}\n", "logits", name_of(preset.dtype.value_or(kShown)), "-",
-             "what the output head returns");
+  print_output("{:<17}{:<19}{:<19}{}\n", "logits", name_of(preset.dtype.value_or(kShown)), "-",
+               "what the output head returns");
 }
 
 ordered_json tower_json(const Preset& preset, Tower tower) {
@@ -68,26 +69,26 @@ void run(const PresetsFlags& flags) {
   if (!flags.name.empty()) {
     const Preset& preset = preset_named(flags.name);
     if (!flags.json) return show(preset);
-    fmt::print("{}\n", preset_json(preset, true).dump(2));
+    print_json(preset_json(preset, true));
     return;
   }
   if (!flags.json) return list();
   ordered_json all = ordered_json::array();
   for (const Preset& preset : presets()) all.push_back(preset_json(preset, false));
-  fmt::print("{}\n", all.dump(2));
+  print_json(all);
 }
 
 std::string node_help() {
   std::string help =
       "Settings of --precision, separated by commas: TOWER.NODE=VALUE, TOWER.layers.L.NODE=VALUE, or\n"
       "TOWER.layers.L-M.NODE=VALUE (TOWER: text or vision; -1 is the last layer), logits=T, preset=NAME, "
-      "dtype=T.\n"
+      "dtype=T.\n\n"
       "Nodes, in the order of the computation:\n";
   for (const Node& node : nodes()) {
-    help += fmt::format("  {:<16}{}{}\n                  {}\n", node.name, fmt::join(node.values, " | "),
+    help += fmt::format("  {:<17}{}{}\n                   {}\n", node.name, fmt::join(node.values, " | "),
                         node.text_only ? " (text only)" : "", node.meaning);
   }
-  return help + "  logits          fp32 | bf16 | fp16\n                  what the output head returns";
+  return help + "  logits           fp32 | bf16 | fp16\n                   what the output head returns";
 }
 
 }  // namespace

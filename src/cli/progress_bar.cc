@@ -3,14 +3,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include "cli/output.h"
 
 namespace fovea {
 
 using std::chrono::duration;
 using std::chrono::steady_clock;
 
-ProgressBar::ProgressBar() : terminal_(isatty(STDERR_FILENO) != 0) {}
+ProgressBar::ProgressBar() : terminal_(notes() != Notes::few && isatty(STDERR_FILENO) != 0) {}
 
 ProgressFn ProgressBar::callback() {
   if (!terminal_) return {};
@@ -35,16 +35,14 @@ void ProgressBar::draw(std::string_view stage, int64_t done, int64_t total) {
   const double elapsed = duration<double>(now - stage_start_).count();
   const auto filled = static_cast<size_t>(share * kWidth);
   std::string left = share > 0.02 ? fmt::format("{:.0f} s left", elapsed / share - elapsed) : "";
-  fmt::print(stderr, "\r\033[K{:<8} [{}{}] {:3.0f} %  {}", stage, std::string(filled, '#'),
-             std::string(kWidth - filled, '.'), 100 * share, left);
-  std::fflush(stderr);
+  write_standard_error(fmt::format("\r\033[K{:<8} [{}{}] {:3.0f} %  {}", stage, std::string(filled, '#'),
+                                   std::string(kWidth - filled, '.'), 100 * share, left));
   drawn_ = true;
 }
 
 void ProgressBar::clear() {
   if (!drawn_) return;
-  std::fputs("\r\033[K", stderr);
-  std::fflush(stderr);
+  write_standard_error("\r\033[K");
   drawn_ = false;
 }
 

@@ -1,11 +1,18 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/input_files.h"
 #include "base/parallel.h"
 #include "cli/commands.h"
+#include "cli/engine_flags.h"
+#include "cli/help.h"
 #include "cli/interrupt.h"
+#include "cli/model_flag.h"
+#include "cli/option_values.h"
+#include "cli/output.h"
 #include "cli/progress_bar.h"
 #include "cli/text_file.h"
+#include "cli/warnings.h"
 #include "plan/plan_text.h"
 #include "quantize/quantize.h"
 #include "runtime/engine.h"
@@ -58,20 +65,24 @@ PrecisionPolicy policy_of(const QuantizeFlags& flags) {
 }
 
 void print_summary(const QuantizeSummary& summary, const std::string& out) {
-  fmt::print("{:<10} {:>8} {:>12} {:>12} {:>12}\n", "stored as", "tensors", "parameters", "before", "now");
+  print_output("{:<10} {:>8} {:>12} {:>12} {:>12}\n", "stored as", "tensors", "parameters", "before", "now");
   for (const auto& [name, form] : summary.forms) {
-    fmt::print("{:<10} {:>8} {:>10.1f} M {:>12} {:>12}\n", name, form.tensors,
-               static_cast<double>(form.parameters) / 1e6, bytes_text(form.bytes_before),
-               bytes_text(form.bytes));
+    print_output("{:<10} {:>8} {:>10.1f} M {:>12} {:>12}\n", name, form.tensors,
+                 static_cast<double>(form.parameters) / 1e6, bytes_text(form.bytes_before),
+                 bytes_text(form.bytes));
   }
-  fmt::print("{:<10} {:>8} {:>12} {:>12} {:>12}\nwrote {}\n", "all", "", "", bytes_text(summary.bytes_before),
-             bytes_text(summary.bytes), out);
+  print_output("{:<10} {:>8} {:>12} {:>12} {:>12}\nwrote {}\n", "all", "", "",
+               bytes_text(summary.bytes_before), bytes_text(summary.bytes), out);
 }
 
 void quantize(const QuantizeFlags& flags) {
   start_threads(flags.threads);
   stop_on_interrupt();
-  const Checkpoint checkpoint = Checkpoint::open(flags.model);
+  InputFiles inputs;
+  if (!flags.policy.empty()) inputs.add(flags.policy);
+  inputs.refuse_as_output_folder(flags.out, "--out");
+  const Checkpoint checkpoint = Checkpoint::open(model_folder(flags.model));
+  print_warnings(checkpoint.warnings());
   EngineOptions engine;
   if (!flags.dtype.empty()) engine.dtype = parse_dtype(flags.dtype);
   const PrecisionPolicy policy = policy_of(flags);
@@ -87,7 +98,7 @@ void quantize(const QuantizeFlags& flags) {
       quantize_checkpoint(checkpoint, resolved.precision, options, bar.callback());
   bar.clear();
   if (!summary.complete) {
-    fmt::print(stderr, "fovea: interrupted, nothing was written\n");
+    print_warning("fovea: interrupted, nothing was written\n");
     throw ExitWith{kInterrupted};
   }
   print_summary(summary, flags.out);
@@ -99,33 +110,36 @@ void add_quantize_command(CLI::App& app) {
   const auto flags = std::make_shared<QuantizeFlags>();
   CLI::App* command = app.add_subcommand(
       "quantize", "write a checkpoint again with weights in 8 or 4 bits, or another dtype");
-  command->add_option("-m,--model", flags->model, "checkpoint folder in Hugging Face form")
-      ->required()
-      ->type_name("DIR");
+  add_model_to(*command, flags->model)->required();
   command->add_option("--out", flags->out, "folder to write; it appears when it is complete")
       ->required()
-      ->type_name("DIR");
-  command
-      ->add_option(
-          "--weights", flags->weights,
-          "bf16, fp16: plain; int8: per output channel, with the first and the last decoder layer and "
-          "the vision tower as they are; int4: groups of 64, with those and the head in int8 "
-          "(default: int8, unless --preset or --policy is given)")
-      ->check(CLI::IsMember({"bf16", "fp16", "int8", "int4"}));
+      ->type_name("DIR")
+      ->group(kCommonOptions);
+  choose(command->add_option(
+             "--weights", flags->weights,
+             "bf16, fp16: plain; int8: per output channel, with the first and the last decoder layer and "
+             "the vision tower as they are; int4: groups of 64, with those and the head in int8 "
+             "(default: int8, unless --preset or --policy is given)"),
+         {"bf16", "fp16", "int8", "int4"}, other_dtype_names())
+      ->group(kCommonOptions);
+  command->add_flag("--force", flags->force, "replace a checkpoint that is already there")
+      ->group(kCommonOptions);
+  add_threads(*command, flags->threads);
   command->add_option("--preset", flags->preset, "a preset's quantization: balanced, fast (fovea presets)")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->group("Precision");
   command
       ->add_option("--policy,--precision", flags->policy,
                    "by layer and module: the nodes quantization, mlp_quantization, head and weights of a "
                    "precision policy, or a .json file; goes before --weights and --preset")
-      ->type_name("TEXT|FILE.json");
-  command
-      ->add_option("--dtype", flags->dtype,
-                   "fp32, bf16 or fp16: what is not quantized, and what the model computes in from then on "
-                   "(default: the checkpoint's)")
-      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
-  command->add_flag("--force", flags->force, "replace a checkpoint that is already there");
-  command->add_option("--threads", flags->threads, "worker threads (default: one per core)")->type_name("N");
+      ->type_name("TEXT|FILE.json")
+      ->group("Precision");
+  choose(
+      command->add_option("--dtype,--torch-dtype", flags->dtype,
+                          "what is not quantized, and what the model computes in from then on (default: the "
+                          "checkpoint's)"),
+      {"fp32", "bf16", "fp16"}, other_dtype_names())
+      ->group("Precision");
   command->footer(
       "The folder is read like any other: fovea run -m OUT computes with the weights as they are stored, bit "
       "for\n"

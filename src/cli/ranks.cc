@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "cli/answer_json.h"
+#include "cli/output.h"
 #include "comm/world.h"
 
 namespace fovea {
@@ -44,7 +45,7 @@ nlohmann::ordered_json gather_parts(const DeviceMap& map) {
 
 void print_parts(const nlohmann::ordered_json& ranks) {
   for (size_t i = 0; i < ranks.size(); ++i) {
-    fmt::print(stderr, "rank {}: {}, peak {:.2f} GB\n", i, ranks[i]["parts"].get<std::string>(),
+    print_note("rank {}: {}, peak {:.2f} GB\n", i, ranks[i]["parts"].get<std::string>(),
                ranks[i]["peak_memory_bytes"].get<double>() / 1e9);
   }
 }

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "cli/option_values.h"
+#include "cli/output.h"
 #include "cli/progress_bar.h"
 #include "suite/generator.h"
 
@@ -12,6 +14,7 @@ struct SuiteFlags {
   std::string kind, out, tokens, images, facts, turns, digits = "unseen";
   int64_t count = 100;
   uint64_t seed = 0;
+  bool force = false;
 };
 
 SuiteRequest request_of(const SuiteFlags& flags) {
@@ -28,9 +31,9 @@ SuiteRequest request_of(const SuiteFlags& flags) {
 
 void make(const SuiteFlags& flags) {
   ProgressBar bar;
-  make_suite(request_of(flags), flags.out, bar.callback());
+  make_suite(request_of(flags), flags.out, flags.force, bar.callback());
   bar.clear();
-  fmt::print("wrote {} questions: {}/suite.jsonl\n", flags.count, flags.out);
+  print_output("wrote {} questions: {}/suite.jsonl\n", flags.count, flags.out);
 }
 
 }  // namespace
@@ -39,15 +42,19 @@ void add_suite_command(CLI::App& app) {
   const auto flags = std::make_shared<SuiteFlags>();
   CLI::App* suite = app.add_subcommand("suite", "make question sets to audit a model with");
   suite->require_subcommand(1);
+  suite->footer("");  // not the program's
   CLI::App* command = suite->add_subcommand("make", "write a question set made from a seed");
-  command
-      ->add_option(
-          "--kind", flags->kind,
-          "easy (one card or one fact), multi-image (several cards), long-context (facts among filler) "
-          "or mixed (cards, facts, filler)")
-      ->required()
-      ->check(CLI::IsMember({"easy", "multi-image", "long-context", "mixed"}));
+  choose(command->add_option(
+             "--kind", flags->kind,
+             "easy (one card or one fact), multi-image (several cards), long-context (facts among filler) "
+             "or mixed (cards, facts, filler)"),
+         {"easy", "multi-image", "long-context", "mixed"})
+      ->required();
+<<<<<<< HEAD
+  command->add_option("--out", flags->out, "folder to write: suite.jsonl and images/; it appears when it is complete")
+=======
   command->add_option("--out", flags->out, "folder to write: suite.jsonl and images/")
+>>>>>>> cli
       ->required()
       ->type_name("DIR");
   command->add_option("--count", flags->count, "number of questions")->type_name("N")->capture_default_str();
@@ -73,11 +80,11 @@ void add_suite_command(CLI::App& app) {
   command->add_option("--seed", flags->seed, "the same seed gives the same bytes")
       ->type_name("S")
       ->capture_default_str();
-  command
-      ->add_option("--digits", flags->digits,
-                   "handwriting that the demo model has never seen, or that it was trained on")
-      ->check(CLI::IsMember({"unseen", "seen"}))
+  choose(command->add_option("--digits", flags->digits,
+                             "handwriting that the demo model has never seen, or that it was trained on"),
+         {"unseen", "seen"})
       ->capture_default_str();
+  command->add_flag("--force", flags->force, "replace a suite that is already there");
   command->footer(
       "Each line of suite.jsonl is {\"id\", \"messages\", \"answer\", \"match\", \"tags\"}; your own file of "
       "the same "

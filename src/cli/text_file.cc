@@ -1,8 +1,11 @@
 #include "cli/text_file.h"
 
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <iterator>
 
 #include "base/error.h"
@@ -10,8 +13,30 @@
 
 namespace fovea {
 
+namespace {
+
+std::string read_standard_input() {
+  constexpr size_t kMost = size_t{256} << 20;
+  std::string text;
+  char piece[64 << 10];
+  while (const ssize_t count = ::read(STDIN_FILENO, piece, sizeof piece)) {
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) {
+      throw Error(ErrorKind::io, fmt::format("cannot read standard input: {}", std::strerror(errno)),
+                  "check what it comes from");
+    }
+    text.append(piece, static_cast<size_t>(count));
+    if (text.size() > kMost) {
+      throw Error(ErrorKind::exhausted, "standard input holds more than 256 MiB of text", "give less text");
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string read_text_file(const std::string& path) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  if (path == "-") return read_standard_input();
   if (std::filesystem::is_directory(path)) {
     throw Error(ErrorKind::invalid_argument, path + " is a folder", "give a file");
   }

@@ -240,6 +240,15 @@ class MpiWorld final : public Communicator {
 
 bool built_with_mpi() { return true; }
 
+std::string mpi_version() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  if (MPI_Get_library_version(text, &length) != MPI_SUCCESS)
+    return "unknown";  // may be asked before MPI_Init
+  const std::string version(text, static_cast<size_t>(length));
+  return version.substr(0, version.find_first_of(",\n\t"));
+}
+
 std::unique_ptr<Communicator> mpi_communicator() { return std::make_unique<MpiWorld>(); }
 
 void abort_mpi(int exit_code) {

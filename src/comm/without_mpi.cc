@@ -5,6 +5,7 @@
 namespace fovea {
 
 bool built_with_mpi() { return false; }
+std::string mpi_version() { return ""; }
 
 std::unique_ptr<Communicator> mpi_communicator() {
   FOVEA_CHECK(!"world() refuses before");

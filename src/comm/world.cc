@@ -3,11 +3,12 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <thread>
 
 #include "base/error.h"
+#include "base/printable.h"
+#include "base/standard_error.h"
 
 namespace fovea {
 
@@ -78,7 +79,7 @@ void finish_world() {
 void fail_world(const std::string& message, int exit_code) {
   const std::string name = name_of_rank();
   if (name.empty()) {
-    fmt::print(stderr, "fovea: {}\n", message);
+    write_standard_error(printable(fmt::format("fovea: {}\n", message)));
     return;
   }
   try {
@@ -87,8 +88,7 @@ void fail_world(const std::string& message, int exit_code) {
     // This rank's own error is the one to tell.
   }
   if (launch().rank > 0) std::this_thread::sleep_for(std::chrono::seconds(1));
-  fmt::print(stderr, "fovea: {}: {}\n", name, message);
-  std::fflush(stderr);
+  write_standard_error(printable(fmt::format("fovea: {}: {}\n", name, message)));
   abort_mpi(exit_code);
 }
 

@@ -34,6 +34,7 @@ void fail_world(const std::string& message, int exit_code);
 std::unique_ptr<Communicator> single_process();
 std::unique_ptr<Communicator> mpi_communicator();
 bool built_with_mpi();
+std::string mpi_version();  // "Open MPI v4.1.4", "" without MPI
 void abort_mpi(int exit_code);
 
 }  // namespace fovea

@@ -126,6 +126,105 @@ TEST(BadInput, BombsAreRefusedByTheirHeader) {
   expect_error(ErrorKind::exhausted, "65563 x 65555", [&] { decode(bmp); });
 }
 
+// The little-endian TIFF with the value of a LONG or SHORT tag changed.
+std::vector<uint8_t> tiff_claiming(const std::string& name, uint16_t tag, uint32_t value) {
+  auto bytes = file_bytes(kFolder + name);
+  const auto u16 = [&](size_t at) { return static_cast<uint32_t>(bytes[at] | bytes[at + 1] << 8); };
+  const size_t directory = u16(4) | u16(6) << 16;
+  for (size_t i = 0; i < u16(directory); ++i) {
+    const size_t entry = directory + 2 + i * 12;
+    if (u16(entry) != tag) continue;
+    for (size_t byte = 0; byte < (u16(entry + 2) == 3 ? 2u : 4u); ++byte)
+      bytes[entry + 8 + byte] = static_cast<uint8_t>(value >> (8 * byte));
+    return bytes;
+  }
+  ADD_FAILURE() << "no tag " << tag;
+  return bytes;
+}
+
+TEST(BadInput, TiffClaimsAreCheckedBeforeAnythingIsAllocated) {
+  constexpr uint16_t kWidth = 256, kLength = 257, kCompression = 259, kOffsets = 273, kSamples = 277,
+                     kCounts = 279;
+  rusage before{}, after{};
+  getrusage(RUSAGE_SELF, &before);
+  for (const char* name : {"tiff_rgb_plain.tif", "tiff_rgb_lzw.tif", "tiff_rgb_deflate.tif"}) {
+    EXPECT_THROW(decode(tiff_claiming(name, kWidth, 65000)), Error) << name;
+    EXPECT_THROW(decode(tiff_claiming(name, kLength, 60000)), Error) << name;
+    EXPECT_THROW(decode(tiff_claiming(name, kSamples, 60000)), Error) << name;
+    EXPECT_THROW(decode(tiff_claiming(name, kCompression, 50001)), Error) << name;
+    EXPECT_THROW(decode(tiff_claiming(name, kOffsets, 0x7fffff00)), Error) << name;
+    // Of uncompressed pixels libtiff knows better what the count must be.
+    if (name != std::string("tiff_rgb_plain.tif")) {
+      EXPECT_THROW(decode(tiff_claiming(name, kCounts, 0x7fffff00)), Error) << name;
+    }
+  }
+  getrusage(RUSAGE_SELF, &after);
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 100 << 10) << "KiB";
+  MediaOptions options;
+  options.pixels_decoded_max = 1000;
+  expect_error(ErrorKind::exhausted, "47 x 33",
+               [&] { decode_image(file_bytes(kFolder + "tiff_rgb_plain.tif"), options); });
+}
+
+TEST(BadInput, AChainOfTiffPagesThatBreaksOrCirclesIsRefused) {
+  auto bytes = file_bytes(kFolder + "tiff_pages.tif");
+  const auto whole = bytes;
+  const auto u32 = [&](size_t at) {
+    return static_cast<size_t>(bytes[at] | bytes[at + 1] << 8 | bytes[at + 2] << 16 | bytes[at + 3] << 24);
+  };
+  const size_t first = u32(4),
+               link = first + 2 + 12 * static_cast<size_t>(bytes[first] | bytes[first + 1] << 8);
+  EXPECT_EQ(pages_in(bytes), 3);
+  std::copy_n(whole.begin() + 4, 4, bytes.begin() + static_cast<std::ptrdiff_t>(link));  // page 2 is page 1
+  EXPECT_THROW(pages_in(bytes), Error);
+  bytes = whole;
+  std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(link), 3, uint8_t{0x7f});  // page 2 lies nowhere
+  EXPECT_THROW(pages_in(bytes), Error);
+  MediaOptions options;
+  options.page = 3;
+  expect_error(ErrorKind::invalid_argument, "there is no page 4, the file has 3",
+               [&] { decode_image(whole, options); });
+  const std::vector<std::string> frames{kFolder + "tiff_pages.tif"};
+  expect_error(ErrorKind::invalid_argument, "a frame of 3 pages",
+               [&] { load_frames(frames, MediaOptions{}); });
+}
+
+TEST(BadInput, APdfIsRefusedWithTheCommandThatHelps) {
+  const std::string text = "%PDF-1.7 ...";
+  const TemporaryFile pdf({text.begin(), text.end()}, " it's.pdf");
+  try {
+    load_image(pdf.path(), MediaOptions{});
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(error.message().find(pdf.path() + ": a PDF is not a picture"), std::string::npos)
+        << error.what();
+    std::string quoted = pdf.path();
+    quoted.replace(quoted.find('\''), 1, "'\\''");
+    EXPECT_NE(error.remedy().find("pdftoppm -r 150 -png '" + quoted + "' page"), std::string::npos)
+        << error.what();
+  }
+  expect_error(ErrorKind::unsupported, "a PDF is not",
+               [] { load_image("data:application/pdf;base64,JVBERi0xLjc=", MediaOptions{}); });
+}
+
+TEST(BadInput, DataUrlsAndControlCharactersAreNotShown) {
+  const std::string url = "data:image/jpeg;base64," + std::string(100'000, 'A');
+  EXPECT_EQ(shown_source(url), "data:image/jpeg;base64,AAAAAAAAAAAAAAAAA... (100023 characters)");
+  EXPECT_EQ(shown_source("a/b.png"), "a/b.png");
+  EXPECT_EQ(shown_source("\x1b[2J.png"), "\\x1b[2J.png");
+  const Buffer<uint8_t> bytes = read_source(kFolder + "png_one_pixel.png");
+  constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string good = "data:image/png;base64,";
+  for (int64_t bit = 0; bit < bytes.size() * 8; bit += 6) {
+    uint32_t value = 0;
+    for (int64_t i = bit; i < bit + 6; ++i)
+      value = value << 1 | (i / 8 < bytes.size() ? bytes[i / 8] >> (7 - i % 8) & 1u : 0u);
+    good += kAlphabet[value];
+  }
+  const Picture picture = load_image(good, MediaOptions{});
+  EXPECT_LT(picture.source.size(), 80u) << picture.source;
+}
+
 TEST(BadInput, AHeaderJustBelowTheLimitWithoutPixelsCostsNoMemory) {
   rusage before{}, after{};
   getrusage(RUSAGE_SELF, &before);
@@ -156,14 +255,15 @@ TEST(BadInput, ZeroSidesAreRefused) {
 }
 
 TEST(BadInput, EveryPrefixOfEveryFormatIsAnErrorNeverGarbage) {
-  for (const char* name : {"jpeg_420.jpg", "jpeg_progressive.jpg", "jpeg_cmyk.jpg", "png_rgb8.png",
-                           "png_palette4_interlaced.png", "webp_lossy.webp", "webp_lossless_alpha.webp",
-                           "webp_animated.webp", "gif_interlaced.gif", "bmp_24.bmp", "bmp_8.bmp"}) {
+  for (const char* name :
+       {"jpeg_420.jpg", "jpeg_progressive.jpg", "jpeg_cmyk.jpg", "png_rgb8.png",
+        "png_palette4_interlaced.png", "webp_lossy.webp", "webp_lossless_alpha.webp", "webp_animated.webp",
+        "gif_interlaced.gif", "bmp_24.bmp", "bmp_8.bmp", "tiff_fax_group4.tif", "tiff_rgb_lzw.tif"}) {
     const auto whole = file_bytes(kFolder + name);
     // What may be missing without a pixel missing: PNG's IEND chunk and checksum, GIF's terminators, BMP's
-    // padding.
+    // padding, the end of TIFF's tags.
     const std::string format = fs::path(name).extension();
-    const size_t tail = format == ".png" ? 16 : format == ".gif" ? 4 : 0;
+    const size_t tail = format == ".png" ? 16 : format == ".gif" ? 4 : format == ".tif" ? 5 : 0;
     const size_t step = std::max<size_t>(whole.size() / 200, 1);
     for (size_t size = 0; size + tail < whole.size(); size += step) {
       const std::vector<uint8_t> cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
@@ -181,7 +281,8 @@ TEST(BadInput, DamagedBytesNeverCrash) {
   int64_t errors = 0, pictures = 0;
   for (const auto& entry : fs::directory_iterator(kFolder)) {
     const std::string suffix = entry.path().extension();
-    if (suffix != ".jpg" && suffix != ".png" && suffix != ".webp" && suffix != ".gif" && suffix != ".bmp")
+    if (suffix != ".jpg" && suffix != ".png" && suffix != ".webp" && suffix != ".gif" && suffix != ".bmp" &&
+        suffix != ".tif")
       continue;
     const auto whole = file_bytes(entry.path());
     MediaOptions options;
@@ -266,8 +367,17 @@ TEST(BadInput, OptionsOutOfRangeAreNamed) {
   expect_error(ErrorKind::invalid_argument, "image_mean",
                [&] { load_image(kFolder + "png_rgb8.png", options); });
   options = {};
-  options.fps = 0;
-  expect_error(ErrorKind::invalid_argument, "fps", [&] { load_video(kFolder + "video_25fps.mp4", options); });
+  const std::vector<std::string> frames{kFolder + "frame_list_0.png", kFolder + "frame_list_1.png"};
+  for (const double fps : {0.0, -1.0, 1e-20, 1e9}) {
+    options.fps = fps;
+    expect_error(ErrorKind::invalid_argument, "fps",
+                 [&] { load_video(kFolder + "video_25fps.mp4", options); });
+    expect_error(ErrorKind::invalid_argument, "fps", [&] { load_frames(frames, options); });
+  }
+  options = {};
+  options.video_min_pixels = 100'000;
+  options.processor_max_pixels = 50'176;
+  expect_error(ErrorKind::invalid_argument, "allows it 50176", [&] { load_frames(frames, options); });
   options = {};
   options.video_max_pixels = 784;
   expect_error(ErrorKind::invalid_argument, "at most 784",

@@ -74,13 +74,13 @@ void palette_row(const AVFrame& frame, int64_t y, uint8_t* rgb) {
   }
 }
 
-// Any packed format: components scaled from their depth to 8 bits, then alpha as options ask.
+// Any packed format: components scaled from their depth to 8 bits, then on white where some are transparent.
 class PackedRows {
  public:
-  PackedRows(const AVFrame& frame, MediaOptions::Alpha alpha)
+  PackedRows(const AVFrame& frame, bool opaque)
       : frame_(frame),
         format_(av_pix_fmt_desc_get(static_cast<AVPixelFormat>(frame.format))),
-        alpha_(alpha),
+        opaque_(opaque),
         line_(frame.width),
         rgba_(int64_t{frame.width} * 4) {
     if (!format_) throw_corrupt("BMP", "an unknown pixel format");
@@ -97,13 +97,13 @@ class PackedRows {
       for (int x = 0; x < frame_.width; ++x)
         rgba_[x * 4 + c] = static_cast<uint8_t>(line_[x] * 255 / largest);
     }
-    rgba_to_rgb(rgba_.data(), rgb, frame_.width, alpha_);
+    rgba_to_rgb(rgba_.data(), rgb, frame_.width, opaque_);
   }
 
  private:
   const AVFrame& frame_;
   const AVPixFmtDescriptor* format_;
-  MediaOptions::Alpha alpha_;
+  bool opaque_;
   Buffer<uint16_t> line_;
   Buffer<uint8_t> rgba_;
 };
@@ -117,7 +117,7 @@ Decoded decode_bmp(Bytes bytes, const MediaOptions& options) {
     throw_corrupt("BMP", "its size contradicts its header");
   }
   Decoded decoded{Image(header.size), 0};
-  PackedRows packed(*frame, header.has_alpha ? options.alpha : MediaOptions::Alpha::drop);
+  PackedRows packed(*frame, !header.has_alpha);
   for (int64_t y = 0; y < header.size.height; ++y) {
     if (frame->format == AV_PIX_FMT_PAL8)
       palette_row(*frame, y, decoded.image.row(y));

@@ -1,5 +1,4 @@
-// The first frame of a GIF, as Pillow shows it: every index, the transparent one too, keeps its palette
-// colour. (FFmpeg's decoder cannot be used here: it discards the colour of the transparent index.)
+// The first frame of a GIF, as Pillow shows it.
 #include <algorithm>
 #include <array>
 
@@ -29,8 +28,9 @@ struct GifFrame {
   ImageSize screen, size;
   int64_t left = 0, top = 0;
   bool interlaced = false;
-  Bytes palette;           // 3 bytes a colour; empty: grey ramp
-  uint8_t background = 0;  // index shown where the frame does not reach
+  Bytes palette;             // 3 bytes a colour; empty: grey ramp
+  uint8_t background = 0;    // index shown where the frame does not reach
+  bool transparent = false;  // that index is transparent
 };
 
 Bytes read_palette(GifReader& reader, uint8_t flags, Bytes inherited) {
@@ -60,7 +60,10 @@ GifFrame read_until_first_frame(GifReader& reader) {
     const size_t start = reader.at;
     skip_sub_blocks(reader);
     const Bytes body = reader.bytes.subspan(start, reader.at - start);
-    if (control && body.size() > 4 && (body[1] & 1)) frame.background = body[4];
+    if (control && body.size() > 4 && (body[1] & 1)) {
+      frame.background = body[4];
+      frame.transparent = true;
+    }
   }
   frame.left = reader.u16();
   frame.top = reader.u16();
@@ -183,6 +186,7 @@ Decoded decode_gif(Bytes bytes, const MediaOptions& options) {
   for (size_t i = 0; i < colours.size(); ++i)
     colours[i] = static_cast<uint8_t>(frame.palette.empty() ? i / 3 : 0);
   std::copy(frame.palette.begin(), frame.palette.end(), colours.begin());
+  if (frame.transparent) std::fill_n(colours.begin() + int64_t{frame.background} * 3, 3, uint8_t{255});
   Decoded decoded{Image(frame.screen), 0};
   Image& image = decoded.image;
   for (int64_t i = 0; i < image.rgb.size(); ++i) image.rgb[i] = colours[size_t{frame.background} * 3 + i % 3];

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -127,17 +128,37 @@ class PngReader {
     guarded(state_, [this] { png_read_end(state_.png, state_.end); });
   }
 
-  // Indices past its end are black, as in Pillow.
+  // What its indices show: indices past its end are black, as in Pillow; tRNS gives each an opacity.
   std::array<uint8_t, 768> palette() const {
-    std::array<uint8_t, 768> entries{};
+    std::array<uint8_t, 1024> rgba{};
+    for (size_t i = 0; i < 256; ++i) rgba[i * 4 + 3] = 255;
     png_colorp colours = nullptr;
-    int count = 0;
+    png_bytep opacities = nullptr;
+    int count = 0, opacity_count = 0;
     png_get_PLTE(state_.png, state_.info, &colours, &count);
+    png_get_tRNS(state_.png, state_.info, &opacities, &opacity_count, nullptr);
     for (int i = 0; i < std::min(count, 256); ++i) {
       const uint8_t rgb[3] = {colours[i].red, colours[i].green, colours[i].blue};
-      std::copy_n(rgb, 3, entries.data() + i * 3);
+      std::copy_n(rgb, 3, rgba.data() + i * 4);
     }
-    return entries;
+    for (int i = 0; opacities && i < std::min(opacity_count, 256); ++i)
+      rgba[static_cast<size_t>(i) * 4 + 3] = opacities[i];
+    std::array<uint8_t, 768> shown{};
+    rgba_to_rgb(rgba.data(), shown.data(), 256);
+    return shown;
+  }
+
+  // The one grey or colour that tRNS makes transparent, in 8 bits. Pillow compares the low byte of what the
+  // chunk states with the samples that it made 8 bits of, and takes anything but 0 for the white of 1 bit.
+  std::optional<std::array<uint8_t, 3>> transparent_colour(const PngHeader& header) const {
+    png_color_16p key = nullptr;
+    if (!png_get_tRNS(state_.png, state_.info, nullptr, nullptr, &key) || !key) return std::nullopt;
+    const auto low_byte = [](png_uint_16 value) { return static_cast<uint8_t>(value & 0xff); };
+    if (header.colour == PNG_COLOR_TYPE_RGB)
+      return std::array{low_byte(key->red), low_byte(key->green), low_byte(key->blue)};
+    if (header.colour != PNG_COLOR_TYPE_GRAY) return std::nullopt;
+    const uint8_t grey = header.bit_depth == 1 ? (key->gray ? 255 : 0) : low_byte(key->gray);
+    return std::array{grey, grey, grey};
   }
 
   int orientation() const;
@@ -194,8 +215,11 @@ int PngReader::orientation() const {
 // One row of any of the sample formats to RGB.
 class RowConverter {
  public:
-  RowConverter(const PngHeader& header, const std::array<uint8_t, 768>& palette, MediaOptions::Alpha alpha)
-      : header_(header), palette_(palette), alpha_(alpha), rgba_(header.size.width * 4) {}
+  RowConverter(const PngReader& reader, const PngHeader& header)
+      : header_(header),
+        palette_(reader.palette()),
+        transparent_(reader.transparent_colour(header)),
+        rgba_(header.size.width * 4) {}
 
   void operator()(const uint8_t* in, uint8_t* rgb) {
     const int64_t width = header_.size.width;
@@ -203,7 +227,7 @@ class RowConverter {
     switch (header_.colour) {
       case PNG_COLOR_TYPE_GRAY:
         for (int64_t x = 0; x < width; ++x) std::fill_n(rgb + x * 3, 3, wide ? clipped(in + x * 2) : in[x]);
-        return;
+        return whiten_transparent(rgb);
       case PNG_COLOR_TYPE_PALETTE:
         for (int64_t x = 0; x < width; ++x) std::copy_n(palette_.data() + in[x] * 3, 3, rgb + x * 3);
         return;
@@ -212,20 +236,26 @@ class RowConverter {
           std::fill_n(rgba_.data() + x * 4, 3, in[x * 2]);
           rgba_[x * 4 + 3] = in[x * 2 + 1];
         }
-        // Pillow opens 8-bit grey with alpha as LA, which is not composited, and 16-bit as RGBA, which is.
-        return rgba_to_rgb(rgba_.data(), rgb, width, wide ? alpha_ : MediaOptions::Alpha::drop);
+        return rgba_to_rgb(rgba_.data(), rgb, width);
       case PNG_COLOR_TYPE_RGB_ALPHA:
-        return rgba_to_rgb(in, rgb, width, alpha_);
+        return rgba_to_rgb(in, rgb, width);
       default:
         std::copy_n(in, width * 3, rgb);
+        return whiten_transparent(rgb);
     }
   }
 
  private:
+  void whiten_transparent(uint8_t* rgb) const {
+    if (!transparent_) return;
+    for (int64_t x = 0; x < header_.size.width; ++x, rgb += 3) {
+      if (std::equal(transparent_->begin(), transparent_->end(), rgb)) std::fill_n(rgb, 3, uint8_t{255});
+    }
+  }
   static uint8_t clipped(const uint8_t* big_endian) { return big_endian[0] ? 255 : big_endian[1]; }
   PngHeader header_;
   std::array<uint8_t, 768> palette_;
-  MediaOptions::Alpha alpha_;
+  std::optional<std::array<uint8_t, 3>> transparent_;
   Buffer<uint8_t> rgba_;
 };
 
@@ -237,7 +267,7 @@ Decoded decode_png(Bytes bytes, const MediaOptions& options) {
   check_header(header.size, options);
   reader.choose_samples(header);
   Decoded decoded{Image(header.size), 0};
-  RowConverter convert(header, reader.palette(), options.alpha);
+  RowConverter convert(reader, header);
   const int64_t height = header.size.height, row_bytes = reader.row_bytes();
   if (header.interlaced) {
     // Seven passes refine the same rows, so all of them must be kept; libpng reads back what it wrote.

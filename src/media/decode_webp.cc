@@ -59,8 +59,7 @@ Decoded decode_webp(Bytes bytes, const MediaOptions& options) {
   const bool has_alpha = WebPDemuxGetI(demuxer.get(), WEBP_FF_FORMAT_FLAGS) & ALPHA_FLAG;
   Decoded decoded{Image(size), webp_orientation(demuxer.get())};
   for (int64_t y = 0; y < size.height; ++y) {
-    rgba_to_rgb(canvas + y * size.width * 4, decoded.image.row(y), size.width,
-                has_alpha ? options.alpha : MediaOptions::Alpha::drop);
+    rgba_to_rgb(canvas + y * size.width * 4, decoded.image.row(y), size.width, !has_alpha);
   }
   return decoded;
 }

@@ -69,7 +69,7 @@ TEST(Golden, EveryFormatDecodesToPillowsPixels) {
     expect_same(decode(words[0]), decode("expected/" + words[0] + ".png"), words[0]);
     ++files;
   }
-  EXPECT_GE(files, 80);
+  EXPECT_GE(files, 110);
 }
 
 TEST(Golden, PatchesOfEveryFormatEqualTheSlowProcessor) {
@@ -82,6 +82,24 @@ TEST(Golden, PatchesOfEveryFormatEqualTheSlowProcessor) {
         << words[0];
     EXPECT_EQ(fnv(picture.patches.data(), picture.patches.size() * 4), words[6]) << words[0];
   }
+}
+
+TEST(Golden, EveryPageOfATiffFileIsAPicture) {
+  const std::string file = kFolder + "tiff_pages.tif";
+  const auto pages = goldens("page");
+  ASSERT_EQ(count_pages(file), std::ssize(pages));
+  MediaOptions options;
+  options.pages = std::ssize(pages);
+  for (const auto& words : pages) {
+    options.page = std::stoll(words[1]);
+    const Image page = decode_image(read_source(file).span(), options);
+    expect_same(page, decode("expected/" + words[2]), words[2]);
+    const Picture picture = load_image(file, options);
+    EXPECT_EQ(picture.source, fmt::format("{}, page {} of 3", file, options.page + 1));
+    EXPECT_EQ(picture.original_height, page.size.height);
+  }
+  for (const char* single : {"png_rgb8.png", "gif_animated.gif", "tiff_fax_group4.tif"})
+    EXPECT_EQ(count_pages(kFolder + single), 1) << single;
 }
 
 // The same as one of the hashes above, but with a distance to look at should arithmetic ever differ.

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/frame_rate.h"
 #include "base/freed_memory.h"
 #include "media/decode.h"
 #include "media/frame_sampling.h"
@@ -15,15 +16,22 @@
 namespace fovea {
 namespace {
 
+std::string name_of(const std::string& source, const MediaOptions& options) {
+  const std::string name = shown_source(source);
+  if (options.pages == 1) return name;
+  return fmt::format("{}, page {} of {}", name, options.page + 1, options.pages);
+}
+
 // Runs `work`; its errors get the name of the source in front.
 template <typename Work>
-auto naming(const std::string& source, Work work) {
+auto naming(const std::string& name, Work work) {
   try {
     return work();
   } catch (const Error& error) {
-    constexpr size_t kShown = 200;  // a data: URL can be megabytes long
-    const std::string name = is_data_url(source) ? source.substr(0, 40) + "..." : source.substr(0, kShown);
-    throw Error(error.kind(), name + ": " + error.message(), error.remedy());
+    constexpr size_t kShown = 200;
+    const size_t hidden = name.size() - std::min(name.size(), kShown);
+    throw Error(error.kind(), (hidden > 0 ? "..." : "") + name.substr(hidden) + ": " + error.message(),
+                error.remedy());
   }
 }
 
@@ -32,7 +40,7 @@ void check_options(const MediaOptions& options) {
     if (value >= min && value <= max) return;
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("{} is {}, not between {} and {}", name, value, min, max),
-                "correct preprocessor_config.json or the option");
+                "correct the checkpoint's processor file or the option");
   };
   within("patch_size", options.patch_size, 1, 1024);
   within("temporal_patch_size", options.temporal_patch_size, 1, 64);
@@ -45,10 +53,20 @@ void check_options(const MediaOptions& options) {
                 "lower --min-pixels or raise --max-pixels (the one not given comes from "
                 "preprocessor_config.json)");
   }
+  const int64_t frame_min = options.video_min_pixels.value_or(options.processor_min_pixels.value_or(0));
+  if (options.processor_max_pixels && frame_min > *options.processor_max_pixels) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("a video frame must have at least {} pixels, and the checkpoint's processor file "
+                            "allows it {}",
+                            frame_min, *options.processor_max_pixels),
+                "lower --min-pixels or give --max-pixels, too");
+  }
   within("min_frames", options.min_frames, 0, options.max_frames);
   within("max_frames", options.max_frames, 2, 1 << 20);
-  if (!std::isfinite(options.fps) || options.fps <= 0) {
-    throw Error(ErrorKind::invalid_argument, fmt::format("fps is {}", options.fps), "give a positive number");
+  if (!is_frame_rate(options.fps)) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("fps is {}, not between {} and {}", options.fps, kFrameRateMin, kFrameRateMax),
+                "give frames per second, such as 2");
   }
 }
 
@@ -72,7 +90,7 @@ class PictureBuilder {
  public:
   PictureBuilder(const std::string& source, const MediaOptions& options, Extent extent)
       : options_(options), normaliser_(options), extent_(extent) {
-    picture_.source = source;
+    picture_.source = name_of(source, options);
   }
 
   void make_video(int64_t frames, bool listed) {
@@ -99,11 +117,15 @@ class PictureBuilder {
                             options_.patch_size);
   }
 
-  // Resamples a frame into its place. The last frame is repeated until the temporal patches are full.
-  void add(const Image& frame, int64_t index, Bicubic arithmetic) {
+  // Resamples a frame into its place. The last frame is repeated until the temporal patches are full. Where
+  // the checkpoint's limits make it smaller or larger than the request's rules, the reference resamples
+  // twice, and so does this. (Between the two it keeps a video's frames in 8 bits, as here, but the result of
+  // the second in f32, which differs by up to half a step of 1/255.)
+  void add(const Image& frame, int64_t index, Bicubic first, Bicubic second) {
     if (extent_ == Extent::geometry) return;
-    const Image image =
-        resample_bicubic(frame, {picture_.resized_height, picture_.resized_width}, arithmetic);
+    const ImageSize resized{picture_.resized_height, picture_.resized_width};
+    Image image = resample_bicubic(frame, picture_.interim, picture_.interim == resized ? second : first);
+    if (image.size != resized) image = resample_bicubic(image, resized, second);
     const int64_t places = picture_.grid.t * options_.temporal_patch_size;
     const int64_t end = index + 1 == picture_.frames ? places : index + 1;
     write_frames(image, index, end - index, picture_.grid, options_, normaliser_, picture_.patches.span());
@@ -137,18 +159,20 @@ Image load_upright(const std::string& source, const MediaOptions& options) {
 
 Picture read_image(const std::string& source, const MediaOptions& options, Extent extent) {
   check_options(options);
-  return naming(source, [&] {
+  return naming(name_of(source, options), [&] {
     const Image image = load_upright(source, options);
     PictureBuilder picture(source, options, extent);
     picture.begin(image.size);
-    picture.add(image, 0, arithmetic_of(options.resize));
+    // A size wished for is Pillow's work (qwen_vl_utils), what the processor does is arithmetic_of's.
+    const Bicubic arithmetic = arithmetic_of(options.resize);
+    picture.add(image, 0, arithmetic == Bicubic::pil_12 ? Bicubic::pil_12 : Bicubic::pil, arithmetic);
     return picture.finish_image();
   });
 }
 
 Picture read_video(const std::string& source, const MediaOptions& options, Extent extent) {
   check_options(options);
-  return naming(source, [&] {
+  return naming(shown_source(source), [&] {
     VideoReader reader(source, options);
     const double fps = reader.fps();
     int64_t total = reader.count_frames();
@@ -161,10 +185,11 @@ Picture read_video(const std::string& source, const MediaOptions& options, Exten
       if (extent == Extent::geometry) indices.resize(1);
       const int64_t decoded = reader.read(indices, [&](int64_t k, const Image& image) {
         if (k == 0) picture.begin(image.size);
-        picture.add(image, k, Bicubic::torch_f32);
+        picture.add(image, k, Bicubic::torch_f32, Bicubic::torch_f32);
       });
       if (decoded > indices.back()) {
-        return picture.finish_video(static_cast<double>(count) / static_cast<double>(total) * fps);
+        const int64_t spread_over = frame_range(total, fps, options).count();
+        return picture.finish_video(static_cast<double>(count) / static_cast<double>(spread_over) * fps);
       }
       total = decoded;
     }
@@ -184,7 +209,11 @@ Picture read_frames(const std::vector<std::string>& sources, const MediaOptions&
   ImageSize listed;  // what each frame must be resized to as an image
   for (int64_t k = 0; k < (extent == Extent::geometry ? 1 : count); ++k) {
     const std::string& source = sources[static_cast<size_t>(k)];
-    naming(source, [&] {
+    naming(shown_source(source), [&] {
+      if (const int64_t pages = count_pages(source); pages > 1) {
+        throw Error(ErrorKind::invalid_argument, fmt::format("a frame of {} pages", pages),
+                    "give the pages as images, or as files of their own");
+      }
       const Image image = load_upright(source, options);
       const ImageSize size = listed_frame_size(image.size, options);
       if (k == 0) {
@@ -197,7 +226,8 @@ Picture read_frames(const std::vector<std::string>& sources, const MediaOptions&
                     "give frames of one size");
       }
       if (extent == Extent::patches) {
-        picture.add(resample_bicubic(image, listed, arithmetic_of(options.resize)), k, Bicubic::torch_f32);
+        picture.add(resample_bicubic(image, listed, arithmetic_of(options.resize)), k, Bicubic::torch_f32,
+                    Bicubic::torch_f32);
       }
     });
   }
@@ -205,6 +235,21 @@ Picture read_frames(const std::vector<std::string>& sources, const MediaOptions&
 }
 
 }  // namespace
+
+int64_t count_pages(const std::string& source) {
+  if (is_data_url(source)) {
+    return naming(shown_source(source), [&] { return pages_in(decode_data_url(source).span()); });
+  }
+  std::string head;
+  try {
+    head = head_of_file(source, 8);
+  } catch (const Error&) {
+    return 1;  // loading it will say what is wrong
+  }
+  const auto* bytes = reinterpret_cast<const uint8_t*>(head.data());
+  if (!may_have_pages({bytes, head.size()})) return 1;
+  return naming(shown_source(source), [&] { return pages_in(read_source(source).span()); });
+}
 
 Picture load_image(const std::string& source, const MediaOptions& options) {
   return read_image(source, options, Extent::patches);

@@ -8,10 +8,11 @@
 
 #include "base/buffer.h"
 #include "base/grid.h"
+#include "media/image.h"
 
 namespace fovea {
 
-// What preprocessor_config.json and the command line decide.
+// What the checkpoint's processor files, the command line and a message decide.
 struct MediaOptions {
   int64_t min_pixels = 56 * 56;
   int64_t max_pixels = 28 * 28 * 1280;
@@ -21,12 +22,21 @@ struct MediaOptions {
   std::vector<double> std{0.26862954, 0.26130258, 0.27577711};
   // pil: Pillow 13, which may resample columns before rows; pil_12: Pillow up to 12, rows first always.
   enum class Resize { pil, pil_12, torchvision } resize = Resize::pil;
-  enum class Alpha { white, drop } alpha = Alpha::white;  // white: qwen_vl_utils; drop: PIL's convert("RGB")
-  double fps = 2.0;                                       // video: frames sampled per second
+  int64_t page = 0, pages = 1;  // which of the pictures that a file holds (count_pages)
+  // In place of the limits above, and of those of a frame below: the size wished for, made multiples of
+  // patch_size * merge_size. Both or none.
+  std::optional<int64_t> resized_height, resized_width;
+
+  // Videos. Frames sampled per second, between min_frames and max_frames; or nframes of them.
+  double fps = 2.0;
   int64_t min_frames = 4, max_frames = 768;
-  // Limits of one video frame; unset: 128 merged tokens, and 768 or fewer when many frames share the token
-  // budget.
-  std::optional<int64_t> video_min_pixels, video_max_pixels;
+  std::optional<int64_t> nframes;
+  std::optional<double> video_start, video_end;  // seconds: only this part
+  // The request's limits of one frame; unset: 128 merged tokens, and 768 or fewer when many frames share
+  // the token budget, which total_pixels replaces (pixels of all frames, two of which share their tokens).
+  std::optional<int64_t> video_min_pixels, video_max_pixels, total_pixels;
+  // The checkpoint's limits of one frame, applied to what the rules above made of it.
+  std::optional<int64_t> processor_min_pixels, processor_max_pixels;
   // Tokens of an image or group of frames, from a request's token limits (token_budget.h): lowers the maxima
   // above and the default minimum of video frames, never a minimum that was given.
   std::optional<int64_t> token_level;
@@ -35,10 +45,12 @@ struct MediaOptions {
 };
 
 struct Picture {
-  std::string source;  // as the user named it
+  std::string source;  // as the user named it; data: URLs shortened, pages numbered
   bool is_video = false;
   bool listed = false;  // video given as a list of pictures
   int64_t original_height = 0, original_width = 0;
+  // What the request's own rules make of it; resized further where the checkpoint's limits are narrower.
+  ImageSize interim;
   int64_t resized_height = 0, resized_width = 0;
   Grid grid;
   int64_t frames = 1;          // video: frames sampled, before padding to temporal_patch_size
@@ -47,6 +59,10 @@ struct Picture {
   int64_t tokens_wanted = 0;   // what the checkpoint's own limits give; less is a request's doing
   int64_t tokens(int64_t merge_size) const { return grid.patches() / (merge_size * merge_size); }
 };
+
+// Pictures that a file holds, each of which MediaOptions::page can name: pages of a TIFF file, 1 of any
+// other. Throws as load_image does when it is a TIFF file and damaged, and nothing otherwise.
+int64_t count_pages(const std::string& source);
 
 // source: a path, file:// URL or data: URL. Throws Error naming the source. One still image is repeated to
 // temporal_patch_size frames.

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/printable.h"
+
 namespace fovea {
 namespace {
 
@@ -48,7 +50,29 @@ bool exists(const std::string& path) {
   return path.find('\0') == path.npos && fs::exists(path, ignored);
 }
 
+// The path as a POSIX shell takes it for one word.
+std::string shell_word(const std::string& path) {
+  std::string word = "'";
+  for (const char c : path) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
+void refuse_pdf(std::span<const uint8_t> bytes, const std::string& file) {
+  constexpr std::string_view kMagic = "%PDF-";
+  if (bytes.size() < kMagic.size() || !std::equal(kMagic.begin(), kMagic.end(), bytes.begin())) return;
+  throw Error(ErrorKind::unsupported, "a PDF is not a picture",
+              fmt::format("make pictures of its pages: pdftoppm -r 150 -png {} page (package poppler-utils), "
+                          "and give page-1.png and so on",
+                          file));
+}
+
 }  // namespace
+
+std::string shown_source(std::string_view source) {
+  constexpr size_t kHead = 40;
+  if (!is_data_url(source) || source.size() <= kHead) return printable(source);
+  return fmt::format("{}... ({} characters)", printable(source.substr(0, kHead)), source.size());
+}
 
 bool is_data_url(std::string_view source) { return source.starts_with("data:"); }
 
@@ -105,8 +129,20 @@ std::string local_path(const std::string& source) {
   return path;
 }
 
+std::string head_of_file(const std::string& source, size_t count) {
+  std::string head(count, '\0');
+  std::ifstream file(local_path(source), std::ios::binary);
+  file.read(head.data(), static_cast<std::streamsize>(count));
+  head.resize(static_cast<size_t>(std::max<std::streamsize>(file.gcount(), 0)));
+  return head;
+}
+
 Buffer<uint8_t> read_source(const std::string& source) {
-  if (is_data_url(source)) return decode_data_url(source);
+  if (is_data_url(source)) {
+    Buffer<uint8_t> bytes = decode_data_url(source);
+    refuse_pdf(bytes.span(), "FILE.pdf");
+    return bytes;
+  }
   const std::string path = local_path(source);
   std::error_code failure;
   const auto size = fs::file_size(path, failure);
@@ -119,6 +155,7 @@ Buffer<uint8_t> read_source(const std::string& source) {
   if (!file.read(reinterpret_cast<char*>(bytes.data()), bytes.size())) {
     throw Error(ErrorKind::io, "the file cannot be read", "check its permissions");
   }
+  refuse_pdf(bytes.span(), shell_word(path));
   return bytes;
 }
 

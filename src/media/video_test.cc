@@ -11,8 +11,10 @@
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "media/frame_sampling.h"
+#include "media/geometry.h"
 #include "media/source.h"
 
 namespace fovea {
@@ -116,6 +118,107 @@ TEST(Video, GeometryAndTimingAreTheReferences) {
   const Picture ntsc = load_video(kFolder + "video_ntsc.mp4", MediaOptions{});
   EXPECT_EQ(ntsc.frames, 4);
   EXPECT_NEAR(ntsc.second_per_grid, 2 / (4 / 50.0 * (30000 / 1001.0)), 1e-12);
+}
+
+// Values of qwen_vl_utils 0.0.14 (calculate_video_frame_range, smart_nframes, torch.linspace), worked out by
+// hand.
+TEST(Video, PartsAndCountsFollowTheReference) {
+  MediaOptions options;
+  options.video_start = 0.5;
+  options.video_end = 2.1;
+  const FrameRange range = frame_range(75, 25, options);  // ceil(12.5) to floor(52.5)
+  EXPECT_EQ(range.first, 13);
+  EXPECT_EQ(range.last, 52);
+  // 40 frames at 25 a second, 2 a second: 3.2, at least 4: 13 + 13 k.
+  EXPECT_EQ(sample_frames(75, 25, options), (std::vector<int64_t>{13, 26, 39, 52}));
+  options.nframes = 3;  // rounds to the even number: 1.5 pairs are 2
+  EXPECT_EQ(sample_frames(75, 25, options).size(), 4u);
+  options.nframes = 5;  // 2.5 pairs are 2
+  EXPECT_EQ(sample_frames(75, 25, options).size(), 4u);
+  options.nframes = 6;  // 39 / 5 apart
+  EXPECT_EQ(sample_frames(75, 25, options), (std::vector<int64_t>{13, 21, 29, 36, 44, 52}));
+  for (const int64_t none : {1, 42}) {
+    options.nframes = none;
+    EXPECT_THROW(sample_frames(75, 25, options), Error) << none;
+  }
+  options = {};
+  options.video_start = 2.99;  // nothing is left but the last frame
+  EXPECT_THROW(sample_frames(75, 25, options), Error);
+  options.video_start = 5;
+  EXPECT_THROW(sample_frames(75, 25, options), Error);
+  options.video_start = std::nullopt;
+  options.video_end = 1000;  // beyond the end is the end
+  EXPECT_EQ(frame_range(75, 25, options).last, 74);
+}
+
+TEST(Video, APartIsSampledAtItsOwnRate) {
+  MediaOptions options;
+  options.video_start = 1;
+  options.video_end = 2;
+  options.nframes = 2;
+  options.video_min_pixels = 784;
+  const Picture picture = load_video(kFolder + "video_25fps.mp4", options);  // frames 25 to 50
+  EXPECT_EQ(picture.frames, 2);
+  EXPECT_DOUBLE_EQ(picture.second_per_grid, 2 / (2 / 26.0 * 25));
+}
+
+// 560 x 420 frames under a processor's limit of 50176: measured with transformers, 168 x 252 (108 tokens of 4
+// frames). Others by smart_resize of what qwen_vl_utils' rules make.
+TEST(Video, TheProcessorsLimitsHoldOnTop) {
+  const auto size = [](const MediaOptions& options, int64_t width, int64_t height, bool listed) {
+    Picture picture;
+    picture.is_video = true;
+    picture.listed = listed;
+    picture.original_width = width;
+    picture.original_height = height;
+    picture.frames = 4;
+    set_geometry(picture, options);
+    return std::pair(picture.resized_width, picture.resized_height);
+  };
+  MediaOptions options;
+  EXPECT_EQ(size(options, 560, 420, true), std::pair(int64_t{560}, int64_t{420}));
+  options.processor_min_pixels = 3136;
+  options.processor_max_pixels = 12845056;  // as published: changes nothing
+  EXPECT_EQ(size(options, 560, 420, true), std::pair(int64_t{560}, int64_t{420}));
+  EXPECT_EQ(size(options, 100, 100, false), std::pair(int64_t{336}, int64_t{336}));
+  options.processor_max_pixels = 50176;
+  EXPECT_EQ(size(options, 560, 420, true), std::pair(int64_t{252}, int64_t{168}));
+  EXPECT_EQ(size(options, 560, 420, false), std::pair(int64_t{252}, int64_t{168}));
+  EXPECT_EQ(size(options, 100, 100, false), std::pair(int64_t{224}, int64_t{224}));  // 336, then sqrt(50176)
+  options.processor_max_pixels = 1 << 20;
+  options.processor_min_pixels = 401408;  // 560 x 420 * sqrt(401408 / 235200)
+  EXPECT_EQ(size(options, 560, 420, false), std::pair(int64_t{756}, int64_t{560}));
+}
+
+TEST(Video, WishedSizesAndTotalsFollowTheReference) {
+  MediaOptions options;
+  Picture picture;
+  picture.is_video = true;
+  picture.original_width = 1280;
+  picture.original_height = 720;
+  picture.frames = 16;
+  const auto check = [&](int64_t width, int64_t height) {
+    set_geometry(picture, options);
+    EXPECT_EQ(picture.resized_width, width);
+    EXPECT_EQ(picture.resized_height, height);
+  };
+  options.resized_width = 410;  // 14.6 factors of 28
+  options.resized_height = 290;
+  check(420, 280);
+  options.processor_max_pixels = 50176;
+  check(252, 168);
+  options = {};
+  options.total_pixels = 16 * 150528 / 2;  // 150528 a frame: sqrt(1280 * 720 / 150528) = 2.4744
+  check(504, 280);
+  options.total_pixels = 1;  // the minimum of a frame stands: 105369 = 1.05 * 100352
+  check(420, 224);
+  picture.is_video = false;
+  options = {};
+  options.resized_width = options.resized_height = 56;
+  check(56, 56);
+  options.min_pixels = 12544;  // the processor's own minimum comes after
+  check(112, 112);
+  EXPECT_EQ(picture.interim, (ImageSize{56, 56}));
 }
 
 TEST(Video, ADataUrlEqualsTheFile) {

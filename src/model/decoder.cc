@@ -6,6 +6,7 @@
 #include "model/elementwise.h"
 #include "model/linear.h"
 #include "model/non_finite.h"
+#include "model/text_frequencies.h"
 #include "model/weight_nodes.h"
 
 namespace fovea {
@@ -148,7 +149,7 @@ size_t Decoder::State::rope_variant_of(DType angles, DType tables) {
   for (size_t i = 0; i < rope_variants.size(); ++i) {
     if (rope_variants[i].angles == angles && rope_variants[i].tables == tables) return i;
   }
-  rope_variants.push_back({angles, tables, inverse_frequencies(config.rope_theta, config.head_dim, angles)});
+  rope_variants.push_back({angles, tables, text_frequencies(config, angles)});
   return rope_variants.size() - 1;
 }
 
@@ -156,8 +157,7 @@ size_t Decoder::State::rope_variant_of(DType angles, DType tables) {
 void Decoder::State::add_split_variant(DType angles) {
   const auto same = [&](const RopeVariant& variant) { return variant.angles == angles; };
   if (std::any_of(split_variants.begin(), split_variants.end(), same)) return;
-  split_variants.push_back(
-      {angles, DType::f32, inverse_frequencies(config.rope_theta, config.head_dim, angles)});
+  split_variants.push_back({angles, DType::f32, text_frequencies(config, angles)});
 }
 
 Decoder::Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits,
@@ -235,12 +235,13 @@ void Decoder::State::set_rope_table(const RopeVariant& variant,
   table.cos.resize(static_cast<size_t>(count * table.pairs));
   table.sin.resize(table.cos.size());
   angles.resize(inverse.size());
+  const float scale = text_rotary_scale(config);
   for (int64_t r = 0; r < count; ++r) {
     for (size_t i = 0; i < inverse.size(); ++i) {
       angles[i] =
           rope_angle(positions[axis_of_pair[i]][static_cast<size_t>(first + r)], inverse[i], variant.angles);
     }
-    set_rope_row(table, r, angles, variant.tables);
+    set_rope_row(table, r, angles, variant.tables, scale);
   }
 }
 

@@ -89,12 +89,13 @@ double rope_angle(int64_t position, double inverse_frequency, DType type) {
   return double{static_cast<float>(position) * static_cast<float>(inverse_frequency)};
 }
 
-void set_rope_row(RopeTable& table, int64_t row, const std::vector<double>& angles, DType tables) {
+void set_rope_row(RopeTable& table, int64_t row, const std::vector<double>& angles, DType tables,
+                  float scale) {
   for (int64_t i = 0; i < table.pairs; ++i) {
     const double angle = angles[static_cast<size_t>(i)];
     const auto at = static_cast<size_t>(row * table.pairs + i);
-    table.cos[at] = rounded(static_cast<float>(std::cos(angle)), tables);
-    table.sin[at] = rounded(static_cast<float>(std::sin(angle)), tables);
+    table.cos[at] = rounded(static_cast<float>(std::cos(angle)) * scale, tables);
+    table.sin[at] = rounded(static_cast<float>(std::sin(angle)) * scale, tables);
   }
 }
 

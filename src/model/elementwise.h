@@ -35,8 +35,9 @@ std::vector<double> inverse_frequencies(double theta, int64_t dim, DType type);
 // position * inverse_frequency, in f32 unless `type` is f64.
 double rope_angle(int64_t position, double inverse_frequency, DType type);
 
-// Fills row `row` from angles.
-void set_rope_row(RopeTable& table, int64_t row, const std::vector<double>& angles, DType tables);
+// Fills row `row` from angles; cos and sin are multiplied by `scale` before they are rounded.
+void set_rope_row(RopeTable& table, int64_t row, const std::vector<double>& angles, DType tables,
+                  float scale = 1);
 
 // x: [rows, heads, 2 * pairs] with `stride` between rows, whose angles are the table's from row `first` on;
 // rotates pair (i, i + pairs) in place. With steps fp32 the rotation is computed in f32 and rounded once to

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format_version.h"
 #include "checkpoint/strict_json.h"
 
 namespace fovea {
@@ -19,6 +20,12 @@ void set_dtype(json& object, DType type) {
   object[object.contains("dtype") ? "dtype" : "torch_dtype"] = hugging_face_name(type);
   if (object.contains("dtype") && object.contains("torch_dtype"))
     object["torch_dtype"] = hugging_face_name(type);
+}
+
+// The source may call tied what is not (checkpoint/tied_head.h); a quantized head could no longer be
+// compared.
+void set_tied(json& object, bool tied) {
+  if (object.contains("tie_word_embeddings")) object["tie_word_embeddings"] = tied;
 }
 
 constexpr const char* kLayouts = R"(
@@ -47,18 +54,22 @@ def int4(p, s):
 }  // namespace
 
 std::string quantized_config(const std::string& source, const std::string& file_name,
-                             const QuantizeOptions& options, const std::vector<QuantizedModule>& modules) {
+                             const QuantizeOptions& options, const std::vector<QuantizedModule>& modules,
+                             bool tied) {
   json config = parse_json_object(source, file_name);
   set_dtype(config, options.dtype);
+  set_tied(config, tied);
   if (const auto text = config.find("text_config"); text != config.end() && text->is_object()) {
     set_dtype(*text, options.dtype);
+    set_tied(*text, tied);
   }
   json lists = json::object();
   for (const QuantizedModule& module : modules) {
     lists[name_of(module.quantization)].push_back(module.name);
   }
   config["quantization_config"] = {{"quant_method", "fovea"},
-                                   {"version", 1},
+                                   {"version", kQuantizedFolder.version},
+                                   {"made_by", fmt::format("fovea {}", program_version())},
                                    {"precision", options.policy},
                                    {"weight_group_size", {{"int4", 64}}},
                                    {"modules", lists}};

@@ -13,9 +13,10 @@ struct QuantizedModule {
   Quantization quantization;
 };
 
-// config.json of the source with the new dtype and a quantization_config.
+// config.json of the source with the new dtype, a quantization_config, and whether the head is tied.
 std::string quantized_config(const std::string& source, const std::string& file_name,
-                             const QuantizeOptions& options, const std::vector<QuantizedModule>& modules);
+                             const QuantizeOptions& options, const std::vector<QuantizedModule>& modules,
+                             bool tied);
 // QUANTIZATION.md
 std::string quantization_readme(const QuantizeSummary& summary, const QuantizeOptions& options);
 

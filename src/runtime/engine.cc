@@ -136,7 +136,7 @@ Engine::~Engine() = default;
 Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& options,
                     const Observer& observer) {
   const Stopwatch watch;
-  auto parts = std::make_shared<const EngineParts>(dir);
+  auto parts = std::make_shared<const EngineParts>(dir, options.chat_template);
   check_tokenizer(parts->tokenizer, parts->checkpoint.config());
   // A policy that does not fit is refused before anything is read.
   const ResolvedPolicy resolved = resolve(options, parts->checkpoint);
@@ -231,14 +231,21 @@ const Tokenizer& Engine::tokenizer() const { return state_->parts->tokenizer; }
 const EngineOptions& Engine::options() const { return state_->options; }
 DType Engine::dtype() const { return state_->dtype; }
 const Precision& Engine::precision() const { return state_->precision; }
+std::vector<std::string> Engine::warnings() const { return state_->parts->checkpoint.warnings(); }
 double Engine::load_seconds() const { return state_->load_seconds; }
 const char* Engine::kernel_variant() const { return kernels().name; }
 
 GenerationOptions Engine::default_generation() const {
   const GenerationConfig& config = state_->parts->checkpoint.generation();
   GenerationOptions options;
-  options.sampling = {!config.do_sample, config.temperature,        config.top_k,
-                      config.top_p,      config.repetition_penalty, 0};
+  options.sampling = {!config.do_sample,
+                      config.temperature,
+                      config.top_k,
+                      config.top_p,
+                      config.repetition_penalty,
+                      0,
+                      config.no_repeat_ngram_size};
+  options.stop = config.stop_strings;
   if (config.max_new_tokens > 0) options.max_new_tokens = config.max_new_tokens;
   options.eos_token_ids = config.eos_token_ids;
   if (options.eos_token_ids.empty()) options.eos_token_ids = state_->parts->checkpoint.config().eos_token_ids;

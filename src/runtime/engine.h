@@ -47,6 +47,9 @@ struct EngineOptions {
   // Nodes that differ from what the attentions compute in the dtype. Its preset, if it has one, takes the
   // place of both attentions; a dtype that contradicts it is refused.
   std::optional<PrecisionPolicy> policy = std::nullopt;
+  // In place of the checkpoint's chat template, which must be a known one: a file, or "qwen2.5-vl". Read when
+  // the folder is opened.
+  std::string chat_template = {};
   // Watches for attention scores that their dtype cannot resolve; Answer and Evaluation hold what it saw.
   GuardOptions guard = {};
   // The vision tower works image by image, and takes as many groups of a video's frames at once as fit into
@@ -79,6 +82,7 @@ struct MediaLimits {
   std::optional<int64_t> max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;
   MediaOptions::Resize resize = MediaOptions::Resize::pil;
+  VideoPositions video_positions = VideoPositions::qwen;
 };
 
 // Tokens that may come next: at most `most`, given every id so far, prompt included.
@@ -105,7 +109,8 @@ struct Prompt {
   std::vector<int32_t> ids;       // pads expanded to each item's token count
   std::vector<Picture> pictures;  // in order of appearance
   Positions positions;
-  std::vector<std::string> warnings;  // pictures that the request's limits made too small to be read well
+  // Pictures that the request's limits made too small to be read well; fields that the model is not shown.
+  std::vector<std::string> warnings;
   double preprocess_seconds = 0;
 };
 
@@ -204,6 +209,8 @@ class Engine {
   // Every node of every layer, as resolved.
   const Precision& precision() const;
   double load_seconds() const;
+  // What was found odd, and harmless, while the folder was read: a sentence each, to be shown to the user.
+  std::vector<std::string> warnings() const;
   // Which kernels this process uses: "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16" or
   // "amx".
   const char* kernel_variant() const;
@@ -213,7 +220,7 @@ class Engine {
   // Renders the template, decodes the media, expands the pads. Throws Error(exhausted) when the prompt
   // exceeds the model's context. With limits in tokens or a check, pictures are first measured: still ones
   // are then decoded twice.
-  Prompt prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id,
+  Prompt prepare(const std::vector<Message>& conversation, const MediaLimits& limits, bool add_vision_id,
                  const PromptCheck& check = {}) const;
 
   Answer generate(const Prompt& prompt, const GenerationOptions& options, const Observer& observer) const;

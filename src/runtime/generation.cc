@@ -43,11 +43,20 @@ bool contains(const std::vector<int64_t>& ids, int32_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
-void check_options(const GenerationOptions& options) {
+void check_options(const GenerationOptions& options, const Checkpoint& checkpoint) {
   if (options.max_new_tokens < 0) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("max_new_tokens {} is negative", options.max_new_tokens),
                 "give --max-new-tokens 0 or more");
+  }
+  // A file that asks for sampling at temperature 0 contradicts itself, in transformers too; flags can settle
+  // it.
+  if (!options.sampling.greedy && options.sampling.temperature == 0 &&
+      checkpoint.generation().temperature == 0) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("{}: temperature is 0 while do_sample is true",
+                            (checkpoint.dir() / "generation_config.json").string()),
+                "give --greedy, or a --temperature above 0");
   }
   if (options.prefill_chunk < 0) {
     throw Error(ErrorKind::invalid_argument,
@@ -89,8 +98,8 @@ std::optional<int64_t> speculation(const GenerationOptions& options, const Obser
 
 Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
                         const Observer& observer) const {
-  check_options(options);
   const EngineState& s = *state_;
+  check_options(options, s.parts->checkpoint);
   const ModelConfig& config = s.parts->checkpoint.config();
   Sampler sampler(options.sampling);
   AnswerText text(s.parts->tokenizer, options.stop, observer);
@@ -130,6 +139,9 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
         answer.timings.prefill_s = watch.seconds();
         answer.timings.prefill_fetched_bytes = fetched();
         watch = Stopwatch();
+      } else {
+        answer.timings.decode_s = watch.seconds();
+        answer.timings.decode_fetched_bytes += fetched();
       }
       answer.token_ids.push_back(id);
       sequence.append(id);
@@ -139,8 +151,6 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
         answer.finish_reason = "stop";
         break;
       }
-      answer.timings.decode_s = watch.seconds();
-      answer.timings.decode_fetched_bytes += fetched();
       check_cancelled(observer);
     }
   } catch (const Cancelled&) {

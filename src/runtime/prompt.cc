@@ -1,4 +1,7 @@
 // From a conversation to token ids, patches and positions.
+#include <algorithm>
+#include <utility>
+
 #include "base/error.h"
 #include "base/freed_memory.h"
 #include "media/geometry.h"
@@ -7,14 +10,43 @@
 
 namespace fovea {
 
+namespace {
+
+// Frames are chosen and sized as qwen_vl_utils does, whose limits only the user's wishes replace. What the
+// folder's video processor allows a frame then holds on top, as when the processor is handed those frames; a
+// limit that the user states takes the place of the folder's. So a published folder, whose limits are wider,
+// changes nothing.
+void set_video_options(const PreprocessorConfig& config, const MediaLimits& limits, const ContentPart& part,
+                       MediaOptions& options) {
+  options.video_min_pixels = part.min_pixels ? part.min_pixels : limits.min_pixels;
+  options.video_max_pixels = part.max_pixels ? part.max_pixels : limits.max_pixels;
+  if (!options.video_min_pixels) options.processor_min_pixels = config.video_min_pixels;
+  if (!options.video_max_pixels) options.processor_max_pixels = config.video_max_pixels;
+  options.total_pixels = part.total_pixels;
+  options.fps = part.fps.value_or(limits.fps.value_or(options.fps));
+  options.nframes = part.nframes;
+  if (part.max_frames) options.max_frames = *part.max_frames;
+  // A maximum below the default minimum wins, as in the reference.
+  options.min_frames = part.min_frames.value_or(std::min(options.min_frames, options.max_frames));
+  options.video_start = part.video_start;
+  options.video_end = part.video_end;
+}
+
+}  // namespace
+
 MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& limits,
                            const ContentPart& part) {
   MediaOptions options;
-  options.min_pixels = part.min_pixels.value_or(limits.min_pixels.value_or(config.min_pixels));
-  options.max_pixels = part.max_pixels.value_or(limits.max_pixels.value_or(config.max_pixels));
-  // Video frames have limits of their own; only the user's wishes replace them.
-  options.video_min_pixels = part.min_pixels ? part.min_pixels : limits.min_pixels;
-  options.video_max_pixels = part.max_pixels ? part.max_pixels : limits.max_pixels;
+  const bool sized = part.resized_height.has_value();  // then the part's own limits are moot
+  options.min_pixels =
+      (sized ? std::nullopt : part.min_pixels).value_or(limits.min_pixels.value_or(config.min_pixels));
+  options.max_pixels =
+      (sized ? std::nullopt : part.max_pixels).value_or(limits.max_pixels.value_or(config.max_pixels));
+  options.resized_height = part.resized_height;
+  options.resized_width = part.resized_width;
+  options.page = part.page;
+  options.pages = part.pages;
+  set_video_options(config, limits, part, options);
   options.patch_size = config.patch_size;
   options.temporal_patch_size = config.temporal_patch_size;
   options.merge_size = config.merge_size;
@@ -22,7 +54,6 @@ MediaOptions media_options(const PreprocessorConfig& config, const MediaLimits& 
   options.mean = config.image_mean;
   options.std = config.image_std;
   options.resize = limits.resize;
-  options.fps = part.fps.value_or(limits.fps.value_or(options.fps));
   return options;
 }
 
@@ -46,6 +77,21 @@ std::vector<Item> items_of(const std::vector<Message>& messages, const Preproces
     }
   }
   return items;
+}
+
+// Each page of a file that holds several is a picture of its own, in the place of the one that named the
+// file.
+std::vector<Message> with_pages(const std::vector<Message>& messages) {
+  std::vector<Message> paged = messages;
+  for (Message& message : paged) {
+    std::vector<ContentPart> parts;
+    for (ContentPart& part : message.content) {
+      if (part.type == ContentPart::Type::image) part.pages = count_pages(part.source);
+      for (part.page = 0; part.page < part.pages; ++part.page) parts.push_back(part);
+    }
+    message.content = std::move(parts);
+  }
+  return paged;
 }
 
 Picture load(const ContentPart& part, const MediaOptions& options) {
@@ -102,14 +148,17 @@ std::vector<int32_t> expand_pads(const std::vector<int32_t>& ids, const std::vec
 
 }  // namespace
 
-Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& limits, bool add_vision_id,
-                       const PromptCheck& check) const {
+Prompt Engine::prepare(const std::vector<Message>& conversation, const MediaLimits& limits,
+                       bool add_vision_id, const PromptCheck& check) const {
   const Stopwatch watch;
+  const std::vector<Message> messages = with_pages(conversation);
   const EngineState& s = *state_;
   const ModelConfig& config = s.parts->checkpoint.config();
   const PreprocessorConfig& preprocessor = s.parts->checkpoint.preprocessor();
   const int64_t merge = config.vision.spatial_merge_size, context = config.text.max_position_embeddings;
   Prompt prompt;
+  for (const Message& message : messages)
+    prompt.warnings.insert(prompt.warnings.end(), message.notes.begin(), message.notes.end());
   prompt.text = s.parts->chat_template.render(
       messages, {.add_generation_prompt = true, .add_vision_id = add_vision_id});
   const std::vector<int32_t> ids = s.parts->tokenizer.encode(prompt.text);
@@ -135,7 +184,7 @@ Prompt Engine::prepare(const std::vector<Message>& messages, const MediaLimits& 
     prompt.pictures.push_back(std::move(picture));
   }
   prompt.ids = expand_pads(ids, prompt.pictures, config);
-  prompt.positions = mrope_positions(prompt.ids, visual, config);
+  prompt.positions = mrope_positions(prompt.ids, visual, config, limits.video_positions);
   const auto tokens = static_cast<int64_t>(prompt.ids.size());
   if (tokens >= context) refuse_length(tokens, context);
   return_freed_memory();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/error.h"
@@ -27,6 +28,18 @@ void penalise(std::span<float> logits, std::span<const int32_t> history, double 
   }
 }
 
+// NoRepeatNGramLogitsProcessor: what followed the last size - 1 ids before must not follow them again.
+void forbid_repeats(std::span<float> logits, std::span<const int32_t> history, size_t size) {
+  if (history.size() + 1 < size) return;
+  const auto last = history.last(size - 1);
+  for (size_t at = size - 1; at < history.size(); ++at) {
+    const auto before = history.subspan(at - last.size(), last.size());
+    if (!last.empty() && before.back() != last.back()) continue;  // most end here
+    if (!std::equal(last.begin(), last.end(), before.begin())) continue;
+    logits[static_cast<size_t>(history[at])] = -std::numeric_limits<float>::infinity();
+  }
+}
+
 }  // namespace
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {
@@ -34,20 +47,31 @@ Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(op
           fmt::format("temperature {} is not positive", options.temperature),
           "use --greedy for temperature 0");
   require(options.top_k >= 0, fmt::format("top-k {} is negative", options.top_k), "use 0 to turn top-k off");
-  require(options.top_p > 0 && options.top_p <= 1, fmt::format("top-p {} is outside (0, 1]", options.top_p),
+  require(options.top_p >= 0 && options.top_p <= 1, fmt::format("top-p {} is outside [0, 1]", options.top_p),
           "use 1 to turn top-p off");
   require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
           fmt::format("repetition penalty {} is not positive", options.repetition_penalty),
           "use 1 to turn it off");
+  require(options.no_repeat_ngram_size >= 0,
+          fmt::format("no-repeat n-gram size {} is negative", options.no_repeat_ngram_size),
+          "use 0 to turn it off");
 }
 
 double Sampler::uniform() { return static_cast<double>(random_.bits() >> 11) * 0x1p-53; }
 
 int32_t Sampler::next(std::span<float> logits, std::span<const int32_t> history) {
   if (options_.repetition_penalty != 1.0) penalise(logits, history, options_.repetition_penalty);
-  if (options_.greedy)
-    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  return draw(logits);
+  if (options_.no_repeat_ngram_size > 0) {
+    forbid_repeats(logits, history, static_cast<size_t>(options_.no_repeat_ngram_size));
+  }
+  const auto best = std::max_element(logits.begin(), logits.end());
+  if (!std::isfinite(*best)) {
+    require(
+        false,
+        fmt::format("no_repeat_ngram_size {} leaves no token to go on with", options_.no_repeat_ngram_size),
+        "use a larger size, or 0 to turn it off");
+  }
+  return options_.greedy ? static_cast<int32_t>(best - logits.begin()) : draw(logits);
 }
 
 // Temperature, then the k largest, then the smallest set whose mass reaches top_p, then one draw.

@@ -16,6 +16,7 @@ struct SamplingOptions {
   double top_p = 1.0;
   double repetition_penalty = 1.0;  // over prompt and answer; greedy too
   uint64_t seed = 0;
+  int64_t no_repeat_ngram_size = 0;  // over prompt and answer; greedy too; 0: off
 };
 
 class Sampler {
@@ -24,7 +25,7 @@ class Sampler {
   explicit Sampler(const SamplingOptions& options);
 
   // logits: [vocab], changed in place. `history`: every id so far, prompt included. Ties go to the smallest
-  // id.
+  // id. Throws Error(invalid_argument) when no_repeat_ngram_size leaves no token.
   int32_t next(std::span<float> logits, std::span<const int32_t> history);
 
  private:

@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 
 #include "base/error.h"
@@ -53,6 +55,57 @@ TEST(Sampler, RepetitionPenaltyDividesPositiveAndMultipliesNegative) {
   EXPECT_EQ(logits, (std::vector<float>{1.5f, 2.f, -2.f}));
 }
 
+// What NoRepeatNGramLogitsProcessor of transformers 4.57.6 and 5.24.0 bans of 8 tokens.
+TEST(Sampler, RepeatsAreForbiddenAsByTransformers) {
+  const struct {
+    int64_t size;
+    std::vector<int32_t> history, banned;
+  } cases[] = {{1, {2, 0, 2}, {0, 2}},
+               {2, {1, 2, 3, 1}, {2}},
+               {2, {1, 1}, {1}},
+               {3, {4, 5, 6, 4, 5}, {6}},
+               {3, {4, 5, 6, 4, 5, 7, 4, 5}, {6, 7}},
+               {3, {4, 4, 4}, {4}},
+               {4, {1, 2, 3}, {}},
+               {4, {1, 2}, {}},
+               {5, {0, 1, 2, 3, 4, 0, 1, 2, 3}, {4}},
+               {2, {}, {}},
+               {2, {3}, {}},
+               {0, {1, 1, 1}, {}}};
+  for (const auto& c : cases) {
+    std::vector<float> logits(8, 1.f);
+    Sampler({.greedy = true, .no_repeat_ngram_size = c.size}).next(logits, c.history);
+    for (int32_t id = 0; id < 8; ++id) {
+      const bool banned = std::find(c.banned.begin(), c.banned.end(), id) != c.banned.end();
+      EXPECT_EQ(logits[static_cast<size_t>(id)] == -std::numeric_limits<float>::infinity(), banned)
+          << "size " << c.size << " token " << id;
+    }
+  }
+}
+
+TEST(Sampler, AForbiddenTokenIsNeitherTakenNorDrawn) {
+  const std::vector<int32_t> history = {3, 1, 3};
+  std::vector<float> logits = {0.f, 9.f, 1.f, 8.f};
+  EXPECT_EQ(Sampler({.greedy = true, .no_repeat_ngram_size = 2}).next(logits, history), 3);
+  for (const SamplingOptions& options :
+       {SamplingOptions{.greedy = false, .top_k = 0, .seed = 1, .no_repeat_ngram_size = 2},
+        SamplingOptions{.greedy = false, .top_k = 1, .top_p = 0, .seed = 1, .no_repeat_ngram_size = 2}}) {
+    Sampler sampler(options);
+    for (int i = 0; i < 100; ++i) {
+      std::vector<float> copy = {0.f, 9.f, 1.f, 2.f};
+      EXPECT_NE(sampler.next(copy, history), 1);
+    }
+  }
+}
+
+TEST(Sampler, NoTokenLeftIsSaid) {
+  for (const bool greedy : {true, false}) {
+    Sampler sampler({.greedy = greedy, .no_repeat_ngram_size = 1});
+    std::vector<float> logits = {0.f, 1.f};
+    EXPECT_THROW(sampler.next(logits, std::vector<int32_t>{1, 0}), Error);
+  }
+}
+
 TEST(Sampler, SameSeedSameDraws) {
   const std::vector<float> logits(50, 0.f);
   EXPECT_EQ(draw({.seed = 3}, logits, 100), draw({.seed = 3}, logits, 100));
@@ -62,7 +115,8 @@ TEST(Sampler, SameSeedSameDraws) {
 TEST(Sampler, OptionsOutOfRangeAreRefused) {
   EXPECT_THROW(Sampler({.greedy = false, .temperature = 0}), Error);
   EXPECT_THROW(Sampler({.top_k = -1}), Error);
-  EXPECT_THROW(Sampler({.top_p = 0}), Error);
+  EXPECT_THROW(Sampler({.top_p = -0.1}), Error);
+  EXPECT_THROW(Sampler({.no_repeat_ngram_size = -1}), Error);
   EXPECT_THROW(Sampler({.repetition_penalty = 0}), Error);
 }
 

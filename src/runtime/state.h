@@ -23,10 +23,10 @@ class Stopwatch {
 
 // What engines of one checkpoint share; immutable, apart from the store's growing set of conversions.
 struct EngineParts {
-  explicit EngineParts(const std::filesystem::path& dir)
+  EngineParts(const std::filesystem::path& dir, const std::string& chat_template_instead)
       : checkpoint(Checkpoint::open(dir)),
         tokenizer(Tokenizer::open(dir)),
-        chat_template(ChatTemplate::open(dir)),
+        chat_template(ChatTemplate::open(dir, chat_template_instead)),
         weights(checkpoint) {}
   EngineParts(const EngineParts&) = delete;
 

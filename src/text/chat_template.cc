@@ -39,11 +39,12 @@ void refuse_unknown(std::string_view jinja, const fs::path& file) {
       ErrorKind::unsupported,
       fmt::format("{}: this chat template is not the one of Qwen2.5-VL ({} bytes, hash {:016x})",
                   file.string(), jinja.size(), hash),
-      "use the chat_template.json that was published with Qwen2.5-VL, or remove the template from the folder "
-      "if the model was trained with that one");
+      "use the template that was published with Qwen2.5-VL: --chat-template qwen2.5-vl takes it whatever the "
+      "folder says");
 }
 
-// {"chat_template": "..."}; several templates are a list of {"name", "template"}, of which "default" counts.
+// The "chat_template" of a JSON file: the Jinja text itself; several templates are a list of {"name",
+// "template"}, of which "default" counts.
 std::optional<std::string> template_in_json(const fs::path& file) {
   const json document = parse_json(read_text_file(file), file.string());
   const JsonPlace place = optional_field_of({&document, file.string() + ": "}, "chat_template");
@@ -56,6 +57,10 @@ std::optional<std::string> template_in_json(const fs::path& file) {
   return std::nullopt;
 }
 
+std::optional<std::string> template_in(const fs::path& file) {
+  return file.extension() == ".json" ? template_in_json(file) : read_text_file(file);
+}
+
 void append_item(std::string& text, const char* name, int number, const char* pad, bool add_vision_id) {
   if (add_vision_id) text += fmt::format("{} {}: ", name, number);
   text += fmt::format("<|vision_start|>{}<|vision_end|>", pad);
@@ -63,20 +68,30 @@ void append_item(std::string& text, const char* name, int number, const char* pa
 
 }  // namespace
 
-ChatTemplate ChatTemplate::open(const fs::path& dir) {
-  if (const fs::path file = dir / "chat_template.jinja"; fs::exists(file)) {
-    refuse_unknown(read_text_file(file), file);
-    return {};
-  }
-  for (const char* name : {"chat_template.json", "tokenizer_config.json"}) {
+ChatTemplate ChatTemplate::open(const fs::path& dir, const std::string& instead) {
+  if (instead == kNative) return {};
+  if (!instead.empty()) return open_file(instead);
+  // The order of ProcessorMixin.from_pretrained (transformers 4.57.6 and 5.24), then the tokenizer's own.
+  for (const char* name :
+       {"processor_config.json", "chat_template.json", "chat_template.jinja", "tokenizer_config.json"}) {
     const fs::path file = dir / name;
     if (!fs::exists(file)) continue;
-    if (const std::optional<std::string> jinja = template_in_json(file)) {
+    if (const std::optional<std::string> jinja = template_in(file)) {
       refuse_unknown(*jinja, file);
       return {};
     }
   }
   return {};  // a folder without any template gets this one
+}
+
+ChatTemplate ChatTemplate::open_file(const fs::path& file) {
+  const std::optional<std::string> jinja = template_in(file);
+  if (!jinja) {
+    throw Error(ErrorKind::corrupt, fmt::format("{} holds no chat template", file.string()),
+                "give a .jinja file, a chat_template.json, or qwen2.5-vl");
+  }
+  refuse_unknown(*jinja, file);
+  return {};
 }
 
 std::string ChatTemplate::render(const std::vector<Message>& messages, const Options& options) const {

@@ -12,9 +12,13 @@ namespace fovea {
 
 class ChatTemplate {
  public:
-  // Looks for chat_template.jinja, chat_template.json, then tokenizer_config.json's chat_template in `dir`.
-  // Throws Error(unsupported) when the Jinja text is not a known Qwen2.5-VL template.
-  static ChatTemplate open(const std::filesystem::path& dir);
+  static constexpr const char* kNative = "qwen2.5-vl";
+
+  // Takes what `dir` states first: processor_config.json's chat_template, chat_template.json,
+  // chat_template.jinja, tokenizer_config.json's chat_template. `instead`, when not empty, takes their place:
+  // a file, or kNative for the template itself. Throws Error(unsupported) when the Jinja text is not a known
+  // Qwen2.5-VL template.
+  static ChatTemplate open(const std::filesystem::path& dir, const std::string& instead = "");
 
   struct Options {
     bool add_generation_prompt = true;
@@ -22,6 +26,9 @@ class ChatTemplate {
   };
   // One <|image_pad|> or <|video_pad|> per item; the caller repeats it to the item's token count.
   std::string render(const std::vector<Message>& messages, const Options& options) const;
+
+ private:
+  static ChatTemplate open_file(const std::filesystem::path& file);
 };
 
 }  // namespace fovea

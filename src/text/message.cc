@@ -1,5 +1,6 @@
 #include "text/message.h"
 
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -26,14 +27,20 @@ std::string checked_source(const json& value, const std::string& where) {
 }
 
 // The value of "image_url" and "video_url": {"url": "..."} (OpenAI) or the address itself.
-std::string url_source(const json& value, const std::string& where) {
+std::string url_source(const json& value, const std::string& where, std::vector<std::string>& notes) {
   if (!value.is_object()) return checked_source(value, where);
   MessageFields fields(value, where);
   const json* url = fields.get("url");
   if (!url) refuse_message(where + " has no field \"url\"", R"(write {"url": "..."})");
-  if (const auto detail = fields.string("detail"); detail && *detail != "auto") {
+  // OpenAI's word for the resolution; transformers and vLLM look at it as little.
+  const auto detail = fields.string("detail");
+  if (detail && *detail != "auto" && *detail != "low" && *detail != "high") {
     throw Error(ErrorKind::unsupported, fmt::format("{}.detail = \"{}\" is not supported", where, *detail),
-                "give min_pixels and max_pixels instead");
+                "write \"auto\", \"low\" or \"high\"");
+  }
+  if (detail && *detail == "low") {
+    notes.push_back(where +
+                    ".detail = \"low\" makes no picture smaller; give max_image_tokens or max_pixels");
   }
   fields.refuse_the_rest();
   return checked_source(*url, fields.place_of("url"));
@@ -56,27 +63,69 @@ const char* only_source_field(MessageFields& fields, std::initializer_list<const
 
 bool is_url_field(std::string_view name) { return name == "image_url" || name == "video_url"; }
 
-void read_image(MessageFields& fields, ContentPart& part) {
+void read_image(MessageFields& fields, ContentPart& part, std::vector<std::string>& notes) {
   part.type = ContentPart::Type::image;
   const char* name = only_source_field(fields, {"image", "image_url", "path", "url"});
   const json& value = *fields.get(name);
-  part.source = is_url_field(name) ? url_source(value, fields.place_of(name))
+  part.source = is_url_field(name) ? url_source(value, fields.place_of(name), notes)
                                    : checked_source(value, fields.place_of(name));
 }
 
-void read_video(MessageFields& fields, ContentPart& part) {
-  part.type = ContentPart::Type::video;
+// How a list of frames was sampled: sample_fps, or fps as older qwen_vl_utils called it. raw_fps, the rate of
+// the video that they were taken from, goes into no input of this model. What chooses frames of a file
+// chooses nothing here, so it may only say what is true of the list anyway.
+void read_listed_frames(MessageFields& fields, ContentPart& part) {
+  const std::optional<double> sampled = fields.rate("sample_fps");
+  fields.rate("raw_fps");
+  if (sampled && part.fps && *sampled != *part.fps) {
+    refuse_message(fmt::format("{} has fps {} and sample_fps {}", fields.where(), *part.fps, *sampled),
+                   "give one of them: the rate at which the listed frames were taken");
+  }
+  if (sampled) part.fps = sampled;
+  const auto count = std::ssize(part.frames);
+  const auto hold_true = [&](const char* name, bool holds) {
+    if (holds) return;
+    refuse_message(fmt::format("{} does not fit a list of {} frames", fields.place_of(name), count),
+                   "leave it out: all listed frames are shown");
+  };
+  hold_true("nframes", !part.nframes || *part.nframes == count || *part.nframes == count + count % 2);
+  hold_true("min_frames", !part.min_frames || *part.min_frames <= count + count % 2);
+  hold_true("max_frames", !part.max_frames || *part.max_frames >= count);
+  hold_true("video_start", !part.video_start);
+  hold_true("video_end", !part.video_end);
+  part.nframes = part.min_frames = part.max_frames = std::nullopt;
+}
+
+void read_sampling(MessageFields& fields, ContentPart& part) {
   part.fps = fields.rate("fps");
+  part.nframes = fields.frames("nframes");
+  part.min_frames = fields.frames("min_frames");
+  part.max_frames = fields.frames("max_frames");
+  part.total_pixels = fields.pixels("total_pixels");
+  part.video_start = fields.seconds("video_start");
+  part.video_end = fields.seconds("video_end");
+  if (part.min_frames && part.max_frames && *part.min_frames > *part.max_frames) {
+    refuse_message(fields.where() + ".min_frames is greater than max_frames",
+                   "give a range that is not empty");
+  }
+}
+
+void read_video(MessageFields& fields, ContentPart& part, std::vector<std::string>& notes) {
+  part.type = ContentPart::Type::video;
+  read_sampling(fields, part);
   const char* name = only_source_field(fields, {"video", "video_url", "path", "url"});
   const json& value = *fields.get(name);
   const std::string where = fields.place_of(name);
   if (!value.is_array()) {
-    part.source = is_url_field(name) ? url_source(value, where) : checked_source(value, where);
+    if (part.fps && part.nframes)
+      refuse_message(fields.where() + " has both \"fps\" and \"nframes\"", "give one of them");
+    part.source = is_url_field(name) ? url_source(value, where, notes) : checked_source(value, where);
     return;
   }
   if (value.empty()) refuse_message(where + " is an empty list of frames", "give at least one frame");
   for (size_t i = 0; i < value.size(); ++i)
     part.frames.push_back(checked_source(value[i], fmt::format("{}[{}]", where, i)));
+  read_listed_frames(fields, part);
 }
 
 // The type stated, or that of the field that is there: Qwen's own examples leave "type" out at times.
@@ -88,7 +137,23 @@ std::string type_of(MessageFields& fields) {
   refuse_message(fields.where() + " has no field \"type\"", kPartForms);
 }
 
-ContentPart parse_part(const json& value, const std::string& where) {
+void read_size(MessageFields& fields, ContentPart& part) {
+  part.min_pixels = fields.pixels("min_pixels");
+  part.max_pixels = fields.pixels("max_pixels");
+  part.max_image_tokens = fields.tokens("max_image_tokens");
+  part.resized_height = fields.side("resized_height");
+  part.resized_width = fields.side("resized_width");
+  if (part.min_pixels && part.max_pixels && *part.min_pixels > *part.max_pixels) {
+    refuse_message(fields.where() + ".min_pixels is greater than max_pixels",
+                   "give a range that is not empty");
+  }
+  if (part.resized_height.has_value() != part.resized_width.has_value()) {
+    refuse_message(fmt::format("{} has only one of \"resized_height\" and \"resized_width\"", fields.where()),
+                   "give both");
+  }
+}
+
+ContentPart parse_part(const json& value, const std::string& where, std::vector<std::string>& notes) {
   MessageFields type_fields(value, where), fields(value, where);
   const std::string type = type_of(type_fields);
   fields.get("type");
@@ -98,36 +163,52 @@ ContentPart parse_part(const json& value, const std::string& where) {
     if (!text) refuse_message(where + " has no field \"text\"", kPartForms);
     part.text = *text;
   } else if (type == "image" || type == "image_url") {
-    read_image(fields, part);
+    read_image(fields, part, notes);
   } else if (type == "video" || type == "video_url") {
-    read_video(fields, part);
+    read_video(fields, part, notes);
   } else {
     throw Error(ErrorKind::unsupported, fmt::format("{}.type = \"{}\" is not supported", where, type),
                 kPartForms);
   }
-  if (part.type != ContentPart::Type::text) {
-    part.min_pixels = fields.pixels("min_pixels");
-    part.max_pixels = fields.pixels("max_pixels");
-    part.max_image_tokens = fields.tokens("max_image_tokens");
-    if (part.min_pixels && part.max_pixels && *part.min_pixels > *part.max_pixels) {
-      refuse_message(where + ".min_pixels is greater than max_pixels", "give a range that is not empty");
-    }
-  }
+  if (part.type != ContentPart::Type::text) read_size(fields, part);
   fields.refuse_the_rest();
   return part;
 }
 
+// What OpenAI's clients write beside role and content, of which the template of Qwen2.5-VL shows nothing.
+// Returns whether the message may be without content.
+bool read_tool_fields(MessageFields& fields, Message& message) {
+  if (message.role == "tool") {
+    fields.get("tool_call_id");
+    fields.get("name");
+    return false;
+  }
+  if (message.role != "assistant") return false;
+  const json* calls = fields.get("tool_calls");
+  if (!calls) return false;
+  if (!calls->is_array()) refuse_message(fields.place_of("tool_calls") + " is not a list", "leave it out");
+  message.notes.push_back(fields.place_of("tool_calls") +
+                          " is not shown to the model: its chat template has no place for it");
+  return true;
+}
+
 Message parse_message(const json& value, const std::string& where) {
+  constexpr const char* kRoles = "write \"system\", \"user\", \"assistant\" or \"tool\"";
   MessageFields fields(value, where);
   Message message;
   const auto role = fields.string("role");
-  if (!role) refuse_message(where + " has no field \"role\"", "write \"system\", \"user\" or \"assistant\"");
-  if (*role != "system" && *role != "user" && *role != "assistant") {
+  if (!role) refuse_message(where + " has no field \"role\"", kRoles);
+  if (*role != "system" && *role != "user" && *role != "assistant" && *role != "tool") {
     throw Error(ErrorKind::unsupported, fmt::format("{}.role = \"{}\" is not supported", where, *role),
-                "write \"system\", \"user\" or \"assistant\"");
+                kRoles);
   }
   message.role = *role;
+  const bool may_be_empty = read_tool_fields(fields, message);
   const json* content = fields.get("content");
+  if (!content && may_be_empty) {
+    fields.refuse_the_rest();
+    return message;
+  }
   if (!content || (!content->is_string() && !content->is_array())) {
     refuse_message(where + ".content is neither a string nor a list", kPartForms);
   }
@@ -135,7 +216,8 @@ Message parse_message(const json& value, const std::string& where) {
     message.content.emplace_back().text = content->get<std::string>();
   } else {
     for (size_t i = 0; i < content->size(); ++i) {
-      message.content.push_back(parse_part((*content)[i], fmt::format("{}.content[{}]", where, i)));
+      message.content.push_back(
+          parse_part((*content)[i], fmt::format("{}.content[{}]", where, i), message.notes));
     }
   }
   fields.refuse_the_rest();

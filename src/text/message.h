@@ -15,25 +15,31 @@ struct ContentPart {
   std::string text;    // type text
   std::string source;  // image or video: a path, a file:// URL or a data:...;base64, URL
   std::vector<std::string>
-      frames;  // video given as a list of image sources, in order (then `source` is empty)
-  std::optional<int64_t> min_pixels, max_pixels;  // per item, as in the Qwen message list
-  std::optional<int64_t> max_image_tokens;        // the same limit in tokens, of the resized picture
-  std::optional<double> fps;                      // video: sampling rate, or the rate of the listed frames
+      frames;                   // video given as a list of image sources, in order (then `source` is empty)
+  int64_t page = 0, pages = 1;  // which page of an image file that holds several
+  // Per item, in the words and with the meaning of qwen_vl_utils.
+  std::optional<int64_t> min_pixels, max_pixels;
+  std::optional<int64_t> resized_height, resized_width;  // in place of both; both or none
+  std::optional<int64_t> max_image_tokens;               // not of qwen_vl_utils: max_pixels in tokens
+  std::optional<double> fps;                             // video: sampling rate, or that of the listed frames
+  std::optional<int64_t> nframes, min_frames, max_frames, total_pixels;  // video
+  std::optional<double> video_start, video_end;                          // video, in seconds
 };
 
 struct Message {
-  std::string role;  // system, user, assistant
+  std::string role;  // system, user, assistant, tool
   std::vector<ContentPart> content;
+  std::vector<std::string> notes;  // of fields that the model is not shown, for people
 };
 
 // Parses an OpenAI / Qwen message list: content a string or a list of {"type": "text" | "image" | "image_url"
-// | "video" | "video_url", ...}; also {"messages": [...]}. Throws Error(invalid_argument) naming the message
-// and field.
+// | "video" | "video_url", ...}; also {"messages": [...]}. An assistant's content may be null beside
+// tool_calls. Throws Error(invalid_argument) naming the message and field.
 std::vector<Message> parse_messages(std::string_view json);
 
 // One user message from a prompt and the images and videos of the command line: each "<image>" or "<video>"
-// in the prompt is replaced by the next item; items left over stand before the text. A placeholder without an
-// item throws.
+// in the prompt is replaced by the next item. Without any placeholder of its kind, items stand before the
+// text; fewer or more placeholders than items throw.
 std::vector<Message> messages_from_prompt(const std::string& prompt, const std::vector<std::string>& images,
                                           const std::vector<std::string>& videos,
                                           const std::optional<std::string>& system);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/frame_rate.h"
 
 namespace fovea {
 namespace {
@@ -11,14 +12,12 @@ namespace {
 using nlohmann::json;
 
 const char* remedy_for(const std::string& name) {
-  if (name == "resized_height" || name == "resized_width") return "give min_pixels and max_pixels instead";
-  if (name == "nframes" || name == "max_frames" || name == "min_frames") return "give fps instead";
-  if (name == "total_pixels")
-    return "give max_pixels, which holds for each frame, or --max-total-image-tokens";
-  if (name == "video_start" || name == "video_end")
-    return "cut the video, or give its frames as a list of images";
+  if (name == "sample_fps" || name == "raw_fps")
+    return "it says at which rate listed frames were taken; for a video file give fps, the rate to sample at";
   return "remove the field";
 }
+
+constexpr uint64_t kMostPixels = uint64_t{1} << 40, kLongestSide = 1 << 20, kMostFrames = 1 << 20;
 
 }  // namespace
 
@@ -44,26 +43,59 @@ std::optional<std::string> MessageFields::string(const char* name) {
   return value->get<std::string>();
 }
 
-std::optional<int64_t> MessageFields::pixels(const char* name) { return count(name, "pixels", "200704"); }
+std::optional<int64_t> MessageFields::pixels(const char* name) {
+  return count(name, "pixels", "200704", kMostPixels);
+}
 
-std::optional<int64_t> MessageFields::tokens(const char* name) { return count(name, "tokens", "256"); }
+std::optional<int64_t> MessageFields::tokens(const char* name) {
+  return count(name, "tokens", "256", kMostPixels);
+}
 
-std::optional<int64_t> MessageFields::count(const char* name, const char* unit, const char* example) {
-  constexpr uint64_t kMost = uint64_t{1} << 40;
+std::optional<int64_t> MessageFields::side(const char* name) {
+  return count(name, "pixels", "280", kLongestSide);
+}
+
+std::optional<int64_t> MessageFields::frames(const char* name) {
+  return count(name, "frames", "16", kMostFrames);
+}
+
+std::optional<int64_t> MessageFields::count(const char* name, const char* unit, const char* example,
+                                            uint64_t most) {
   const json* value = get(name);
   if (!value) return std::nullopt;
-  if (!value->is_number_unsigned() || value->get<uint64_t>() == 0 || value->get<uint64_t>() > kMost) {
+  if (!value->is_number_unsigned() || value->get<uint64_t>() == 0 || value->get<uint64_t>() > most) {
     refuse_message(fmt::format("{} is not a positive number of {}", place_of(name), unit),
                    fmt::format("give a whole number such as {}", example));
   }
   return value->get<int64_t>();
 }
 
+std::optional<double> MessageFields::number(const char* name) const {
+  const json& value = object_.at(name);
+  if (value.is_number()) return value.get<double>();
+  if (!value.is_string()) return std::nullopt;
+  // Not strtod, which takes a comma or a point as the locale has it, and "nan".
+  const json parsed = json::parse(value.get_ref<const std::string&>(), nullptr, false);
+  return parsed.is_number() ? std::optional(parsed.get<double>()) : std::nullopt;
+}
+
 std::optional<double> MessageFields::rate(const char* name) {
+  if (!get(name)) return std::nullopt;
+  const std::optional<double> value = number(name);
+  if (!value || !is_frame_rate(*value)) {
+    refuse_message(
+        fmt::format("{} is not a number from {} to {}", place_of(name), kFrameRateMin, kFrameRateMax),
+        "give frames per second, such as 2.0");
+  }
+  return value;
+}
+
+std::optional<double> MessageFields::seconds(const char* name) {
   const json* value = get(name);
   if (!value) return std::nullopt;
-  if (!value->is_number() || !std::isfinite(value->get<double>()) || value->get<double>() <= 0) {
-    refuse_message(place_of(name) + " is not a positive number", "give frames per second, such as 2.0");
+  if (!value->is_number() || !std::isfinite(value->get<double>()) || value->get<double>() < 0) {
+    refuse_message(place_of(name) + " is not a number of seconds",
+                   "give seconds from the start, such as 2.5");
   }
   return value->get<double>();
 }

@@ -31,12 +31,17 @@ class MessageFields {
   std::optional<std::string> string(const char* name);
   std::optional<int64_t> pixels(const char* name);
   std::optional<int64_t> tokens(const char* name);
+  std::optional<int64_t> side(const char* name);    // pixels of one side
+  std::optional<int64_t> frames(const char* name);  // a number of frames
+  std::optional<double> seconds(const char* name);  // not negative
+  // Frames per second (base/frame_rate.h), as a number or, as in Qwen's examples, a string that holds one.
   std::optional<double> rate(const char* name);
   // Throws Error(unsupported) naming the first field that was never asked for.
   void refuse_the_rest() const;
 
  private:
-  std::optional<int64_t> count(const char* name, const char* unit, const char* example);
+  std::optional<int64_t> count(const char* name, const char* unit, const char* example, uint64_t most);
+  std::optional<double> number(const char* name) const;  // of a number, or of a string that holds one
 
   const nlohmann::json& object_;
   std::string where_;

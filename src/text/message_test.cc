@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "base/error.h"
 
 namespace fovea {
@@ -60,6 +62,62 @@ TEST(ParseMessages, ReadsTheQwenForms) {
   EXPECT_EQ(parts[4].source, "u");
 }
 
+TEST(ParseMessages, ReadsTheFieldsOfQwensReadme) {
+  const auto messages = parse_messages(R"([{"role": "user", "content": [
+      {"type": "image", "image": "a.jpg", "resized_height": 280, "resized_width": 420},
+      {"type": "video", "video": "v.mp4", "nframes": 8, "total_pixels": 16056320, "video_start": 1, "video_end": 7.5},
+      {"type": "video", "video": "v.mp4", "fps": "0.5", "min_frames": 6, "max_frames": 60, "resized_height": 28, "resized_width": 56},
+      {"type": "video", "video": ["1.png", "2.png", "3.png"], "sample_fps": "1.0", "raw_fps": 24, "nframes": 3},
+      {"type": "video", "video": ["1.png"], "sample_fps": 2, "fps": 2.0, "nframes": 2, "min_frames": 2}]}])");
+  const auto& parts = messages.at(0).content;
+  ASSERT_EQ(parts.size(), 5u);
+  EXPECT_EQ(parts[0].resized_height, 280);
+  EXPECT_EQ(parts[0].resized_width, 420);
+  EXPECT_EQ(parts[1].nframes, 8);
+  EXPECT_EQ(parts[1].total_pixels, 16056320);
+  EXPECT_EQ(parts[1].video_start, 1.0);
+  EXPECT_EQ(parts[1].video_end, 7.5);
+  EXPECT_EQ(parts[2].fps, 0.5);
+  EXPECT_EQ(parts[2].min_frames, 6);
+  EXPECT_EQ(parts[2].max_frames, 60);
+  EXPECT_EQ(parts[2].resized_width, 56);
+  EXPECT_EQ(parts[3].fps, 1.0);
+  EXPECT_FALSE(parts[3].nframes);  // says how many are listed anyway
+  EXPECT_EQ(parts[4].fps, 2.0);
+  EXPECT_FALSE(parts[4].min_frames);
+}
+
+TEST(ParseMessages, ReadsWhatToolsAndTheirResultsLookLike) {
+  const auto messages = parse_messages(R"([
+      {"role": "user", "content": "?"},
+      {"role": "assistant", "content": null, "tool_calls": [{"id": "c"}]},
+      {"role": "assistant", "tool_calls": []},
+      {"role": "tool", "tool_call_id": "c", "name": "weather", "content": "4 degrees"},
+      {"role": "assistant", "content": "Cold.", "tool_calls": null}])");
+  ASSERT_EQ(messages.size(), 5u);
+  EXPECT_TRUE(messages[1].content.empty());
+  ASSERT_EQ(messages[1].notes.size(), 1u);
+  EXPECT_NE(messages[1].notes[0].find("messages[1].tool_calls is not shown to the model"), std::string::npos);
+  EXPECT_TRUE(messages[2].content.empty());
+  EXPECT_EQ(messages[3].role, "tool");
+  EXPECT_EQ(messages[3].content.at(0).text, "4 degrees");
+  EXPECT_TRUE(messages[4].notes.empty());
+}
+
+TEST(ParseMessages, DetailIsReadAndLowIsSaidToChangeNothing) {
+  const auto notes = [](const std::string& detail) {
+    return parse_messages(
+               R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a", "detail": ")" +
+               detail + R"("}}]}])")
+        .at(0)
+        .notes;
+  };
+  EXPECT_TRUE(notes("auto").empty());
+  EXPECT_TRUE(notes("high").empty());
+  ASSERT_EQ(notes("low").size(), 1u);
+  EXPECT_NE(notes("low")[0].find("messages[0].content[0].image_url.detail"), std::string::npos);
+}
+
 std::string error_of(const std::string& list, ErrorKind& kind) {
   try {
     parse_messages(list);
@@ -100,7 +158,14 @@ INSTANTIATE_TEST_SUITE_P(
         {"[7]", "messages[0] is not an object"},
         {R"([{"content": "x"}])", "messages[0] has no field \"role\""},
         {R"([{"role": 1, "content": "x"}])", "messages[0].role"},
-        {R"([{"role": "tool", "content": "x"}])", "messages[0].role = \"tool\"", ErrorKind::unsupported},
+        {R"([{"role": "developer", "content": "x"}])", "messages[0].role = \"developer\"",
+         ErrorKind::unsupported},
+        {R"([{"role": "assistant", "content": null}])", "messages[0].content"},
+        {R"([{"role": "user", "content": null, "tool_calls": [{}]}])", "messages[0].content"},
+        {R"([{"role": "tool", "content": null}])", "messages[0].content"},
+        {R"([{"role": "assistant", "content": "x", "tool_calls": {}}])", "messages[0].tool_calls"},
+        {R"([{"role": "assistant", "content": "x", "name": "n"}])", "messages[0].name",
+         ErrorKind::unsupported},
         {R"([{"role": "user", "content": "x"}, {"role": "user"}])", "messages[1].content"},
         {R"([{"role": "user", "content": 1}])", "messages[0].content"},
         {R"([{"role": "user", "content": {}}])", "messages[0].content"},
@@ -125,7 +190,7 @@ INSTANTIATE_TEST_SUITE_P(
          "content[0].image_url.url is a network address", ErrorKind::unsupported},
         {R"([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])",
          "image_url has no field \"url\""},
-        {R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a", "detail": "low"}}]}])",
+        {R"([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a", "detail": "tiny"}}]}])",
          "image_url.detail", ErrorKind::unsupported},
         {R"([{"role": "user", "content": [{"image": "a", "min_pixels": -1}]}])", "content[0].min_pixels"},
         {R"([{"role": "user", "content": [{"image": "a", "min_pixels": 1.5}]}])", "content[0].min_pixels"},
@@ -136,7 +201,12 @@ INSTANTIATE_TEST_SUITE_P(
          "content[0].max_image_tokens is not a positive number of tokens"},
         {R"([{"role": "user", "content": [{"image": "a", "min_pixels": 9, "max_pixels": 8}]}])",
          "greater than max_pixels"},
-        {R"([{"role": "user", "content": [{"image": "a", "resized_height": 28}]}])", "resized_height",
+        {R"([{"role": "user", "content": [{"image": "a", "resized_height": 28}]}])", "only one of"},
+        {R"([{"role": "user", "content": [{"image": "a", "resized_height": 0, "resized_width": 5}]}])",
+         "content[0].resized_height is not a positive number of pixels"},
+        {R"([{"role": "user", "content": [{"image": "a", "resized_height": 2e6, "resized_width": 5}]}])",
+         "content[0].resized_height"},
+        {R"([{"role": "user", "content": [{"image": "a", "nframes": 2}]}])", "content[0].nframes",
          ErrorKind::unsupported},
         {R"([{"role": "user", "content": [{"image": "a", "fps": 2}]}])", "content[0].fps",
          ErrorKind::unsupported},
@@ -144,8 +214,30 @@ INSTANTIATE_TEST_SUITE_P(
         {R"([{"role": "user", "content": [{"video": ["a", 2]}]}])", "content[0].video[1]"},
         {R"([{"role": "user", "content": [{"video": "a", "fps": 0}]}])", "content[0].fps"},
         {R"([{"role": "user", "content": [{"video": "a", "fps": 1e999}]}])", "not valid JSON"},
-        {R"([{"role": "user", "content": [{"video": "a", "nframes": 8}]}])", "content[0].nframes",
+        {R"([{"role": "user", "content": [{"video": ["a", "b"], "fps": 1e-20}]}])",
+         "content[0].fps is not a number from"},
+        {R"([{"role": "user", "content": [{"video": ["a", "b"], "sample_fps": "1e-20"}]}])",
+         "content[0].sample_fps"},
+        {R"([{"role": "user", "content": [{"video": ["a", "b"], "sample_fps": "fast"}]}])",
+         "content[0].sample_fps"},
+        {R"([{"role": "user", "content": [{"video": ["a", "b"], "sample_fps": "NaN"}]}])",
+         "content[0].sample_fps"},
+        {R"([{"role": "user", "content": [{"video": ["a", "b"], "sample_fps": 1, "fps": 2}]}])",
+         "fps 2 and sample_fps 1"},
+        {R"([{"role": "user", "content": [{"video": "a", "sample_fps": 1}]}])", "content[0].sample_fps",
          ErrorKind::unsupported},
+        {R"([{"role": "user", "content": [{"video": "a", "nframes": 8, "fps": 1}]}])",
+         "both \"fps\" and \"nframes\""},
+        {R"([{"role": "user", "content": [{"video": "a", "nframes": 0}]}])", "content[0].nframes"},
+        {R"([{"role": "user", "content": [{"video": ["a"], "nframes": 3}]}])",
+         "content[0].nframes does not fit a list of 1 frames"},
+        {R"([{"role": "user", "content": [{"video": ["a"], "video_start": 1}]}])",
+         "content[0].video_start does not fit"},
+        {R"([{"role": "user", "content": [{"video": "a", "video_end": -1}]}])", "content[0].video_end"},
+        {R"([{"role": "user", "content": [{"video": "a", "min_frames": 9, "max_frames": 8}]}])",
+         "min_frames is greater"},
+        {R"([{"role": "user", "content": [{"video": "a", "total_pixels": "many"}]}])",
+         "content[0].total_pixels"},
         {"[{\"role\": \"user\", \"content\": \"\xff\"}]", "not valid JSON"}}));
 
 TEST(ParseMessages, DeepNestingIsAnErrorNotACrash) {
@@ -178,7 +270,7 @@ TEST(MessagesFromPrompt, PutsItemsWhereThePromptSays) {
   EXPECT_EQ(outline(messages_from_prompt("x", {"a", "b"}, {"v"}, {})), "user: i(a) i(b) v(v) \"x\";");
   EXPECT_EQ(outline(messages_from_prompt("a <image> b<video><image>", {"1", "2"}, {"v"}, {})),
             "user: \"a \" i(1) \" b\" v(v) i(2);");
-  EXPECT_EQ(outline(messages_from_prompt("<image>!", {"1", "2"}, {}, {})), "user: i(2) i(1) \"!\";");
+  EXPECT_EQ(outline(messages_from_prompt("<video>!", {"1", "2"}, {"v"}, {})), "user: i(1) i(2) v(v) \"!\";");
   EXPECT_EQ(outline(messages_from_prompt("<image <images>", {}, {}, {})), "user: \"<image <images>\";");
 }
 
@@ -186,6 +278,22 @@ TEST(MessagesFromPrompt, APlaceholderWithoutAnItemIsRefused) {
   EXPECT_THROW(messages_from_prompt("<image>", {}, {"v"}, {}), Error);
   EXPECT_THROW(messages_from_prompt("<image><image>", {"a"}, {}, {}), Error);
   EXPECT_THROW(messages_from_prompt("<video>", {"a"}, {}, {}), Error);
+}
+
+TEST(MessagesFromPrompt, FewerPlaceholdersThanItemsAreRefused) {
+  for (const auto& [images, videos, words] :
+       {std::tuple(2, 0, "fewer <image> placeholders (1) than there are files (2)"),
+        std::tuple(1, 3, "fewer <video> placeholders (1) than there are files (3)")}) {
+    try {
+      messages_from_prompt("a <image> b" + std::string(videos > 0 ? "<video>" : ""),
+                           std::vector<std::string>(static_cast<size_t>(images), "i"),
+                           std::vector<std::string>(static_cast<size_t>(videos), "v"), {});
+      ADD_FAILURE() << "accepted: " << words;
+    } catch (const Error& error) {
+      EXPECT_NE(error.message().find(words), std::string::npos) << error.message();
+      EXPECT_FALSE(error.remedy().empty());
+    }
+  }
 }
 
 }  // namespace

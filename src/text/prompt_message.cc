@@ -15,6 +15,16 @@ struct Items {
   const std::vector<std::string>& sources;
   size_t taken = 0;
 
+  // Without a placeholder items stand before the text; with some, each has to have its own.
+  void refuse_leftovers() const {
+    if (taken == 0 || taken == sources.size()) return;
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("the prompt has fewer {} placeholders ({}) than there are files ({})",
+                            placeholder, taken, sources.size()),
+                fmt::format("write one {} for each --{}, or none: then all of them come before the text",
+                            placeholder, placeholder.substr(1, 5)));
+  }
+
   ContentPart take() {
     if (taken == sources.size()) {
       throw Error(ErrorKind::invalid_argument,
@@ -48,14 +58,16 @@ std::vector<Message> messages_from_prompt(const std::string& prompt, const std::
     placed.push_back((image < video ? image_items : video_items).take());
     rest.remove_prefix(next + kImage.size());  // both placeholders have this length
   }
-  Message user{"user", {}};
+  image_items.refuse_leftovers();
+  video_items.refuse_leftovers();
+  Message user{"user", {}, {}};
   while (image_items.taken < images.size()) user.content.push_back(image_items.take());
   while (video_items.taken < videos.size()) user.content.push_back(video_items.take());
   user.content.insert(user.content.end(), placed.begin(), placed.end());
 
   std::vector<Message> messages;
   if (system) {
-    messages.push_back({"system", {}});
+    messages.push_back({"system", {}, {}});
     append_text(messages.back().content, *system);
   }
   messages.push_back(std::move(user));

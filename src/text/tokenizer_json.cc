@@ -1,5 +1,6 @@
 #include "text/tokenizer_json.h"
 
+#include "base/error.h"
 #include "text/added_token_files.h"
 #include "text/json_place.h"
 #include "text/text_file.h"
@@ -51,6 +52,33 @@ void check_byte_level(const JsonPlace& place) {
   expect_string(place, "type", "ByteLevel");
   refuse_other_fields(place, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
   bool_at(optional_field_of(place, "trim_offsets"), true);
+}
+
+// TemplateProcessing writes special tokens around a text; transformers 5 saves one without any. What it does
+// to pairs of texts is of no concern: there are none here.
+void check_template_processing(const JsonPlace& place) {
+  const JsonPlace single = field_of(place, "single");
+  refuse_other_fields(place, {"type", "single", "pair", "special_tokens"});
+  for (size_t i = 0; i < array_at(single).size(); ++i) {
+    const JsonPlace token = optional_field_of(element_of(single, i), "SpecialToken");
+    if (token.value->is_null()) continue;
+    throw Error(ErrorKind::unsupported,
+                fmt::format("{}: TemplateProcessing adds the token {} to every text, which is not supported",
+                            place.where, string_at(field_of(token, "id")).substr(0, 100)),
+                "use the tokenizer.json that was published with the model");
+  }
+  if (array_at(single).size() != 1) refuse(single);
+  expect_string(field_of(element_of(single, 0), "Sequence"), "id", "A");
+}
+
+// Only what adds no token to a text.
+void check_post_processor(const JsonPlace& place) {
+  const JsonPlace type = field_of(place, "type");
+  if (string_at(type) == "TemplateProcessing") return check_template_processing(place);
+  if (string_at(type) != "Sequence") return check_byte_level(place);
+  refuse_other_fields(place, {"type", "processors"});
+  const JsonPlace list = field_of(place, "processors");
+  for (size_t i = 0; i < array_at(list).size(); ++i) check_post_processor(element_of(list, i));
 }
 
 void read_pre_tokenizer(const JsonPlace& place, TokenizerDefinition& definition) {
@@ -111,7 +139,7 @@ TokenizerDefinition read_tokenizer_json(const std::filesystem::path& file) {
   read_normalizer(optional_field_of(root, "normalizer"), definition);
   read_pre_tokenizer(field_of(root, "pre_tokenizer"), definition);
   const JsonPlace post_processor = optional_field_of(root, "post_processor");
-  if (!post_processor.value->is_null()) check_byte_level(post_processor);
+  if (!post_processor.value->is_null()) check_post_processor(post_processor);
   check_byte_level(field_of(root, "decoder"));
   check_model(field_of(root, "model"));
   return definition;

@@ -149,5 +149,21 @@ TEST(StreamDecoder, HoldsBackWhatLaterBytesMayComplete) {
   EXPECT_EQ(stream.finish(), "");
 }
 
+// transformers 5.24 writes the first for every Qwen2 tokenizer that had no post-processor.
+TEST(Tokenizer, PostProcessorsThatAddNothingAreAccepted) {
+  using nlohmann::json;
+  const json empty =
+      json::parse(R"({"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+      "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}], "special_tokens": {}})");
+  const json bytes = small_tokenizer()["post_processor"];
+  const std::vector<int32_t> expected = open_tokenizer(small_tokenizer()).encode("abc <s>x");
+  for (const json& harmless : {empty, json{{"type", "Sequence"}, {"processors", {bytes, empty}}},
+                               json{{"type", "Sequence"}, {"processors", json::array()}}, json(nullptr)}) {
+    json document = small_tokenizer();
+    document["post_processor"] = harmless;
+    EXPECT_EQ(open_tokenizer(document).encode("abc <s>x"), expected) << harmless;
+  }
+}
+
 }  // namespace
 }  // namespace fovea

@@ -1,0 +1,70 @@
+#include "cli/model_or_config.h"
+
+#include <stdlib.h>  // mkdtemp
+
+#include <system_error>
+
+#include "base/error.h"
+#include "base/scratch_file.h"
+#include "checkpoint/hollow_checkpoint.h"
+#include "cli/help.h"
+#include "cli/model_flag.h"
+
+namespace fovea {
+
+void add_config_to(CLI::App& command, std::string& config) {
+  command.get_option("--model")->required(false);
+  command
+      .add_option("--config", config,
+                  "in place of -m, without weights: a published size, or the config.json of a model")
+      ->type_name("3b|7b|32b|72b|FILE")
+      ->group(kCommonOptions);
+}
+
+ModelOrConfig::ModelOrConfig(const std::string& model, const std::string& config) : config_(config) {
+  if (config.empty() && model.empty()) {
+    throw Error(ErrorKind::invalid_argument, "neither -m nor --config says which model is meant",
+                "give -m DIR, or --config 3b, 7b, 32b, 72b or a config.json");
+  }
+  if (config.empty()) {
+    folder_ = model_folder(model);
+    return;
+  }
+  std::string made = (temporary_folder() / "fovea-plan-XXXXXX").string();
+  if (::mkdtemp(made.data()) == nullptr) {
+    throw Error(ErrorKind::io, fmt::format("{}: the folder cannot be made", made),
+                "set TMPDIR to a folder that can be written to");
+  }
+  folder_ = made;
+  try {
+    write_hollow_checkpoint(config, folder_);
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder_, ignored);
+    throw;
+  }
+}
+
+ModelOrConfig::~ModelOrConfig() {
+  if (!hollow()) return;
+  std::error_code ignored;  // nothing can be done about a folder that stays
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+std::vector<std::string> ModelOrConfig::shown(std::vector<std::string> arguments, bool takes_config) const {
+  if (!hollow()) return arguments;
+  const std::string made = folder_.string();
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (!arguments[i].starts_with(made)) continue;
+    const bool itself = arguments[i] == made && i > 0 && arguments[i - 1] == "-m";
+    if (itself && takes_config) {
+      arguments[i - 1] = "--config";
+      arguments[i] = config_;
+    } else {
+      arguments[i].replace(0, made.size(), "DIR");
+    }
+  }
+  return arguments;
+}
+
+}  // namespace fovea
