@@ -1,5 +1,5 @@
 // Goal: what people hand over, files of pages, limits of the folder, messages with tools, reaches the model
-// as docs/inputs.md says, and what cannot is refused in words that fit a terminal. Method: a golden
+// as docs/guide says, and what cannot is refused in words that fit a terminal. Method: a golden
 // checkpoint's prompts, and the program run on copies of its folder.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
