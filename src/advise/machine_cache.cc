@@ -9,10 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
-<<<<<<< HEAD
 #include "base/format_version.h"
-=======
->>>>>>> cli
 #include "base/output_file.h"
 
 namespace fovea {
@@ -21,11 +18,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-<<<<<<< HEAD
-=======
-constexpr int kFormat = 2;  // 1 had neither date nor load
-
->>>>>>> cli
 // Between the least that any machine of the last twenty years reaches and the most of a rack of them.
 struct Field {
   const char* name;
@@ -58,11 +50,7 @@ ordered_json machines_of(const std::filesystem::path& path, std::string& note) {
   ordered_json json = readable ? ordered_json::parse(text, nullptr, false) : ordered_json();
   if (!json.is_object()) {
     note = fmt::format("{} cannot be read as JSON", path.string());
-<<<<<<< HEAD
   } else if (json.value("version", ordered_json()) != kMachineLimits.version || !json.contains("machines") ||
-=======
-  } else if (json.value("format", ordered_json()) != kFormat || !json.contains("machines") ||
->>>>>>> cli
              !json["machines"].is_object()) {
     note = fmt::format("{} is of another version of fovea", path.string());
   } else {
@@ -113,11 +101,7 @@ std::string keep_measured(const std::filesystem::path& file, const std::string& 
   if (failure) return fmt::format("cannot create {}: {}", file.parent_path().string(), failure.message());
   try {
     OutputFile output(file);
-<<<<<<< HEAD
     output.append(ordered_json{{"version", kMachineLimits.version}, {"machines", machines}}.dump(2) + "\n");
-=======
-    output.append(ordered_json{{"format", kFormat}, {"machines", machines}}.dump(2) + "\n");
->>>>>>> cli
     output.finish();
   } catch (const Error& error) {
     return error.message();

@@ -136,12 +136,8 @@ void run(const AdviseFlags& flags) {
   print_warnings(checkpoint.warnings());
   // What an engine holds beside the weights is there while the plan is made, and measured.
   [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(model.folder());
-<<<<<<< HEAD
   [[maybe_unused]] const ChatTemplate chat_template =
       ChatTemplate::open(model.folder(), flags.engine.chat_template);
-=======
-  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(model.folder());
->>>>>>> cli
   return_freed_memory();
   AdviceRequest request;
   request.prefer = parse_preference(flags.prefer);

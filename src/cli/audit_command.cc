@@ -1,10 +1,7 @@
 // `fovea audit` and `fovea eval`: a suite of questions under several configurations, or under one.
 #include <algorithm>
-<<<<<<< HEAD
 #include <cstdio>
 #include <filesystem>
-=======
->>>>>>> cli
 #include <limits>
 
 #include "audit/audit.h"
@@ -14,10 +11,7 @@
 #include "cli/audit_tables.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
-<<<<<<< HEAD
 #include "cli/files_read.h"
-=======
->>>>>>> cli
 #include "cli/help.h"
 #include "cli/interrupt.h"
 #include "cli/memory_check.h"

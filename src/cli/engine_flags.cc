@@ -9,10 +9,6 @@
 #include "cli/help.h"
 #include "cli/model_flag.h"
 #include "cli/option_values.h"
-<<<<<<< HEAD
-#include "cli/output.h"
-=======
->>>>>>> cli
 #include "cli/prompt_arguments.h"
 #include "cli/text_file.h"
 #include "cli/warnings.h"
@@ -60,11 +56,7 @@ void add_threads(CLI::App& command, int& threads) {
 }
 
 void EngineFlags::add_to(CLI::App& command) {
-<<<<<<< HEAD
   command_line = &command;
-=======
-  conversation = &command;
->>>>>>> cli
   add_engine_to(command);
   add_prompt_options(command);
   command.add_option("--fps", fps, "frames sampled per second of video (default: 2)")
@@ -156,7 +148,6 @@ void EngineFlags::add_pictures_to(CLI::App& command) {
          {"pil", "pil_12", "torchvision"})
       ->capture_default_str()
       ->group("Pictures and videos");
-<<<<<<< HEAD
   choose(command.add_option(
              "--video-positions", video_positions,
              "where text goes on after a video: at its largest position + 1 (qwen: as the model was "
@@ -169,8 +160,6 @@ void EngineFlags::add_pictures_to(CLI::App& command) {
                   "in place of the folder's chat template: qwen2.5-vl, or a file that holds a known one")
       ->type_name("FILE|qwen2.5-vl")
       ->group("Pictures and videos");
-=======
->>>>>>> cli
 }
 
 void EngineFlags::add_ram_to(CLI::App& command, std::optional<std::string>& ram) {
@@ -332,17 +321,12 @@ MediaLimits EngineFlags::media_limits() const {
 }
 
 std::vector<Message> EngineFlags::given_messages() const {
-<<<<<<< HEAD
   const auto& order = command_line->parse_order();
-=======
-  const auto& order = conversation->parse_order();
->>>>>>> cli
   const bool both = system || std::any_of(order.begin(), order.end(), is_prompt_option);
   if (both) {
     throw Error(ErrorKind::invalid_argument, "--messages already holds the whole conversation",
                 "put prompt, system text, images and videos into the message list, or leave --messages out");
   }
-<<<<<<< HEAD
   return messages_of_file(messages);
 }
 
@@ -357,18 +341,6 @@ std::vector<Message> EngineFlags::conversation() const {
 Prompt EngineFlags::prepare(const Engine& engine, const std::vector<Message>& conversation,
                             const PromptCheck& check) const {
   return engine.prepare(conversation, media_limits(), add_vision_id, check);
-=======
-  return parse_messages(read_text_file(messages));
-}
-
-Prompt EngineFlags::prepare(const Engine& engine, const PromptCheck& check) const {
-  if (!messages.empty()) return engine.prepare(given_messages(), media_limits(), add_vision_id, check);
-  const PromptArguments given = prompt_arguments(*conversation);
-  print_warnings(given.notes);
-  if (given.prompt.empty()) refuse_no_prompt(given);
-  return engine.prepare(messages_from_prompt(given.prompt, given.images, given.videos, system),
-                        media_limits(), add_vision_id, check);
->>>>>>> cli
 }
 
 }  // namespace fovea

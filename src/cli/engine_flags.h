@@ -15,23 +15,15 @@ void add_threads(CLI::App& command, int& threads);
 
 struct EngineFlags {
   std::string model, attention, vision_attention, dtype, preset, precision,
-<<<<<<< HEAD
       resize = "pil", messages, guard = "off", kv_cache_dtype = "auto", device_map, chat_template,
       video_positions = "qwen";
-=======
-      resize = "pil", messages, guard = "off", kv_cache_dtype = "auto", device_map;
->>>>>>> cli
   std::optional<std::string> system, vision_budget, kv_offload_dir;
   std::optional<int64_t> min_pixels, max_pixels, max_image_tokens, max_total_image_tokens;
   std::optional<double> fps;
   int64_t prefill_chunk = 512, zero_stage = 0, tensor_parallel = 1;
   int threads = 0;
   bool add_vision_id = false, kv_offload = false;
-<<<<<<< HEAD
   const CLI::App* command_line = nullptr;  // the command that was given prompt and pictures
-=======
-  const CLI::App* conversation = nullptr;  // the command that was given prompt and pictures
->>>>>>> cli
 
   void add_to(CLI::App& command);
   // For commands that run a model: --zero-stage.
@@ -61,7 +53,6 @@ struct EngineFlags {
   // which wants a limit, all ranks do so together, and each keeps its share of the weights in memory or not.
   // With --device-map all ranks do so, too; each loads its parts only.
   Engine open(const Observer& observer, const std::optional<WeightLimit>& limit, bool share_on_disk) const;
-<<<<<<< HEAD
   // What --messages, or the prompt with its pictures, says; reads standard input where --messages is "-".
   std::vector<Message> conversation() const;
   Prompt prepare(const Engine& engine, const std::vector<Message>& conversation,
@@ -69,9 +60,6 @@ struct EngineFlags {
   Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const {
     return prepare(engine, conversation(), check);
   }
-=======
-  Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const;
->>>>>>> cli
 
  private:
   std::vector<Message> given_messages() const;

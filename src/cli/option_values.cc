@@ -8,10 +8,7 @@
 #include <cmath>
 #include <limits>
 
-<<<<<<< HEAD
 #include "base/frame_rate.h"
-=======
->>>>>>> cli
 #include "base/printable.h"
 #include "cli/suggestion.h"
 
@@ -56,11 +53,7 @@ struct RealBounds {
 constexpr RealBounds kReal[] = {{"--temperature", 0, false, 1e6},
                                 {"--top-p", 0, true, 1},
                                 {"--repetition-penalty", 0, true, 1000},
-<<<<<<< HEAD
                                 {"--fps", kFrameRateMin, false, kFrameRateMax},
-=======
-                                {"--fps", 0.001, false, 1000},
->>>>>>> cli
                                 {"--target", 0, false, 1}};
 
 template <typename Number>

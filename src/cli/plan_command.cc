@@ -167,12 +167,8 @@ void plan_memory(const PlanFlags& flags) {
   print_warnings(checkpoint.warnings());
   // What an engine holds beside the weights is there while the plan is made, and measured.
   [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(model.folder());
-<<<<<<< HEAD
   [[maybe_unused]] const ChatTemplate chat_template =
       ChatTemplate::open(model.folder(), flags.engine.chat_template);
-=======
-  [[maybe_unused]] const ChatTemplate chat_template = ChatTemplate::open(model.folder());
->>>>>>> cli
   return_freed_memory();
   PlanSetup setup = planned_request(flags.engine, flags.use, checkpoint);
   std::optional<int64_t> ram;
