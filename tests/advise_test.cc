@@ -275,11 +275,18 @@ TEST_F(AdviceProgram, LimitsAreMeasuredOnce) {
   const fs::path cache = folder_ / "cache" / "fovea" / "machine.json";
   std::ifstream file(cache);
   auto known = nlohmann::json::parse(file);
-  ASSERT_EQ(known.size(), 1u);
-  known.begin().value()["read_gbps"] = 12345;
+  ASSERT_EQ(known.size(), 2u);  // and the version
+  for (auto& entry : known) {
+    if (entry.is_object()) entry["read_gbps"] = 12345;
+  }
   write(cache, known.dump());
   EXPECT_EQ(nlohmann::json::parse(run(command).second)["machine"]["read_gbps"], 12345);
   EXPECT_NE(nlohmann::json::parse(run(command + " --remeasure").second)["machine"]["read_gbps"], 12345);
+  known["version"] = 99;
+  write(cache, known.dump());
+  const auto [code, text] = run(command);
+  EXPECT_EQ(code, 1);
+  EXPECT_NE(text.find("machine.json was made by a newer fovea"), std::string::npos) << text;
   write(cache, "{ broken");
   EXPECT_GT(nlohmann::json::parse(run(command).second)["machine"]["read_gbps"], 0);
 }

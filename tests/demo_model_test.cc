@@ -40,7 +40,7 @@ class DemoModel : public ::testing::Test {
     request.count = kQuestions;
     request.seed = 4711;
     const fs::path out = folder_ / name_of(request.kind);
-    make_suite(request, out, {});
+    make_suite(request, out, true, {});
     AuditOptions options;
     options.compare = parse_configurations(configurations);
     options.evaluation.examine = false;

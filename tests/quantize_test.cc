@@ -202,7 +202,6 @@ TEST_F(Quantize, TheFolderDescribesItself) {
                            "preprocessor_config.json", "generation_config.json", "model.safetensors"}) {
     EXPECT_TRUE(fs::exists(out_ / name)) << name;
   }
-  EXPECT_FALSE(fs::exists(out_ / "INCOMPLETE"));
   EXPECT_EQ(names(), std::vector<std::string>{"out"});
 }
 
@@ -217,7 +216,7 @@ TEST_F(Quantize, NothingIsOverwrittenUnasked) {
   EXPECT_EQ(Engine::open(out_, {}, {}).precision().text.layers[0].quantization, Quantization::int4);
   EXPECT_EQ(names(), std::vector<std::string>{"out"});
   options.out = folder_;  // holds a folder, but no checkpoint
-  expect_error(ErrorKind::invalid_argument, {"no checkpoint"},
+  expect_error(ErrorKind::invalid_argument, {"no config.json"},
                [&] { quantize("one_image", "preset=fast", options); });
   options.out = kGoldens / "one_image";
   expect_error(ErrorKind::invalid_argument, {"is read"},
@@ -238,10 +237,7 @@ TEST_F(Quantize, AnInterruptOrAFailureLeavesNothing) {
                std::runtime_error);
   EXPECT_EQ(calls, 20);
   EXPECT_EQ(names(), std::vector<std::string>());
-  // What a killed process left is taken over; what is not ours is not touched.
-  fs::create_directory(folder_ / "out.partial");
-  std::ofstream(folder_ / "out.partial" / "INCOMPLETE") << "half";
-  EXPECT_TRUE(quantize("one_image", "preset=fast").complete);
+  // What is not ours is not touched.
   fs::create_directory(folder_ / "other.partial");
   std::ofstream(folder_ / "other.partial" / "mine") << "whole";
   options.cancel = nullptr;

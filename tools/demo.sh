@@ -30,15 +30,13 @@ show "$program run -m $model --image demo/card1.png --image demo/card2.png --ima
 echo
 echo "2. Questions about one card or fact (easy), about several cards, and about facts in long text. The handwriting"
 echo "   was not in the model's training."
-# The three kinds share one folder, and so the audit reads them as one suite.
+# The three suites lie in one folder, and so the audit reads them as one.
 rm -rf "$out/questions"
 make_suite() {
   kind=$1
-  show "$program suite make --kind $* --count 24 --seed 2025 --out $out/questions
-  mv $out/questions/suite.jsonl $out/questions/$kind.jsonl"
+  show "$program suite make --kind $* --count 24 --seed 2025 --out $out/questions/$kind"
   shift
-  "$program" suite make --kind "$kind" "$@" --count 24 --seed 2025 --out "$out/questions"
-  mv "$out/questions/suite.jsonl" "$out/questions/$kind.jsonl"
+  "$program" suite make --kind "$kind" "$@" --count 24 --seed 2025 --out "$out/questions/$kind"
 }
 make_suite easy
 make_suite multi-image

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format_version.h"
 #include "base/output_file.h"
 #include "base/parallel.h"
 #include "checkpoint/direct_file.h"
@@ -28,7 +29,11 @@ std::string cpu_model() {
 ordered_json read_cache(const std::filesystem::path& path) {
   std::ifstream file(path);
   ordered_json json = ordered_json::parse(file, nullptr, false);
-  return json.is_object() ? json : ordered_json::object();
+  if (!json.is_object()) return ordered_json::object();
+  const auto version = json.find("version");
+  if (version != json.end() && version->is_number_integer())
+    check_version(kMachineLimits, version->get<int64_t>(), path.string());
+  return json;
 }
 
 constexpr std::pair<const char*, double bench::Limits::*> kFields[] = {
@@ -65,6 +70,7 @@ Machine this_machine(const std::filesystem::path& cache, bool remeasure) {
   machine.limits = bench::Meter().limits();
   ordered_json entry;
   for (const auto& [name, field] : kFields) entry[name] = machine.limits.*field;
+  known["version"] = kMachineLimits.version;
   known[key] = entry;
   std::error_code failure;
   std::filesystem::create_directories(cache.parent_path(), failure);

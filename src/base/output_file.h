@@ -11,9 +11,14 @@ namespace fovea {
 // largest size of a file is reached, io otherwise.
 [[noreturn]] void fail_to_write(const char* action, const std::filesystem::path& path, int reason);
 
+// Opens `path`, making it where it is missing, and locks it as long as it is open; a link is not followed.
+// Throws Error(invalid_argument), "another process is writing <written>", when one has it open like this.
+// Where the file system has no locks, two writers are the callers' affair.
+int open_locked(const std::filesystem::path& path, int access, const std::filesystem::path& written);
+
 // Writes to "<path>.partial"; finish() moves it to `path` (a link's target). Without finish() the partial
 // file is removed. A device or a pipe is never replaced but written to. Every failure throws as
-// fail_to_write does.
+// fail_to_write does; Error(invalid_argument) says that another process is writing the same file.
 class OutputFile {
  public:
   // `expected_bytes`, when known, is reserved at once, so that a full disk is noticed before the work.

@@ -1,6 +1,7 @@
 #include "checkpoint/quantization_config.h"
 
 #include "base/error.h"
+#include "base/format_version.h"
 #include "checkpoint/json_fields.h"
 
 namespace fovea {
@@ -8,7 +9,6 @@ namespace {
 
 using Method = QuantizationConfig::Method;
 
-constexpr int64_t kLayoutVersion = 1;
 constexpr int64_t kMaxGroup = 1 << 24;
 
 [[noreturn]] void refuse(const JsonFields& fields, const char* field, const std::string& what,
@@ -56,11 +56,7 @@ QuantizationConfig read_gptq(JsonFields& fields) {
 }
 
 QuantizationConfig read_own(JsonFields& fields) {
-  const int64_t version = fields.integer("version", 0, 0, 1 << 20);
-  if (version != kLayoutVersion) {
-    refuse(fields, "version", std::to_string(version),
-           "make the folder again with this version's fovea quantize, or use the fovea that made it");
-  }
+  check_version(kQuantizedFolder, fields.integer("version", 0, 0, 1 << 20), fields.name_of("version"));
   return {Method::fovea, 0, 0, false};
 }
 

@@ -7,7 +7,9 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/input_files.h"
 #include "base/output_file.h"
+#include "base/output_folder.h"
 #include "base/parallel.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/embedded_files.h"
@@ -64,50 +66,6 @@ void check_fits_tokenizer(const ModelConfig& config, const std::string& shape) {
   }
 }
 
-void prepare_folder(const fs::path& out) {
-  std::error_code failure;
-  fs::create_directories(out, failure);
-  if (failure) {
-    throw Error(ErrorKind::io,
-                fmt::format("cannot create the folder {}: {}", out.string(), failure.message()),
-                "check the path and its permissions");
-  }
-  for (fs::directory_iterator entry(out, failure), end; !failure && entry != end; entry.increment(failure)) {
-    const fs::path name = entry->path().filename();
-    if (name != "config.json" && name.extension() != ".safetensors") continue;
-    throw Error(ErrorKind::invalid_argument, fmt::format("{} already holds {}", out.string(), name.string()),
-                "give an empty folder");
-  }
-}
-
-// Writes files into the folder and takes them back unless everything succeeded.
-class Folder {
- public:
-  explicit Folder(fs::path dir) : dir_(std::move(dir)) {}
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  ~Folder() {
-    if (kept_) return;
-    std::error_code ignored;  // nothing can be done about a file that stays
-    for (const fs::path& path : written_) fs::remove(path, ignored);
-  }
-
-  fs::path path(const std::string& name) const { return dir_ / name; }
-  void add(const std::string& name) { written_.push_back(path(name)); }
-  void keep() { kept_ = true; }
-  void write_text(const std::string& name, std::string_view text) {
-    OutputFile file(path(name));
-    file.append(text);
-    file.finish();
-    add(name);
-  }
-
- private:
-  fs::path dir_;
-  std::vector<fs::path> written_;
-  bool kept_ = false;
-};
-
 class WeightStream {
  public:
   WeightStream(const ModelConfig& config, uint64_t seed, int64_t total_bytes, const ProgressFn& progress)
@@ -151,11 +109,10 @@ class WeightStream {
   Buffer<char> buffer_;
 };
 
-void write_text_files(Folder& folder, const ModelConfig& config) {
+void write_text_files(const OutputFolder& folder, const ModelConfig& config) {
   OutputFile tokenizer(folder.path("tokenizer.json"));
   decompress_tokenizer([&](std::string_view piece) { tokenizer.append(piece); });
   tokenizer.finish();
-  folder.add("tokenizer.json");
   folder.write_text("tokenizer_config.json", synthetic_tokenizer_config_json(embedded_chat_template()));
   folder.write_text("chat_template.json", chat_template_json(embedded_chat_template()));
   folder.write_text("generation_config.json", synthetic_generation_json());
@@ -164,7 +121,7 @@ void write_text_files(Folder& folder, const ModelConfig& config) {
 
 }  // namespace
 
-void write_synthetic_checkpoint(const std::string& shape, const fs::path& out, uint64_t seed,
+void write_synthetic_checkpoint(const std::string& shape, const fs::path& out, uint64_t seed, bool replace,
                                 const ProgressFn& progress) {
   const std::string config_text = synthetic_config_json(shape);
   const ModelConfig config = parse_config(config_text, shape);
@@ -172,16 +129,16 @@ void write_synthetic_checkpoint(const std::string& shape, const fs::path& out, u
   const std::vector<Shard> shards = plan_shards(expected_tensors(config), config.dtype);
   int64_t total = 0;
   for (const Shard& shard : shards) total += shard.bytes;
-  prepare_folder(out);
-  check_disk(out, total + kSmallFilesBytes);
-
-  Folder folder(out);
+  InputFiles inputs;
+  inputs.add(shape);
+  inputs.refuse_as_output_folder(out, "--out");
+  OutputFolder folder(out, replace, "config.json");
+  check_disk(folder.partial(), total + kSmallFilesBytes);
   WeightStream stream(config, seed, total, progress);
   std::vector<std::vector<std::string>> names;
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shard_name(i, shards.size());
     stream.write(shards[i], folder.path(name));
-    folder.add(name);
     names.emplace_back();
     for (const ExpectedTensor& tensor : shards[i].tensors) {
       names.back().push_back(older_tensor_name(tensor.name));
@@ -189,8 +146,8 @@ void write_synthetic_checkpoint(const std::string& shape, const fs::path& out, u
   }
   if (shards.size() > 1) folder.write_text("model.safetensors.index.json", shard_index(names, total));
   write_text_files(folder, config);
-  folder.write_text("config.json", config_text);  // last: without it the folder is no checkpoint
-  folder.keep();
+  folder.write_text("config.json", config_text);
+  folder.finish();
 }
 
 }  // namespace fovea

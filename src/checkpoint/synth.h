@@ -12,9 +12,9 @@ namespace fovea {
 // shape: "3b", "7b", "32b", "72b" or the path of a config.json. Writes sharded safetensors (5 GB a shard),
 // model.safetensors.index.json, config.json, generation_config.json, preprocessor_config.json,
 // tokenizer.json, tokenizer_config.json and chat_template.json. The same seed gives the same bytes on every
-// machine. Throws Error(exhausted | io) when the disk cannot hold it, leaving no half-written file under its
-// final name.
+// machine. Throws Error(exhausted | io) when the disk cannot hold it, and those of OutputFolder; then nothing
+// is left of it.
 void write_synthetic_checkpoint(const std::string& shape, const std::filesystem::path& out, uint64_t seed,
-                                const ProgressFn& progress);
+                                bool replace, const ProgressFn& progress);
 
 }  // namespace fovea

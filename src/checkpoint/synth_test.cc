@@ -35,7 +35,7 @@ TEST(Synth, WritesACompleteCheckpoint) {
   const TemporaryFolder folder;
   write_bytes(folder / "shape.json", shape_file());
   int64_t last = 0, total = 0;
-  write_synthetic_checkpoint((folder / "shape.json").string(), folder / "out", 5,
+  write_synthetic_checkpoint((folder / "shape.json").string(), folder / "out", 5, false,
                              [&](auto stage, int64_t done, int64_t all) {
                                EXPECT_EQ(stage, "write");
                                EXPECT_GT(done, last);
@@ -62,7 +62,7 @@ TEST(Synth, TheSameSeedGivesTheSameBytesOnAnyNumberOfThreads) {
   const int before = threads();
   const auto weights = [&](const char* name, uint64_t seed, int count) {
     set_threads(count);
-    write_synthetic_checkpoint((folder / "shape.json").string(), folder / name, seed, {});
+    write_synthetic_checkpoint((folder / "shape.json").string(), folder / name, seed, false, {});
     return read_bytes(folder / name / "model.safetensors");
   };
   const std::string one = weights("one", 9, 1), three = weights("three", 9, 3),
@@ -108,7 +108,7 @@ TEST(Synth, RefusesShapesTheTokenizerDoesNotFit) {
   const TemporaryFolder folder;
   const auto synth = [&](const std::string& json) {
     write_bytes(folder / "shape.json", json);
-    write_synthetic_checkpoint((folder / "shape.json").string(), folder / "out", 0, {});
+    write_synthetic_checkpoint((folder / "shape.json").string(), folder / "out", 0, false, {});
   };
   expect_error(ErrorKind::invalid_argument, {"vocab_size", "1000"},
                [&] { synth(with_field(shape_file(), "/text_config/vocab_size", "1000")); });
@@ -117,7 +117,7 @@ TEST(Synth, RefusesShapesTheTokenizerDoesNotFit) {
   expect_error(ErrorKind::unsupported, {"hidden_act"},
                [&] { synth(with_field(shape_file(), "/text_config/hidden_act", "\"relu\"")); });
   expect_error(ErrorKind::invalid_argument, {"'4b'"},
-               [&] { write_synthetic_checkpoint("4b", folder / "out", 0, {}); });
+               [&] { write_synthetic_checkpoint("4b", folder / "out", 0, false, {}); });
   EXPECT_FALSE(std::filesystem::exists(folder / "out"));
 }
 
@@ -128,26 +128,36 @@ TEST(Synth, NamesTheBytesADiskLacks) {
   json = with_field(json, "/text_config/num_hidden_layers", "4096");
   write_bytes(folder / "shape.json", with_field(json, "/text_config/layer_types", ""));
   // 4096 layers x 3 x 64 x 2^24 x 2 bytes and some: 26 TB.
-  expect_error(ErrorKind::exhausted, {"needs 26", "bytes"},
-               [&] { write_synthetic_checkpoint((folder / "shape.json").string(), folder / "out", 0, {}); });
-  EXPECT_TRUE(std::filesystem::is_empty(folder / "out"));
+  expect_error(ErrorKind::exhausted, {"needs 26", "bytes"}, [&] {
+    write_synthetic_checkpoint((folder / "shape.json").string(), folder / "out", 0, false, {});
+  });
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"shape.json"});
 }
 
 TEST(Synth, DoesNotTouchAnExistingCheckpoint) {
   const TemporaryFolder folder;
   write_bytes(folder / "config.json", "{}");
-  expect_error(ErrorKind::invalid_argument, {"already holds config.json"},
-               [&] { write_synthetic_checkpoint("3b", folder.path(), 0, {}); });
+  expect_error(ErrorKind::invalid_argument, {"already exists", "--force"},
+               [&] { write_synthetic_checkpoint("3b", folder.path(), 0, false, {}); });
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"config.json"});
+}
+
+TEST(Synth, DoesNotReplaceTheFolderThatHoldsItsShape) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "config.json", shape_file());
+  expect_error(ErrorKind::invalid_argument, {"--out", "is read"}, [&] {
+    write_synthetic_checkpoint((folder / "config.json").string(), folder.path(), 0, true, {});
+  });
   EXPECT_EQ(folder.names(), std::vector<std::string>{"config.json"});
 }
 
 TEST(Synth, TakesItsFilesBackWhenStopped) {
   const TemporaryFolder folder;
   write_bytes(folder / "shape.json", shape_file());
-  EXPECT_THROW(write_synthetic_checkpoint((folder / "shape.json").string(), folder / "out", 0,
+  EXPECT_THROW(write_synthetic_checkpoint((folder / "shape.json").string(), folder / "out", 0, false,
                                           [](auto, int64_t, int64_t) { throw std::runtime_error("stop"); }),
                std::runtime_error);
-  EXPECT_TRUE(std::filesystem::is_empty(folder / "out"));
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"shape.json"});
 }
 
 TEST(EmbeddedFiles, AreTheTokenizerAndTheTemplate) {

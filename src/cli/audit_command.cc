@@ -1,6 +1,7 @@
 // `fovea audit` and `fovea eval`: a suite of questions under several configurations, or under one.
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 
 #include "audit/audit.h"
 #include "base/error.h"
@@ -9,6 +10,7 @@
 #include "cli/audit_tables.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
+#include "cli/files_read.h"
 #include "cli/interrupt.h"
 #include "cli/memory_check.h"
 #include "cli/progress_bar.h"
@@ -150,12 +152,41 @@ AuditOutcome run_whole(const SuiteFlags& flags, const Suite& suite, AuditOptions
   return run_shared(engine, suite, options, follower, flags.engine.zero_stage == 3);
 }
 
-AuditOutcome run(const SuiteFlags& flags, AuditOptions options) {
+bool same_place(const std::string& a, const std::string& b) {
+  std::error_code ignored;
+  return !a.empty() && !b.empty() &&
+         std::filesystem::weakly_canonical(a, ignored) == std::filesystem::weakly_canonical(b, ignored);
+}
+
+// Nothing that is written takes the place of what is read, nor of something else that is written.
+void check_outputs(const SuiteFlags& flags, const AuditOptions& options, const Suite& suite,
+                   const std::string& report) {
+  InputFiles inputs;
+  add_files_of(flags.engine, inputs);
+  for (const SuiteItem& item : suite.items) {
+    inputs.add(item.file);
+    add_files_of(item.messages, inputs);
+  }
+  for (const SuiteProblem& problem : suite.problems) inputs.add(problem.file);
+  const std::string state = options.state_file.string();
+  inputs.refuse_as_output(state, options.resume ? "--resume" : "the state file of --json,");
+  inputs.refuse_as_output(flags.json, "--json");
+  inputs.refuse_as_output(report, "--report");
+  if (same_place(report, flags.json) || same_place(state, flags.json) || same_place(state, report)) {
+    throw Error(ErrorKind::invalid_argument, "--json, --report and --resume name the same file",
+                "give each a name of its own");
+  }
+  if (!first_rank()) return;
+  check_writable(flags.json);
+  check_writable(report);
+}
+
+AuditOutcome run(const SuiteFlags& flags, AuditOptions options, const std::string& report = "") {
   flags.engine.refuse_beside_device_map(flags.ram);
-  if (first_rank()) check_writable(flags.json);
   stop_on_interrupt();
   ProgressBar bar;
   const Suite suite = read_suite(flags.suite);
+  check_outputs(flags, options, suite, report);
   Observer observer;
   if (first_rank()) observer.progress = bar.callback();
   AuditFollower follower;
@@ -217,7 +248,6 @@ void audit(const AuditFlags& flags) {
                 "out, or use "
                 "fovea eval");
   }
-  if (first_rank()) check_writable(flags.report);
   options.compare = parse_configurations(flags.compare);
   options.reference = parse_configuration(flags.reference);
   options.evaluation.drift = flags.drift;
@@ -231,7 +261,7 @@ void audit(const AuditFlags& flags) {
   std::sort(options.image_budgets.begin(), options.image_budgets.end());
   const auto repeated = std::unique(options.image_budgets.begin(), options.image_budgets.end());
   options.image_budgets.erase(repeated, options.image_budgets.end());
-  const AuditOutcome outcome = run(flags, options);
+  const AuditOutcome outcome = run(flags, options, flags.report);
   if (!first_rank()) return;
   fmt::print("{}\n{}", suite_text(outcome.json), configurations_text(outcome.json));
   for (const std::string& part : {tags_text(outcome.json), attribution_text(outcome.json),

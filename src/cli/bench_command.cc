@@ -1,6 +1,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/input_files.h"
 #include "base/parallel.h"
 #include "bench/bench.h"
 #include "cli/commands.h"
@@ -72,9 +73,12 @@ void run(BenchFlags flags) {
   }
   stop_on_interrupt();
   start_threads(flags.threads);
-  if (!flags.json.empty()) check_writable(flags.json);
-  ProgressBar bar;
   flags.options.model = model_folder(flags.model).string();
+  InputFiles inputs;
+  if (!flags.model.empty()) inputs.add(flags.options.model);
+  inputs.refuse_as_output(flags.json, "--json");
+  check_writable(flags.json);
+  ProgressBar bar;
   flags.options.progress = bar.callback();
   flags.options.cancel = &interrupted();
   const BenchReport report = bench::run_bench(flags.options);

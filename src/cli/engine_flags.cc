@@ -261,7 +261,7 @@ MediaLimits EngineFlags::media_limits() const {
   return {min_pixels, max_pixels, max_image_tokens, max_total_image_tokens, fps, parse_resize(resize)};
 }
 
-Prompt EngineFlags::prepare(const Engine& engine, const PromptCheck& check) const {
+std::vector<Message> EngineFlags::conversation() const {
   if (!messages.empty() && (!prompt.empty() || !images.empty() || !videos.empty() || system)) {
     throw Error(ErrorKind::invalid_argument, "--messages already holds the whole conversation",
                 "put prompt, system text, images and videos into the message list, or leave --messages out");
@@ -270,8 +270,12 @@ Prompt EngineFlags::prepare(const Engine& engine, const PromptCheck& check) cons
     throw Error(ErrorKind::invalid_argument, "there is no prompt",
                 "give a question in quotes, or --messages FILE.json");
   }
-  const auto conversation = messages.empty() ? messages_from_prompt(prompt, images, videos, system)
-                                             : parse_messages(read_text_file(messages));
+  return messages.empty() ? messages_from_prompt(prompt, images, videos, system)
+                          : parse_messages(read_text_file(messages));
+}
+
+Prompt EngineFlags::prepare(const Engine& engine, const std::vector<Message>& conversation,
+                            const PromptCheck& check) const {
   return engine.prepare(conversation, media_limits(), add_vision_id, check);
 }
 

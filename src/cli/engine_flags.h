@@ -49,7 +49,13 @@ struct EngineFlags {
   // which wants a limit, all ranks do so together, and each keeps its share of the weights in memory or not.
   // With --device-map all ranks do so, too; each loads its parts only.
   Engine open(const Observer& observer, const std::optional<WeightLimit>& limit, bool share_on_disk) const;
-  Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const;
+  // What --messages, or the prompt with its pictures, says; reads standard input where --messages is "-".
+  std::vector<Message> conversation() const;
+  Prompt prepare(const Engine& engine, const std::vector<Message>& conversation,
+                 const PromptCheck& check = {}) const;
+  Prompt prepare(const Engine& engine, const PromptCheck& check = {}) const {
+    return prepare(engine, conversation(), check);
+  }
 };
 
 }  // namespace fovea

@@ -3,6 +3,7 @@
 #include "cli/answer_json.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
+#include "cli/files_read.h"
 #include "cli/guard_text.h"
 #include "cli/memory_check.h"
 #include "cli/progress_bar.h"
@@ -17,6 +18,13 @@ struct LogitsFlags {
   std::string out;
   std::optional<std::string> ram;
 };
+
+void refuse_inputs_as_output(const LogitsFlags& flags, const std::vector<Message>& conversation) {
+  InputFiles inputs;
+  add_files_of(flags.engine, inputs);
+  add_files_of(conversation, inputs);
+  inputs.refuse_as_output(flags.out, "--out");
+}
 
 // Everything a parity check needs, in the reference's names and shapes.
 struct Dump {
@@ -48,8 +56,11 @@ Dump collect(const Prompt& prompt, int64_t patch_dim) {
 void write_logits(const LogitsFlags& flags, const MemoryCheck& memory, const Engine& engine,
                   const Observer& observer, ProgressBar& bar) {
   const ModelConfig& config = engine.checkpoint().config();
+  const std::vector<Message> conversation = flags.engine.conversation();
+  refuse_inputs_as_output(flags, conversation);
   const Prompt prompt = flags.engine.prepare(
-      engine, [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
+      engine, conversation,
+      [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
         memory.require(engine, 0, tokens, measured, media);
       });
   const Dump dump = collect(prompt, config.vision.patch_dim());

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/input_files.h"
 #include "base/parallel.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -73,6 +74,9 @@ void print_summary(const QuantizeSummary& summary, const std::string& out) {
 void quantize(const QuantizeFlags& flags) {
   start_threads(flags.threads);
   stop_on_interrupt();
+  InputFiles inputs;
+  if (!flags.policy.empty()) inputs.add(flags.policy);
+  inputs.refuse_as_output_folder(flags.out, "--out");
   const Checkpoint checkpoint = Checkpoint::open(model_folder(flags.model));
   print_warnings(checkpoint.warnings());
   EngineOptions engine;

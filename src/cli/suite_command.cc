@@ -12,6 +12,7 @@ struct SuiteFlags {
   std::string kind, out, tokens, images, facts, turns, digits = "unseen";
   int64_t count = 100;
   uint64_t seed = 0;
+  bool force = false;
 };
 
 SuiteRequest request_of(const SuiteFlags& flags) {
@@ -28,7 +29,7 @@ SuiteRequest request_of(const SuiteFlags& flags) {
 
 void make(const SuiteFlags& flags) {
   ProgressBar bar;
-  make_suite(request_of(flags), flags.out, bar.callback());
+  make_suite(request_of(flags), flags.out, flags.force, bar.callback());
   bar.clear();
   fmt::print("wrote {} questions: {}/suite.jsonl\n", flags.count, flags.out);
 }
@@ -47,7 +48,9 @@ void add_suite_command(CLI::App& app) {
           "or mixed (cards, facts, filler)")
       ->required()
       ->check(CLI::IsMember({"easy", "multi-image", "long-context", "mixed"}));
-  command->add_option("--out", flags->out, "folder to write: suite.jsonl and images/")
+  command
+      ->add_option("--out", flags->out,
+                   "folder to write: suite.jsonl and images/; it appears when it is complete")
       ->required()
       ->type_name("DIR");
   command->add_option("--count", flags->count, "number of questions")->type_name("N")->capture_default_str();
@@ -78,6 +81,7 @@ void add_suite_command(CLI::App& app) {
                    "handwriting that the demo model has never seen, or that it was trained on")
       ->check(CLI::IsMember({"unseen", "seen"}))
       ->capture_default_str();
+  command->add_flag("--force", flags->force, "replace a suite that is already there");
   command->footer(
       "Each line of suite.jsonl is {\"id\", \"messages\", \"answer\", \"match\", \"tags\"}; your own file of "
       "the same "

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/input_files.h"
+#include "base/output_folder.h"
 #include "checkpoint/mapped_file.h"
 #include "checkpoint/quantized_tensors.h"
 #include "checkpoint/safetensors_writer.h"
@@ -10,7 +12,6 @@
 #include "checkpoint/strict_json.h"
 #include "model/weight_nodes.h"
 #include "model/weight_store.h"
-#include "quantize/output_folder.h"
 #include "quantize/quantized_text.h"
 
 namespace fovea {
@@ -200,7 +201,7 @@ QuantizeSummary summary_of(const std::vector<Item>& items) {
 void write_folder(const Checkpoint& checkpoint, const std::vector<Item>& items,
                   const QuantizeSummary& summary, const QuantizeOptions& options,
                   const ProgressFn& progress) {
-  OutputFolder folder(options.out, options.replace);
+  OutputFolder folder(options.out, options.replace, "config.json");
   check_disk(folder.partial(), summary.bytes + kSmallFilesBytes);
   const auto shards = shards_of(items);
   int64_t total = 0;
@@ -235,11 +236,9 @@ QuantizeSummary quantize_checkpoint(const Checkpoint& checkpoint, const Precisio
     throw Error(ErrorKind::unsupported, fmt::format("{} is quantized already", checkpoint.dir().string()),
                 "give the checkpoint it was made from: quantizing twice loses twice");
   }
-  if (std::error_code ignored; fs::equivalent(options.out, checkpoint.dir(), ignored)) {
-    throw Error(ErrorKind::invalid_argument,
-                fmt::format("{} is the checkpoint that is read", options.out.string()),
-                "give another folder");
-  }
+  InputFiles inputs;
+  inputs.add(checkpoint.dir());
+  inputs.refuse_as_output_folder(options.out, "--out");
   const std::vector<Item> items = items_of(checkpoint, precision);
   QuantizeSummary summary = summary_of(items);
   try {

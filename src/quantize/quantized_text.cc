@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format_version.h"
 #include "checkpoint/strict_json.h"
 
 namespace fovea {
@@ -67,7 +68,8 @@ std::string quantized_config(const std::string& source, const std::string& file_
     lists[name_of(module.quantization)].push_back(module.name);
   }
   config["quantization_config"] = {{"quant_method", "fovea"},
-                                   {"version", 1},
+                                   {"version", kQuantizedFolder.version},
+                                   {"made_by", fmt::format("fovea {}", program_version())},
                                    {"precision", options.policy},
                                    {"weight_group_size", {{"int4", 64}}},
                                    {"modules", lists}};

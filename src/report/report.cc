@@ -1,6 +1,7 @@
 #include "report/report.h"
 
 #include "base/error.h"
+#include "base/format_version.h"
 #include "report/embedded_files.h"
 #include "report/sections.h"
 
@@ -34,6 +35,9 @@ constexpr Section kSections[] = {
 std::string html_report(const nlohmann::json& audit) {
   // Invalid UTF-8 (strings set by a program, not parsed) becomes U+FFFD.
   const Json clean = Json::parse(audit.dump(-1, ' ', false, Json::error_handler_t::replace));
+  const Json& version = member(clean, "version");
+  if (version.is_number_integer())
+    check_version(kAuditJson, version.get<int64_t>(), "what is to be reported");
   const Audit read = read_audit(clean);
   pugi::xml_document document;
   const std::string_view page = embedded_page();

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/output_file.h"
+#include "base/output_folder.h"
 #include "suite/wording.h"
 
 namespace fovea {
@@ -229,17 +230,20 @@ SuiteRequest default_request(SuiteKind kind) {
   return request;
 }
 
-void make_suite(const SuiteRequest& request, const std::filesystem::path& out, const ProgressFn& progress) {
+void make_suite(const SuiteRequest& request, const std::filesystem::path& out, bool replace,
+                const ProgressFn& progress) {
   check_request(request);
+  OutputFolder folder(out, replace, "suite.jsonl");
   std::error_code error;
-  std::filesystem::create_directories(out / "images", error);
-  if (error) fail_to_write("create the folder", out / "images", error.value());
-  OutputFile lines(out / "suite.jsonl");
+  std::filesystem::create_directory(folder.path("images"), error);
+  if (error) fail_to_write("create the folder", folder.path("images"), error.value());
+  OutputFile lines(folder.path("suite.jsonl"));
   for (int64_t index = 0; index < request.count; ++index) {
-    lines.append(RecordMaker(request, out, index).make().dump() + '\n');
+    lines.append(RecordMaker(request, folder.partial(), index).make().dump() + '\n');
     if (progress) progress("suite", index + 1, request.count);
   }
   lines.finish();
+  folder.finish();
 }
 
 }  // namespace fovea

@@ -39,7 +39,8 @@ SuiteRequest default_request(SuiteKind kind);
 
 // Writes out/suite.jsonl and out/images/*.png. A record is {"id", "messages", "answer", "match", "tags"};
 // image paths are relative to the folder. The same request gives the same bytes; record i does not depend on
-// `count`. Throws Error for impossible numbers and for files that cannot be written.
-void make_suite(const SuiteRequest& request, const std::filesystem::path& out, const ProgressFn& progress);
+// `count`. Throws Error for impossible numbers and those of OutputFolder; then nothing is left of it.
+void make_suite(const SuiteRequest& request, const std::filesystem::path& out, bool replace,
+                const ProgressFn& progress);
 
 }  // namespace fovea

@@ -31,7 +31,7 @@ class Generator : public testing::Test {
   void TearDown() override { std::filesystem::remove_all(root_); }
 
   std::vector<json> make(const SuiteRequest& request, const char* folder = "a") {
-    make_suite(request, root_ / folder, {});
+    make_suite(request, root_ / folder, true, {});
     std::ifstream lines(root_ / folder / "suite.jsonl");
     std::vector<json> records;
     for (std::string line; std::getline(lines, line);) records.push_back(json::parse(line));
@@ -184,7 +184,7 @@ TEST_F(Generator, RefusesWhatCannotBe) {
   const auto refused = [&](auto&& change) {
     SuiteRequest request = request_of(SuiteKind::mixed, 1, 0);
     change(request);
-    EXPECT_THROW(make_suite(request, root_, {}), Error);
+    EXPECT_THROW(make_suite(request, root_, false, {}), Error);
     EXPECT_FALSE(std::filesystem::exists(root_ / "suite.jsonl"));
   };
   refused([](SuiteRequest& r) { r.count = 0; });
@@ -200,11 +200,33 @@ TEST_F(Generator, AFolderThatCannotBeWrittenIsNamed) {
   std::filesystem::create_directories(root_);
   std::ofstream(root_ / "file") << "x";
   try {
-    make_suite(request_of(SuiteKind::easy, 1, 0), root_ / "file", {});
+    make_suite(request_of(SuiteKind::easy, 1, 0), root_ / "file", false, {});
     FAIL();
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find((root_ / "file").string()), std::string::npos) << error.what();
   }
+}
+
+TEST_F(Generator, ASuiteIsReplacedOnlyWhenAskedAndOnlyWhenItIsOne) {
+  const SuiteRequest request = request_of(SuiteKind::easy, 2, 1);
+  const auto out = root_ / "suite";
+  make_suite(request, out, false, {});
+  std::ofstream(out / "notes.txt") << "mine";
+  EXPECT_THROW(make_suite(request, out, false, {}), Error);
+  EXPECT_TRUE(std::filesystem::exists(out / "notes.txt"));
+  make_suite(request, out, true, {});
+  EXPECT_FALSE(std::filesystem::exists(out / "notes.txt"));
+  std::filesystem::remove(out / "suite.jsonl");
+  EXPECT_THROW(make_suite(request, out, true, {}), Error);
+}
+
+TEST_F(Generator, WhatIsStoppedLeavesNothing) {
+  EXPECT_THROW(make_suite(request_of(SuiteKind::easy, 5, 1), root_ / "suite", false,
+                          [](auto, int64_t done, int64_t) {
+                            if (done == 3) throw std::runtime_error("stop");
+                          }),
+               std::runtime_error);
+  EXPECT_TRUE(std::filesystem::is_empty(root_));
 }
 
 TEST(Wording, CountsWordsAndMarks) {

@@ -121,9 +121,14 @@ std::vector<fs::path> files_of(const fs::path& path) {
   for (const auto& entry : fs::directory_iterator(path, ignored)) {
     if (entry.path().extension() == ".jsonl") files.push_back(entry.path());
   }
+  if (files.empty()) {
+    for (const auto& entry : fs::directory_iterator(path, ignored)) {
+      if (fs::exists(entry.path() / "suite.jsonl", ignored)) files.push_back(entry.path() / "suite.jsonl");
+    }
+  }
   std::sort(files.begin(), files.end());
   if (files.empty()) {
-    throw Error(ErrorKind::not_found, fmt::format("{} holds no *.jsonl file", path.string()),
+    throw Error(ErrorKind::not_found, fmt::format("{} holds no *.jsonl file and no suite", path.string()),
                 "give the JSON Lines file of the suite, or the folder that `fovea suite make` wrote");
   }
   return files;

@@ -22,10 +22,10 @@ struct Suite {
 
 inline constexpr int64_t kMaxSuiteLineBytes = int64_t{64} << 20;
 
-// `path`: a JSON Lines file; or a folder, meaning its suite.jsonl or, without one, every *.jsonl in it in the
-// order of their names. Lines longer than `max_line_bytes` are problems and are never held in memory. Throws
-// Error(not_found | io) for a path that cannot be read, and Error(invalid_argument) when no record at all is
-// usable.
+// `path`: a JSON Lines file; or a folder, meaning its suite.jsonl or, without one, every *.jsonl in it or,
+// without those, the suite.jsonl of every folder in it, in the order of their names. Lines longer than
+// `max_line_bytes` are problems and are never held in memory. Throws Error(not_found | io) for a path that
+// cannot be read, and Error(invalid_argument) when no record at all is usable.
 Suite read_suite(const std::filesystem::path& path, int64_t max_line_bytes = kMaxSuiteLineBytes);
 
 }  // namespace fovea

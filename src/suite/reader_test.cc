@@ -113,7 +113,14 @@ TEST_F(SuiteReader, ALineBeyondTheLimitIsAProblemNotMemory) {
   EXPECT_EQ(suite.items[0].id, "good");
 }
 
-TEST_F(SuiteReader, AFolderMeansSuiteJsonlOrEveryFile) {
+TEST_F(SuiteReader, AFolderMeansSuiteJsonlOrEveryFileOrTheSuitesInIt) {
+  for (const char* name : {"second", "first"}) {
+    std::filesystem::create_directory(folder_ / name);
+    write(std::string(name) + "/suite.jsonl", record(name, R"(, "answer": "7")"));
+  }
+  Suite both = read_suite(folder_);
+  ASSERT_EQ(both.items.size(), 2u);
+  EXPECT_EQ(both.items[0].id, "first");
   write("b.jsonl", record("b", R"(, "answer": "7")"));
   write("a.jsonl", "\xef\xbb\xbf" + record("a", R"(, "answer": "7")"));
   Suite suite = read_suite(folder_);

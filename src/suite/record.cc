@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/fnv1a.h"
 
 namespace fovea {
 
@@ -119,6 +120,7 @@ std::vector<Message> messages_of(const json& record, const std::filesystem::path
 
 void parse_suite_item(std::string_view text, const std::filesystem::path& folder, SuiteItem& item) {
   const json record = parse_object(text);
+  item.record_hash = fnv1a(text);
   item.id = id_of(record);
   item.match = match_of(record);
   item.answers = answers_of(record);

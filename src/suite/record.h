@@ -19,6 +19,7 @@ struct SuiteItem {
   std::vector<std::string> answers;  // any one of them is right
   MatchRule match = MatchRule::normalized;
   std::vector<std::pair<std::string, std::string>> tags;  // a list's entries have an empty value
+  uint64_t record_hash = 0;                               // of all that was written
   std::string file;                                       // where it stands
   int64_t line = 0;                                       // counted from 1
 };
