@@ -2,6 +2,7 @@
 // named and skipped, the run goes on, the totals say so; output files are complete; exit codes. Method: the
 // built program on a golden checkpoint.
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -182,28 +183,109 @@ TEST_F(AuditCommand, BudgetsAskEverythingAgain) {
   }
 }
 
-TEST_F(AuditCommand, CtrlCKeepsWhatWasDoneAndTheSameCommandContinues) {
-  std::string suite;
-  for (int i = 0; i < 150; ++i) suite += line(fmt::format("q{}", i), "red.png", "\"7\"");
-  write("s.jsonl", suite);
-  const std::string command = fmt::format("{} {}", FOVEA_PROGRAM, audit("--suite s.jsonl --json o.json"));
-  // The handler is installed first of all, within milliseconds; the questions take several seconds.
-  const int status =
-      std::system(fmt::format("cd {} && {} >out 2>err </dev/null & pid=$!; sleep 1; kill -INT $pid; "
-                              "wait $pid",
-                              folder_.string(), command)
-                      .c_str());
-  ASSERT_TRUE(WIFEXITED(status));
-  if (WEXITSTATUS(status) == 0) GTEST_SKIP() << "the machine was faster than the signal";
-  ASSERT_EQ(WEXITSTATUS(status), 130) << read(folder_ / "err");
+// Asks many questions with `more`, and sends the signal once the state is there; the exit code.
+class InterruptedAudit : public AuditCommand, public ::testing::WithParamInterface<int> {
+ protected:
+  static constexpr int kQuestions = 200;
+
+  int interrupt(const std::string& more) const {
+    std::string suite;
+    for (int i = 0; i < kQuestions; ++i) suite += line(fmt::format("q{}", i), "red.png", "\"7\"");
+    write("s.jsonl", suite);
+    const std::string command = fmt::format("cd {} && exec {} {} >out 2>err </dev/null", folder_.string(),
+                                            FOVEA_PROGRAM, audit("--suite s.jsonl --json o.json " + more));
+    const pid_t child = fork();
+    if (child == 0) {
+      execl("/bin/sh", "sh", "-c", command.c_str(), static_cast<char*>(nullptr));
+      _exit(99);
+    }
+    // The handler is installed first of all, within milliseconds; the questions take several seconds.
+    usleep(1'000'000);
+    kill(child, GetParam());
+    int status = 0;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+};
+
+TEST_P(InterruptedAudit, KeepsWhatWasDoneAndTheSameCommandContinues) {
+  const int code = interrupt("");
+  if (code == 0) GTEST_SKIP() << "the machine was faster than the signal";
+  ASSERT_EQ(code, 130) << read(folder_ / "err");
   EXPECT_FALSE(read_json("o.json")["complete"]);
   EXPECT_TRUE(fs::exists(folder_ / "o.json.state"));
   EXPECT_NE(read(folder_ / "err").find("--resume"), std::string::npos);
+  // With anything else that changes answers it is another audit.
+  const std::string other = audit("--suite s.jsonl --resume o.json.state --resize torchvision --json p.json");
+  expect_error(other, {"o.json.state belongs to another audit", "--resize", "pil", "torchvision"});
   const Outcome outcome = run(audit("--suite s.jsonl --json o.json"));
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_NE(outcome.err.find("continuing"), std::string::npos) << outcome.err;
   EXPECT_TRUE(read_json("o.json")["complete"]);
-  EXPECT_EQ(read_json("o.json")["configurations"][0]["count"], 150);
+  EXPECT_EQ(read_json("o.json")["configurations"][0]["count"], kQuestions);
+}
+
+INSTANTIATE_TEST_SUITE_P(Signals, InterruptedAudit, ::testing::Values(SIGINT, SIGTERM, SIGHUP),
+                         [](const auto& info) { return std::string("Signal") + std::to_string(info.param); });
+
+// A state as an interrupted audit leaves it, made by keeping that of a complete one.
+TEST_F(AuditCommand, AnEditedStateIsRefusedInWords) {
+  write("s.jsonl", line("a", "red.png", "\"7\"") + line("b", "red.png", "\"8\""));
+  json state = {{"format", "fovea-audit-state"}, {"version", 2}, {"fingerprint", json::object()}};
+  for (const char* part : {"results", "facts", "problems"}) state[part] = json::object();
+  write("o.json.state", state.dump());
+  // The fingerprint says whose it is; without one it is another audit's, and this one begins anew.
+  Outcome outcome = run(audit("--suite s.jsonl --compare sdpa --json o.json"));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("beginning anew"), std::string::npos) << outcome.err;
+  state["version"] = 99;
+  write("o.json.state", state.dump());
+  expect_error(audit("--suite s.jsonl --compare sdpa --json o.json"),
+               {"o.json.state", "a newer fovea", "99"});
+  write("o.json.state", "my own notes");
+  expect_error(audit("--suite s.jsonl --compare sdpa --json o.json"),
+               {"o.json.state", "no state of an audit"});
+  EXPECT_EQ(read(folder_ / "o.json.state"), "my own notes");
+}
+
+TEST_F(AuditCommand, NothingThatIsReadIsWrittenOver) {
+  const std::string suite = line("a", "red.png", "\"7\"");
+  write("s.jsonl", suite);
+  fs::copy(kModel, folder_ / "model", fs::copy_options::recursive);
+  fs::create_symlink("s.jsonl", folder_ / "link");
+  fs::create_hard_link(folder_ / "s.jsonl", folder_ / "hard");
+  write("x.state", suite);
+  const std::string picture = read(folder_ / "red.png"), config = read(folder_ / "model" / "config.json");
+  const std::string eval = "eval -m model --suite s.jsonl --max-new-tokens 1 --json ";
+  for (const char* out :
+       {"s.jsonl", "./s.jsonl", "link", "hard", "red.png", "model/config.json", "model/model.safetensors"}) {
+    expect_error(eval + out, {"--json", out, "is read"});
+  }
+  expect_error("eval -m model --suite x.state --max-new-tokens 1 --json x",
+               {"state file of --json", "is read"});
+  expect_error("audit -m model --suite s.jsonl --report s.jsonl", {"--report", "s.jsonl", "is read"});
+  expect_error("audit -m model --suite s.jsonl --json a.out --report ./a.out", {"same file"});
+  EXPECT_EQ(read(folder_ / "s.jsonl"), suite);
+  EXPECT_EQ(read(folder_ / "red.png"), picture);
+  EXPECT_EQ(read(folder_ / "model" / "config.json"), config);
+}
+
+TEST_F(AuditCommand, OtherCommandsDoNotWriteOverWhatTheyReadEither) {
+  fs::copy(kModel, folder_ / "model", fs::copy_options::recursive);
+  const std::string weights = read(folder_ / "model" / "model.safetensors");
+  write("m.json", R"([{"role": "user", "content": [{"type": "video", "video": ["red.png", "red.png"]}]}])");
+  for (const char* out : {"model/model.safetensors", "red.png", "m.json"}) {
+    expect_error(fmt::format("logits -m model --messages m.json --out {}", out), {"--out", out, "is read"});
+  }
+  expect_error("bench -m model --only nothing --json model/config.json", {"--json", "is read"});
+  expect_error("quantize -m model --out ./model --force", {"--out", "is read"});
+  EXPECT_EQ(read(folder_ / "model" / "model.safetensors"), weights);
+  const std::string make = "suite make --kind easy --count 1 --out suite";
+  ASSERT_EQ(run(make).exit_code, 0);
+  write("suite/notes", "mine");
+  expect_error(make, {"suite", "already exists", "--force"});
+  EXPECT_TRUE(fs::exists(folder_ / "suite" / "notes"));
+  EXPECT_EQ(run(make + " --force").exit_code, 0);
 }
 
 TEST_F(AuditCommand, WrongRequestsAreRefusedBeforeAnyWork) {

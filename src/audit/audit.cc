@@ -5,8 +5,10 @@
 #include <numeric>
 
 #include "audit/conclusion.h"
+#include "audit/fingerprint.h"
 #include "audit/search.h"
 #include "base/error.h"
+#include "base/format_version.h"
 #include "base/parallel.h"
 
 namespace fovea {
@@ -16,33 +18,17 @@ using nlohmann::ordered_json;
 
 namespace {
 
-// What results depend on besides the policy and the question's id. Sizes stand for contents of the large
-// files.
-json fingerprint_of(const Engine& engine, const Suite& suite, const AuditOptions& options) {
-  std::string questions;
-  for (const SuiteItem& item : suite.items) {
-    questions += item.id;
-    for (const std::string& answer : item.answers) questions += '\n' + answer;
-    for (const Message& message : item.messages) {
-      for (const ContentPart& part : message.content) questions += '\n' + part.text + part.source;
-    }
-  }
-  int64_t parameters = 0;
-  for (const TensorInfo& tensor : engine.checkpoint().tensors()) parameters += tensor.bytes();
-  std::error_code ignored;
-  const MediaLimits& media = options.media;
-  json identity = {{"model", std::filesystem::weakly_canonical(engine.checkpoint().dir(), ignored).string()},
-                   {"model_bytes", parameters},
-                   {"questions", std::hash<std::string>()(questions)},
-                   {"reference", options.reference ? json(options.reference->key()) : json(nullptr)},
-                   {"drift", options.evaluation.drift},
-                   {"max_new_tokens", options.evaluation.max_new_tokens},
-                   {"min_pixels", media.min_pixels ? json(*media.min_pixels) : json(nullptr)},
-                   {"max_pixels", media.max_pixels ? json(*media.max_pixels) : json(nullptr)}};
-  // Only where given: state files from before there were such limits stay good.
-  if (media.max_image_tokens) identity["max_image_tokens"] = *media.max_image_tokens;
-  if (media.max_total_image_tokens) identity["max_total_image_tokens"] = *media.max_total_image_tokens;
-  return identity;
+ResultShape shape_of(const Engine& engine, const Suite& suite, const AuditOptions& options) {
+  const ModelConfig& config = engine.checkpoint().config();
+  ResultShape shape;
+  shape.vision_blocks = config.vision.depth;
+  shape.vision_heads = config.vision.num_heads;
+  shape.text_layers = config.text.num_hidden_layers;
+  shape.text_heads = config.text.num_attention_heads;
+  shape.max_context = config.text.max_position_embeddings;
+  shape.max_new_tokens = options.evaluation.max_new_tokens;
+  for (const SuiteItem& item : suite.items) shape.questions.insert(item.id);
+  return shape;
 }
 
 ordered_json model_json(const Engine& engine) {
@@ -126,17 +112,17 @@ class Audit {
   }
   const Configuration* reference() const { return options_.reference ? &configurations_.front() : nullptr; }
 
-  // Without --resume, a state file left over from another audit does not stop this one: it begins anew and
-  // says so.
+  // Without --resume, the state of another audit does not stop this one: it begins anew and says so. What is
+  // no state at all is not ours to replace.
   void find_state() {
     const auto& path = state_file_;
     std::error_code ignored;
     if (path.empty() || (!options_.resume && !std::filesystem::exists(path, ignored))) return;
     try {
-      store_.load(path);
+      store_.load(path, shape_of(engine_, suite_, options_));
       if (follower_.note) follower_.note(fmt::format("continuing from {}", path.string()));
     } catch (const Error& error) {
-      if (options_.resume) throw;
+      if (options_.resume || error.kind() != ErrorKind::invalid_argument) throw;
       if (follower_.note) follower_.note(fmt::format("beginning anew: {}", error.message()));
       store_ = ResultStore(fingerprint_of(engine_, suite_, options_));
     }
@@ -303,7 +289,8 @@ class Audit {
   ordered_json recommended_of(std::span<const Compared> list) {
     const Compared* best = nullptr;
     for (const Compared& c : list) {
-      if (&c == &list.front() || c.answered.empty() || verdict_of(list.front(), c) != Verdict::safe) continue;
+      if (&c == &list.front() || c.answered.empty()) continue;
+      if (verdict_of(list.front(), c, tolerated_loss(options_.target)) != Verdict::safe) continue;
       if (best == nullptr ||
           std::pair(c.memory.scores, c.memory.peak()) < std::pair(best->memory.scores, best->memory.peak())) {
         best = &c;
@@ -314,7 +301,7 @@ class Audit {
                               score_of(best->answered), "",           false};
     ordered_json json = candidate_json(candidate, score_of(list.front().answered).accuracy());
     json.erase("status");
-    json["why"] = "the cheapest of those compared that loses no answers against the reference";
+    json["why"] = "the cheapest of those compared that was shown to be safe";
     json["against"] = nullptr;
     return json;
   }
@@ -329,10 +316,19 @@ class Audit {
             {"candidates", candidates}};
   }
 
+  // How many right answers of the reference there are, and how many could show that few are lost.
+  ordered_json safety_json(const Compared& reference) const {
+    const double tolerated = tolerated_loss(options_.target);
+    const std::optional<int64_t> needed = right_answers_needed(0, tolerated);
+    return {{"tolerated_loss", tolerated},
+            {"right_answers", score_of(reference.answered).correct},
+            {"right_answers_needed", needed ? ordered_json(*needed) : ordered_json(nullptr)}};
+  }
+
   ordered_json report(const std::optional<Attribution>& attribution, const std::optional<SearchResult>& found,
                       const std::optional<SearchResult>& stored) {
     const std::vector<Compared> list = compared();
-    ordered_json json = {{"format", "fovea-audit"}, {"version", 1}, {"complete", complete_}};
+    ordered_json json = {{"format", "fovea-audit"}, {"version", kAuditJson.version}, {"complete", complete_}};
     json["model"] = model_json(engine_);
     json["machine"] = {{"kernels", engine_.kernel_variant()}, {"threads", threads()}};
     json["suite"] = suite_json();
@@ -358,8 +354,10 @@ class Audit {
     if (found) json["search"] = search_json(*found, "cheapest_eager", found->cheapest_eager());
     json["storage_search"] = nullptr;
     if (stored) json["storage_search"] = search_json(*stored, "smallest", stored->cheapest());
-    json["conclusion"] = conclude(reference() ? &list.front() : nullptr, list,
-                                  attribution ? &*attribution : nullptr, found ? &*found : nullptr);
+    json["safety"] = reference() ? safety_json(list.front()) : ordered_json(nullptr);
+    json["conclusion"] =
+        conclude(reference() ? &list.front() : nullptr, list, attribution ? &*attribution : nullptr,
+                 found ? &*found : nullptr, tolerated_loss(options_.target));
     if (!found && json["recommended"].is_object()) {
       json["conclusion"].push_back(fmt::format("Use: {}.", json["recommended"]["flags"].get<std::string>()));
     }

@@ -29,74 +29,164 @@ std::string stopped_words(const Compared& c) {
   return count == 0 ? "" : fmt::format("; {} stopped ({})", count, first);
 }
 
-// Where the scores are too large for the type they are stored in.
-std::string risk_words(const Compared& c) {
+// The scores of one tower that are too large for the type they are stored in.
+struct TowerRisk {
+  ModelPart part = ModelPart::text;
+  std::vector<int64_t> layers;  // those with rows at risk
   int64_t rows = 0, at_risk = 0;
   double largest = 0;
-  std::vector<std::string> layers;
-  DType type = DType::bf16;
+  int64_t largest_layer = 0;  // whose it is
+  DType type = DType::bf16;   // of its scores
+
+  const char* layer_word() const { return part == ModelPart::vision ? "vision block" : "decoder layer"; }
+};
+
+TowerRisk risk_of(const Compared& c, ModelPart part) {
+  TowerRisk risk;
+  risk.part = part;
   for (const LayerSums& layer : layers_of(c.answered)) {
-    const LayeredPrecision& tower = layer.part == ModelPart::vision ? c.precision->vision : c.precision->text;
+    if (layer.part != part) continue;
+    const LayeredPrecision& tower = part == ModelPart::vision ? c.precision->vision : c.precision->text;
     const TowerPrecision& nodes = tower.layers.at(static_cast<size_t>(layer.layer));
     const HeadSums total = layer.total();
     if (total.at_risk == 0 || !scores_are_rounded(nodes)) continue;
-    rows += total.rows;
-    at_risk += total.at_risk;
-    if (total.largest_score > largest) {
-      largest = total.largest_score;
-      type = nodes.attention.scaled;
-    }
-    layers.push_back(fmt::format("{} {}", layer.part == ModelPart::vision ? "vision block" : "decoder layer",
-                                 layer.layer));
+    risk.layers.push_back(layer.layer);
+    risk.rows += total.rows;
+    risk.at_risk += total.at_risk;
+    if (!(total.largest_score > risk.largest)) continue;
+    risk.largest = total.largest_score;
+    risk.largest_layer = layer.layer;
+    risk.type = nodes.attention.scaled;
   }
-  if (layers.empty()) return "";
-  constexpr size_t kMostNames = 6;
-  const size_t more = layers.size() > kMostNames ? layers.size() - kMostNames : 0;
-  layers.resize(layers.size() - more);
-  const std::string places =
-      fmt::format("{}{}", fmt::join(layers, ", "), more > 0 ? fmt::format(" and {} more", more) : "");
-  // Numbers from 2^e to 2^(e+1) are 2^e * epsilon apart.
-  const double spacing = std::exp2(std::floor(std::log2(largest))) * epsilon_of(type);
-  return fmt::format(
-      "Why {}: in {} scores reach {:.0f} after scaling, where neighbouring {} numbers are {:g} apart, a "
-      "factor of "
-      "{:.3g} in the weight of a key; {} of the rows examined there are at risk.",
-      c.configuration->name, places, largest, name_of(type), spacing, std::exp(spacing),
-      percent(static_cast<double>(at_risk) / static_cast<double>(std::max<int64_t>(rows, 1))));
+  return risk;
 }
 
-void say_safe(const Compared& reference, std::span<const Compared> compared,
+// "0-3, 7 and 2 more" of ascending numbers.
+std::string ranges(const std::vector<int64_t>& numbers) {
+  constexpr size_t kMostRanges = 4;
+  std::vector<std::string> parts;
+  size_t named = 0;
+  for (size_t first = 0; first < numbers.size() && parts.size() < kMostRanges;) {
+    size_t last = first;
+    while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
+    parts.push_back(first == last ? fmt::format("{}", numbers[first])
+                                  : fmt::format("{}-{}", numbers[first], numbers[last]));
+    named = first = last + 1;
+  }
+  const size_t more = numbers.size() - named;
+  return fmt::format("{}{}", fmt::join(parts, ", "), more > 0 ? fmt::format(" and {} more", more) : "");
+}
+
+std::string size_words(const TowerRisk& risk) {
+  if (std::isinf(risk.largest)) return fmt::format("leave the range of {}", name_of(risk.type));
+  // Numbers from 2^e to 2^(e+1) are 2^e * epsilon apart.
+  const double spacing = std::exp2(std::floor(std::log2(risk.largest))) * epsilon_of(risk.type);
+  constexpr double kLargestExponent = 700;  // of exp() in f64
+  const std::string factor =
+      spacing < kLargestExponent ? fmt::format("{:.3g}", std::exp(spacing)) : "more than 1e300";
+  return fmt::format(
+      "reach {:.0f} after scaling, where neighbouring {} numbers are {:g} apart, a factor of {} in the "
+      "weight of "
+      "a key",
+      risk.largest, name_of(risk.type), spacing, factor);
+}
+
+std::string risk_sentence(const TowerRisk& risk) {
+  return fmt::format(
+      "in {} {} scores {}; {} of the rows examined in {}{} {} are at risk", risk.layer_word(),
+      risk.largest_layer, size_words(risk),
+      percent(static_cast<double>(risk.at_risk) / static_cast<double>(std::max<int64_t>(risk.rows, 1))),
+      risk.layer_word(), risk.layers.size() > 1 ? "s" : "", ranges(risk.layers));
+}
+
+// Whether the attribution of this configuration found others to blame.
+bool acquits(const Attribution* attribution, const Compared& c, ModelPart part) {
+  if (attribution == nullptr || attribution->configuration != c.configuration->name) return false;
+  const char* tower = part == ModelPart::vision ? "vision" : "text";
+  const auto& nodes = attribution->guilty_nodes;
+  return !nodes.empty() &&
+         std::none_of(nodes.begin(), nodes.end(), [&](const NodeAddress& n) { return n.tower == tower; });
+}
+
+// Why stored scores harm it; empty where none of them are in danger.
+std::string risk_words(const Compared& c, const Attribution* attribution) {
+  std::vector<std::string> sentences;
+  std::string acquitted;
+  for (const ModelPart part : {ModelPart::text, ModelPart::vision}) {
+    const TowerRisk risk = risk_of(c, part);
+    if (risk.layers.empty()) continue;
+    if (acquits(attribution, c, part)) {
+      acquitted = fmt::format("; those of the {}, at most {:.0f}, are not to blame",
+                              part == ModelPart::vision ? "vision tower" : "text decoder", risk.largest);
+    } else {
+      sentences.push_back(risk_sentence(risk));
+    }
+  }
+  if (sentences.empty()) return "";
+  return fmt::format("Why {}: {}{}.", c.configuration->name, fmt::join(sentences, "; "), acquitted);
+}
+
+// Nothing can be called safe on fewer questions than could show harm.
+void say_few(const Compared& reference, double tolerated, std::vector<std::string>& words) {
+  const int64_t right = score_of(reference.answered).correct;
+  const std::optional<int64_t> needed = right_answers_needed(0, tolerated);
+  if (!needed) {
+    words.push_back(
+        "Too few questions: none are enough to show that nothing is ever lost, as --target 1 asks, so "
+        "nothing is "
+        "called safe.");
+  } else if (right < *needed) {
+    words.push_back(
+        fmt::format("Too few questions: {} answers {} of them right, and only {} of which none is lost show "
+                    "that less than {} "
+                    "are lost in general; nothing is called safe on fewer.",
+                    reference.configuration->name, right, *needed, percent(tolerated)));
+  }
+}
+
+// What it lost, and how many questions would have told.
+std::string undecided_words(const Compared& reference, const Compared& c, double tolerated) {
+  const Exchange e = exchange_of(reference, c);
+  const std::string exchanged =
+      fmt::format("{} ({} answers lost, {} gained", c.configuration->name, e.lost, e.gained);
+  const std::optional<int64_t> needed = right_answers_needed(e.lost, tolerated);
+  if (needed && e.right < *needed) return fmt::format("{}: {} right ones needed)", exchanged, *needed);
+  return fmt::format("{}, mean KL {:.2g})", exchanged, score_of(c.answered).kl);
+}
+
+void say_safe(const Compared& reference, std::span<const Compared> compared, double tolerated,
               std::vector<std::string>& words) {
   std::vector<std::string> safe, undecided;
   for (const Compared& c : compared) {
     if (&c == &reference || c.answered.empty()) continue;
-    const Verdict verdict = verdict_of(reference, c);
+    const Verdict verdict = verdict_of(reference, c, tolerated);
     if (verdict == Verdict::safe) safe.push_back(c.configuration->name);
-    if (verdict != Verdict::undecided) continue;
-    const Exchange e = exchange_of(reference, c);
-    undecided.push_back(
-        fmt::format("{} ({} answers lost, {} gained)", c.configuration->name, e.lost, e.gained));
+    if (verdict == Verdict::undecided) undecided.push_back(undecided_words(reference, c, tolerated));
   }
+  const int64_t right = score_of(reference.answered).correct;
   if (!safe.empty()) {
-    words.push_back(fmt::format("Safe here: {}: as many answers are right as in {}, {}.",
-                                fmt::join(safe, ", "), reference.configuration->name, scored(reference)));
+    words.push_back(
+        fmt::format("Safe here: {}: of the {} answers that {} has right, so few are lost that less than {} "
+                    "are in general, and "
+                    "the distributions are close.",
+                    fmt::join(safe, ", "), right, reference.configuration->name, percent(tolerated)));
   }
   if (!undecided.empty()) {
-    words.push_back(
-        fmt::format("Undecided: {}: its distributions differ, but these questions are too few or too easy to "
-                    "tell whether it matters.",
-                    fmt::join(undecided, ", ")));
+    words.push_back(fmt::format(
+        "Undecided: {}: with {} right answers of {} these questions cannot tell whether it matters.",
+        fmt::join(undecided, ", "), right, reference.configuration->name));
   }
 }
 
-void say_unsafe(const Compared& reference, std::span<const Compared> compared,
-                std::vector<std::string>& words) {
+void say_unsafe(const Compared& reference, std::span<const Compared> compared, double tolerated,
+                const Attribution* attribution, std::vector<std::string>& words) {
   for (const Compared& c : compared) {
-    if (&c == &reference || c.answered.empty() || verdict_of(reference, c) != Verdict::unsafe) continue;
+    if (&c == &reference || c.answered.empty()) continue;
+    if (verdict_of(reference, c, tolerated) != Verdict::unsafe) continue;
     words.push_back(fmt::format("Not safe here: {} answers {} right where {} answers {}{}.",
                                 c.configuration->name, scored(c), reference.configuration->name,
                                 percent(score_of(reference.answered).accuracy()), stopped_words(c)));
-    const std::string why = risk_words(c);
+    const std::string why = risk_words(c, attribution);
     if (!why.empty()) words.push_back(why);
   }
 }
@@ -130,7 +220,8 @@ void say_empty(std::span<const Compared> compared, std::vector<std::string>& wor
 }  // namespace
 
 std::vector<std::string> conclude(const Compared* reference, std::span<const Compared> compared,
-                                  const Attribution* attribution, const SearchResult* search) {
+                                  const Attribution* attribution, const SearchResult* search,
+                                  double tolerated) {
   std::vector<std::string> words;
   if (reference == nullptr) {
     for (const Compared& c : compared) {
@@ -148,8 +239,9 @@ std::vector<std::string> conclude(const Compared* reference, std::span<const Com
                     reference->configuration->name, scored(*reference)));
   }
   say_empty(compared, words);
-  say_safe(*reference, compared, words);
-  say_unsafe(*reference, compared, words);
+  say_few(*reference, tolerated, words);
+  say_safe(*reference, compared, tolerated, words);
+  say_unsafe(*reference, compared, tolerated, attribution, words);
   if (attribution != nullptr) words.push_back(fmt::format("To blame: {}.", attribution->verdict));
   if (search != nullptr) say_search(*search, words);
   return words;

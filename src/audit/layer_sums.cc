@@ -64,6 +64,11 @@ double number_or_nan(const json& value) {
   return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
 }
 
+// Of the scores only an infinite one is no number.
+double score_from(const json& value) {
+  return value.is_null() ? std::numeric_limits<double>::infinity() : value.get<double>();
+}
+
 }  // namespace
 
 json to_json(const LayerSums& sums) {
@@ -90,7 +95,7 @@ LayerSums layer_sums_from(const json& stored) {
   sums.hidden_answer = error_sum_from(stored.at("hidden").at(1));
   for (const auto& h : stored.at("heads")) {
     sums.heads.push_back({h.at(0).get<int64_t>(), h.at(1).get<int64_t>(), h.at(2).get<int64_t>(),
-                          number_or_nan(h.at(3)), h.at(4).get<int64_t>(), number_or_nan(h.at(5)),
+                          score_from(h.at(3)), h.at(4).get<int64_t>(), number_or_nan(h.at(5)),
                           number_or_nan(h.at(6)), number_or_nan(h.at(7))});
   }
   return sums;

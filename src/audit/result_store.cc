@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/format_version.h"
 #include "base/output_file.h"
 
 namespace fovea {
@@ -38,18 +39,23 @@ json read_json(const std::filesystem::path& path) {
   } catch (const json::exception& error) {
     throw Error(ErrorKind::corrupt,
                 fmt::format("{} is no state of an audit: {}", path.string(), error.what()),
-                "delete the file; the audit then begins anew");
+                kAuditState.remake);
   }
 }
 
+// Either may lack what the other has.
 void check_fingerprint(const json& ours, const json& theirs, const std::filesystem::path& path) {
-  for (const auto& [name, value] : ours.items()) {
-    const auto found = theirs.find(name);
-    if (found != theirs.end() && *found == value) continue;
+  json names = ours;
+  names.update(theirs);
+  const auto stated = [](const json& fingerprint, const std::string& name) {
+    const auto found = fingerprint.find(name);
+    return found == fingerprint.end() ? std::string("not stated") : found->dump().substr(0, 200);
+  };
+  for (const auto& [name, ignored] : names.items()) {
+    const std::string was = stated(theirs, name), is = stated(ours, name);
+    if (was == is) continue;
     throw Error(ErrorKind::invalid_argument,
-                fmt::format("{} belongs to another audit: {} was {}, is {}", path.string(), name,
-                            found == theirs.end() ? "not stated" : found->dump().substr(0, 200),
-                            value.dump().substr(0, 200)),
+                fmt::format("{} belongs to another audit: {} was {}, is {}", path.string(), name, was, is),
                 "use the options it was begun with, or delete the file");
   }
 }
@@ -115,23 +121,48 @@ void ResultStore::take(const std::string& part) {
 void ResultStore::save(const std::filesystem::path& path) const {
   json document = contents([](const std::string&) { return true; });
   document["format"] = kFormat;
+  document["version"] = kAuditState.version;
   document["fingerprint"] = fingerprint_;
   OutputFile file(path);
   file.append(document.dump(-1, ' ', false, json::error_handler_t::replace));
   file.finish();
 }
 
-void ResultStore::load(const std::filesystem::path& path) {
-  const json document = read_json(path);
-  try {
-    if (document.at("format") != kFormat) throw json::other_error::create(500, "another format", nullptr);
-    check_fingerprint(fingerprint_, document.at("fingerprint"), path);
-    add(document);
-  } catch (const json::exception& error) {
-    throw Error(ErrorKind::corrupt,
-                fmt::format("{} is no state of an audit: {}", path.string(), error.what()),
-                "delete the file; the audit then begins anew");
+void ResultStore::check(const ResultShape& shape) const {
+  for (const auto& [configuration, items] : results_) {
+    for (const auto& [item, result] : items) {
+      check_question(item, shape);
+      check_result(result, shape);
+    }
   }
+  for (const auto& [item, facts] : facts_) {
+    check_question(item, shape);
+    check_facts(facts, shape);
+  }
+  for (const auto& [item, problem] : problems_) check_question(item, shape);
+}
+
+void ResultStore::load(const std::filesystem::path& path, const ResultShape& shape) {
+  const json document = read_json(path);
+  ResultStore loaded(fingerprint_);
+  const auto refuse = [&](const std::string& why) {
+    throw Error(ErrorKind::corrupt, fmt::format("{} is no state of an audit: {}", path.string(), why),
+                kAuditState.remake);
+  };
+  try {
+    if (document.at("format") != kFormat) refuse("it has another format");
+    check_version(kAuditState, document.value("version", int64_t{1}), path.string());
+    check_fingerprint(fingerprint_, document.at("fingerprint"), path);
+    loaded.add(document);
+  } catch (const json::exception& error) {
+    refuse(error.what());
+  }
+  try {
+    loaded.check(shape);
+  } catch (const Error& error) {
+    refuse(error.message());
+  }
+  *this = std::move(loaded);
 }
 
 }  // namespace fovea

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "audit/item_result.h"
+#include "audit/result_shape.h"
 #include "suite/reader.h"
 
 namespace fovea {
@@ -37,14 +38,16 @@ class ResultStore {
 
   // Written under a temporary name and moved. Throws Error(exhausted | io).
   void save(const std::filesystem::path& path) const;
-  // Takes over what `path` holds. Throws Error(corrupt) for a file that is no such store, and
-  // Error(invalid_argument) naming the difference when it belongs to another audit.
-  void load(const std::filesystem::path& path);
+  // Takes over what `path` holds. Throws Error(corrupt) for a file that is no such store or holds what cannot
+  // be, Error(unsupported) for one of another version, and Error(invalid_argument) naming the difference when
+  // it belongs to another audit; the store is then as it was.
+  void load(const std::filesystem::path& path, const ResultShape& shape);
 
  private:
   // Of the questions that `wanted` says.
   nlohmann::json contents(const std::function<bool(const std::string& item)>& wanted) const;
   void add(const nlohmann::json& contents);
+  void check(const ResultShape& shape) const;
 
   nlohmann::json fingerprint_;
   std::map<std::string, std::map<std::string, ItemResult>> results_;

@@ -17,8 +17,12 @@ void stop_on_interrupt() {
   struct sigaction action {};
   action.sa_handler = [](int) { noted = true; };
   action.sa_flags = static_cast<int>(SA_RESETHAND);
-  // mpirun passes Ctrl-C on as SIGTERM.
+  // mpirun passes Ctrl-C on as SIGTERM; a terminal or connection that is closed sends SIGHUP.
   for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  // Who was started by nohup, goes on.
+  struct sigaction given {};
+  if (sigaction(SIGHUP, nullptr, &given) == 0 && given.sa_handler != SIG_IGN)
+    sigaction(SIGHUP, &action, nullptr);
 }
 
 }  // namespace fovea

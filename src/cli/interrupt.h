@@ -1,4 +1,5 @@
-// Ctrl-C, or SIGTERM, as a wish: the first one is noted, the second one ends the process.
+// Ctrl-C, SIGTERM, or the SIGHUP of a closed terminal, as a wish: the first one is noted, the second one ends
+// the process.
 #pragma once
 
 #include <atomic>

@@ -50,7 +50,10 @@ void add_recommendation(Node section, const Audit& audit) {
   Node box = add(section, "div", "recommended");
   if (!recommended.is_object()) {
     add(box, "h3", {}, "No configuration to recommend");
-    add(box, "p", {}, "None of those tried reached the target on this suite.");
+    add(box, "p", {},
+        member(*audit.data, "search").is_object()
+            ? "None of those tried reached the target on this suite."
+            : "None of those compared was shown to be safe on this suite.");
     return;
   }
   Node title = add(box, "h3", {}, "Recommended ");
