@@ -186,7 +186,7 @@ TEST_F(AuditCommand, BudgetsAskEverythingAgain) {
 // Asks many questions with `more`, and sends the signal once the state is there; the exit code.
 class InterruptedAudit : public AuditCommand, public ::testing::WithParamInterface<int> {
  protected:
-  static constexpr int kQuestions = 400;
+  static constexpr int kQuestions = 200;
 
   int interrupt(const std::string& more) const {
     std::string suite;
@@ -199,7 +199,7 @@ class InterruptedAudit : public AuditCommand, public ::testing::WithParamInterfa
       execl("/bin/sh", "sh", "-c", command.c_str(), static_cast<char*>(nullptr));
       _exit(99);
     }
-    // The handler is installed before the checkpoint is opened, which is before the output is probed.
+    // The handler is installed first of all, within milliseconds; the questions take several seconds.
     usleep(1'000'000);
     kill(child, GetParam());
     int status = 0;
@@ -286,7 +286,6 @@ TEST_F(AuditCommand, OtherCommandsDoNotWriteOverWhatTheyReadEither) {
   expect_error(make, {"suite", "already exists", "--force"});
   EXPECT_TRUE(fs::exists(folder_ / "suite" / "notes"));
   EXPECT_EQ(run(make + " --force").exit_code, 0);
-  expect_error("suite make --kind easy --out \"\"", {"no name"});
 }
 
 TEST_F(AuditCommand, WrongRequestsAreRefusedBeforeAnyWork) {

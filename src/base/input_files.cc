@@ -31,7 +31,7 @@ void InputFiles::add(const fs::path& path) {
   add_entry(path);
   std::error_code ignored;
   for (fs::directory_iterator entry(path, ignored), end; !ignored && entry != end; entry.increment(ignored)) {
-    add_entry(entry->path());
+    if (!entry->is_directory(ignored)) add_entry(entry->path());
   }
 }
 
@@ -44,8 +44,10 @@ const std::string* InputFiles::find(const fs::path& path) const {
 
 void InputFiles::refuse_as_output(const fs::path& path, std::string_view option) const {
   if (path.empty()) return;
-  for (const char* ending : {"", ".partial"}) {
-    if (const std::string* input = find(path.string() + ending)) refuse(path, option, *input, "replace");
+  std::error_code ignored;
+  const fs::path target = fs::weakly_canonical(path, ignored);  // OutputFile works beside a link's target
+  for (const fs::path& written : {path, fs::path(target.string() + ".partial")}) {
+    if (const std::string* input = find(written)) refuse(path, option, *input, "replace");
   }
 }
 

@@ -24,8 +24,8 @@ namespace {
 
 // Whether the open file is still the one of that name: who held the lock before may have moved or removed it.
 bool is_named(int file, const std::filesystem::path& path) {
-  struct stat here {
-  }, there{};
+  struct stat here {};
+  struct stat there {};
   return ::fstat(file, &here) == 0 && ::stat(path.c_str(), &there) == 0 && here.st_dev == there.st_dev &&
          here.st_ino == there.st_ino;
 }

@@ -152,6 +152,7 @@ TEST(InputFiles, AreRefusedAsOutputsUnderAnyName) {
   folder.write("model/weights", "w");
   folder.write("suite", "s");
   folder.write("out.partial", "p");
+  folder.write("model/inner/config", "c");
   fs::create_symlink("suite", root / "link");
   fs::create_hard_link(root / "suite", root / "hard");
   InputFiles inputs;
@@ -171,7 +172,6 @@ TEST(InputFiles, AreRefusedAsOutputsUnderAnyName) {
   }
   fs::create_directory_symlink(root, root / "model" / "above");
   expect_refused({"is read"}, [&] { inputs.refuse_as_output_folder(root / "model" / "above", "--out"); });
-  fs::create_directory(root / "model" / "inner");
   inputs.refuse_as_output_folder(root / "model" / "inner", "--out");
   inputs.refuse_as_output_folder(root / "new", "--out");
 }

@@ -75,12 +75,12 @@ void run(BenchFlags flags) {
   }
   stop_on_interrupt();
   start_threads(flags.threads);
+  flags.options.model = model_folder(flags.model).string();
   InputFiles inputs;
-  if (!flags.model.empty()) inputs.add(flags.model);
+  if (!flags.model.empty()) inputs.add(flags.options.model);
   inputs.refuse_as_output(flags.json, "--json");
   check_writable(flags.json);
   ProgressBar bar;
-  flags.options.model = model_folder(flags.model).string();
   flags.options.progress = bar.callback();
   flags.options.cancel = &interrupted();
   const BenchReport report = bench::run_bench(flags.options);

@@ -1,6 +1,7 @@
 #include "cli/files_read.h"
 
 #include "base/error.h"
+#include "cli/model_flag.h"
 #include "media/source.h"
 
 namespace fovea {
@@ -18,7 +19,8 @@ void add_source(const std::string& source, InputFiles& inputs) {
 }  // namespace
 
 void add_files_of(const EngineFlags& flags, InputFiles& inputs) {
-  for (const std::string& name : {flags.model, flags.precision, flags.messages, flags.device_map}) {
+  if (!flags.model.empty()) inputs.add(model_folder(flags.model));
+  for (const std::string& name : {flags.precision, flags.messages, flags.device_map}) {
     if (!name.empty()) inputs.add(name);
   }
 }

@@ -21,11 +21,9 @@ struct LogitsFlags {
   std::optional<std::string> ram;
 };
 
-void refuse_inputs_as_output(const LogitsFlags& flags, const Engine& engine,
-                             const std::vector<Message>& conversation) {
+void refuse_inputs_as_output(const LogitsFlags& flags, const std::vector<Message>& conversation) {
   InputFiles inputs;
   add_files_of(flags.engine, inputs);
-  inputs.add(engine.checkpoint().dir());
   add_files_of(conversation, inputs);
   inputs.refuse_as_output(flags.out, "--out");
 }
@@ -61,7 +59,7 @@ void write_logits(const LogitsFlags& flags, const MemoryCheck& memory, const Eng
                   const Observer& observer, ProgressBar& bar) {
   const ModelConfig& config = engine.checkpoint().config();
   const std::vector<Message> conversation = flags.engine.conversation();
-  refuse_inputs_as_output(flags, engine, conversation);
+  refuse_inputs_as_output(flags, conversation);
   const Prompt prompt = flags.engine.prepare(
       engine, conversation,
       [&](int64_t tokens, std::span<const Picture> measured, std::span<const MediaOptions> media) {
