@@ -226,7 +226,9 @@ TEST_P(InterruptedAudit, KeepsWhatWasDoneAndTheSameCommandContinues) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Signals, InterruptedAudit, ::testing::Values(SIGINT, SIGTERM, SIGHUP),
-                         [](const auto& signal) { return std::string("Signal") + std::to_string(signal.param); });
+                         [](const auto& signal) {
+                           return std::string("Signal") + std::to_string(signal.param);
+                         });
 
 // A state as an interrupted audit leaves it, made by keeping that of a complete one.
 TEST_F(AuditCommand, AnEditedStateIsRefusedInWords) {

@@ -270,7 +270,7 @@ TEST_F(AuditTest, AStateOfAnotherAuditIsRefusedWhenAskedFor) {
   AuditFollower listener;
   listener.note = [&](std::string_view note) { notes += note; };
   EXPECT_TRUE(run_audit(engine, suite(), with, listener).complete);
-  EXPECT_NE(notes.find("max_new_tokens"), std::string::npos) << notes;
+  EXPECT_NE(notes.find("--max-new-tokens was 4, is 2"), std::string::npos) << notes;
 }
 
 // The names of the fields at every place of a document; list elements share one place.

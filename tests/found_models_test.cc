@@ -86,8 +86,8 @@ TEST_F(FoundModels, TheModelMayComeFromTheEnvironment) {
   EXPECT_EQ(json::parse(run("inspect --json -m ./model", "FOVEA_MODEL=nowhere").out)["model"], "./model");
   EXPECT_EQ(run("plan --context 600", "FOVEA_MODEL=model").exit_code, 0);
   const Outcome none = run("inspect", "FOVEA_MODEL=");
-  EXPECT_EQ(none.exit_code, 2);
-  EXPECT_TRUE(holds(none.err, "--model")) << none.err;
+  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_TRUE(holds(none.err, "neither -m nor --config")) << none.err;
 }
 
 TEST_F(FoundModels, TheHubsCacheIsLookedForWhereItsToolsKeepIt) {

@@ -137,7 +137,7 @@ TEST(Synth, NamesTheBytesADiskLacks) {
 TEST(Synth, DoesNotTouchAnExistingCheckpoint) {
   const TemporaryFolder folder;
   write_bytes(folder / "config.json", "{}");
-  expect_error(ErrorKind::invalid_argument, {"already exists", "--force"},
+  expect_error(ErrorKind::invalid_argument, {"already exists"},
                [&] { write_synthetic_checkpoint("3b", folder.path(), 0, false, {}); });
   EXPECT_EQ(folder.names(), std::vector<std::string>{"config.json"});
 }

@@ -164,9 +164,12 @@ AuditOutcome run_whole(const SuiteFlags& flags, const Suite& suite, AuditOptions
 }
 
 bool same_place(const std::string& a, const std::string& b) {
-  std::error_code ignored;
-  return !a.empty() && !b.empty() &&
-         std::filesystem::weakly_canonical(a, ignored) == std::filesystem::weakly_canonical(b, ignored);
+  // Of a relative path of which nothing exists, weakly_canonical alone would leave a relative one.
+  const auto place = [](const std::string& path) {
+    std::error_code ignored;
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, ignored), ignored);
+  };
+  return !a.empty() && !b.empty() && place(a) == place(b);
 }
 
 // Nothing that is written takes the place of what is read, nor of something else that is written.

@@ -50,7 +50,9 @@ void add_suite_command(CLI::App& app) {
              "or mixed (cards, facts, filler)"),
          {"easy", "multi-image", "long-context", "mixed"})
       ->required();
-  command->add_option("--out", flags->out, "folder to write: suite.jsonl and images/; it appears when it is complete")
+  command
+      ->add_option("--out", flags->out,
+                   "folder to write: suite.jsonl and images/; it appears when it is complete")
       ->required()
       ->type_name("DIR");
   command->add_option("--count", flags->count, "number of questions")->type_name("N")->capture_default_str();
