@@ -1,7 +1,8 @@
 // Goal: the engine computes what transformers computes, from the files of a checkpoint to its 64th token.
-// Method: tests/golden holds tiny random checkpoints, conversations and transformers' results
-// (tools/make_goldens.py); every folder there is a case. Ids and positions must be equal, numbers within the
-// bounds derived below.
+// Method: tests/golden and tests/golden5 hold tiny random checkpoints, conversations and the results of
+// transformers 4.57 and 5 (tools/make_goldens.py, make_goldens_5.py); every folder there is a case, and once
+// more as "_as_5" where it holds what transformers 5 computes with positions of its own after videos. Ids and
+// positions must be equal, numbers within the bounds derived below.
 //
 // The fp32 bound. To first order the error of an output is sum_n J_n d_n: d_n is the relative rounding error
 // made at node n, J_n the sensitivity of the output to it. The committed bf16 run of transformers (sdpa:
@@ -19,6 +20,7 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <tuple>
 
 #include "checkpoint/safetensors.h"
@@ -29,15 +31,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kGoldens = fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden";
+const fs::path kTests = fs::path(FOVEA_SOURCE_DIR) / "tests";
+constexpr const char* kOwnPositions = "_as_5";
 constexpr double kSummation = 35;
 constexpr double kWorstToMean = 8;
 constexpr int64_t kChunks[] = {1, 7, 64, 0};  // 0: the whole prompt at once
 
 std::vector<std::string> case_names() {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kGoldens)) {
-    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  for (const char* root : {"golden", "golden5"}) {
+    for (const auto& entry : fs::directory_iterator(kTests / root)) {
+      if (!entry.is_directory()) continue;
+      names.push_back(entry.path().filename().string());
+      if (fs::exists(entry.path() / "expected_5")) names.push_back(names.back() + kOwnPositions);
+    }
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -72,13 +79,20 @@ std::vector<double> values_of(const StoredTensor& tensor) {
 }
 
 struct Golden {
-  explicit Golden(const std::string& name)
-      : folder(kGoldens / name),
-        outputs(SafetensorsFile::open(folder / "expected" / "outputs.safetensors")),
-        text(nlohmann::json::parse(text_of(folder / "expected" / "text.json"))) {}
+  explicit Golden(std::string name) {
+    if (const size_t end = name.rfind(kOwnPositions); end != std::string::npos) {
+      name.resize(end);
+      video_positions = VideoPositions::transformers_5;
+    }
+    folder = kTests / (fs::exists(kTests / "golden" / name) ? "golden" : "golden5") / name;
+    const fs::path expected =
+        folder / (video_positions == VideoPositions::qwen ? "expected" : "expected_5");
+    outputs.emplace(SafetensorsFile::open(expected / "outputs.safetensors"));
+    text = nlohmann::json::parse(text_of(expected / "text.json"));
+  }
 
-  std::vector<double> values(const std::string& name) const { return values_of(outputs.tensor(name)); }
-  bool has(const std::string& name) const { return outputs.find(name) != nullptr; }
+  std::vector<double> values(const std::string& name) const { return values_of(outputs->tensor(name)); }
+  bool has(const std::string& name) const { return outputs->find(name) != nullptr; }
 
   // The conversation with its pictures found in the case's folder.
   std::vector<Message> messages(const fs::path& pictures) const {
@@ -94,13 +108,14 @@ struct Golden {
   }
 
   fs::path folder;
-  SafetensorsFile outputs;
+  VideoPositions video_positions = VideoPositions::qwen;
+  std::optional<SafetensorsFile> outputs;
   nlohmann::json text;
 
  private:
-  // The file in `pictures` if it is there, else among the inputs.
+  // The file in `pictures` if it is there (as PNG), else among the inputs.
   std::string located(const fs::path& pictures, const std::string& name) const {
-    const fs::path there = pictures / name;
+    const fs::path there = (pictures / name).replace_extension(".png");
     return (fs::exists(there) ? there : folder / "inputs" / name).string();
   }
 };
@@ -111,7 +126,9 @@ Engine open_engine(const Golden& golden, AttentionKind attention, DType dtype) {
 }
 
 Prompt prepare(const Engine& engine, const Golden& golden) {
-  return engine.prepare(golden.messages(golden.folder / "inputs"), {}, false);
+  MediaLimits limits;
+  limits.video_positions = golden.video_positions;
+  return engine.prepare(golden.messages(golden.folder / "inputs"), limits, false);
 }
 
 struct Distance {
