@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Asks transformers the questions of a suite and sets its accuracy beside fovea's, configuration by configuration.
 
-    pip install torch==2.13.0 transformers==4.57.6 pillow
+    pip install torch==2.13.0 transformers==4.57.6 pillow      # or transformers==5.24.0
     fovea audit -m DIR --suite SUITE --compare eager-bf16,sdpa --json audit.json
     python tools/compare_transformers.py -m DIR --suite SUITE --audit audit.json [--limit N] [--json table.json]
 
 transformers runs on the CPU, one question at a time, greedily: fp32, bf16 with eager attention, bf16 with sdpa, as
 fovea's presets fp32, eager-bf16 and sdpa. An answer counts when it equals the expected one but for white space. Prints
 a Markdown table; exit status 1 if an accuracy is more than 3 points away or an fp32 answer differs.
+
+transformers 5.x computes three-axis positions only where the inputs say which tokens are pictures (mm_token_type_ids);
+without them it counts pictures as text, without a word, and answers worse. Its processors add the field; inputs made by
+hand, as here, must.
 """
 
 import argparse
@@ -18,7 +22,13 @@ from pathlib import Path
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessor
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+IS_4 = transformers.__version__.startswith("4.")
+if IS_4:  # the processor that resizes with Pillow, as fovea does
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor as ImageProcessor
+else:
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil as ImageProcessor
 
 CONFIGURATIONS = {"fp32": ("eager", torch.float32), "sdpa": ("sdpa", torch.bfloat16),
                   "eager-bf16": ("eager", torch.bfloat16)}
@@ -27,7 +37,7 @@ CONFIGURATIONS = {"fp32": ("eager", torch.float32), "sdpa": ("sdpa", torch.bfloa
 class Asker:
     def __init__(self, folder, attention, dtype):
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.images = Qwen2VLImageProcessor.from_pretrained(folder)
+        self.images = ImageProcessor.from_pretrained(folder)
         self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype,
                                                                         attn_implementation=attention).eval()
         self.dtype = dtype
@@ -40,13 +50,19 @@ class Asker:
         inputs = {}
         if pictures:
             inputs = dict(self.images(images=pictures, return_tensors="pt"))
-            for _, h, w in inputs["image_grid_thw"].tolist():
-                text = text.replace("<|image_pad|>", "<|placeholder|>" * (h * w // 4), 1)
+            sizes = [(h // 2, w // 2) for _, h, w in inputs["image_grid_thw"].tolist()]  # in tokens
+            for h, w in sizes:
+                text = text.replace("<|image_pad|>", "<|placeholder|>" * (h * w), 1)
             text = text.replace("<|placeholder|>", "<|image_pad|>")
             inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
-        ids = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)
-        out = self.model.generate(**ids, **inputs, do_sample=False, max_new_tokens=8)
-        return self.tokenizer.decode(out[0, ids["input_ids"].shape[1]:], skip_special_tokens=True)
+        inputs |= self.tokenizer(text, return_tensors="pt", add_special_tokens=False)
+        if pictures and not IS_4:
+            inputs["mm_token_type_ids"] = (inputs["input_ids"] == self.model.config.image_token_id).int()
+        out = self.model.generate(**inputs, do_sample=False, max_new_tokens=8)
+        if pictures:
+            saved = sum(h * w - max(h, w) for h, w in sizes)  # a picture takes as many positions as its longer side
+            assert int(self.model.model.rope_deltas) == -saved, "transformers gave pictures the positions of text"
+        return self.tokenizer.decode(out[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
 
 
 def compare(name, records, ours, arguments):

@@ -203,9 +203,10 @@ Message parse_message(const json& value, const std::string& where) {
                 kRoles);
   }
   message.role = *role;
-  const bool may_be_empty = read_tool_fields(fields, message);
+  const bool calls_tools = read_tool_fields(fields, message);
   const json* content = fields.get("content");
-  if (!content && may_be_empty) {
+  // null is said: the template then shows nothing between the role and the end, as in transformers 5.
+  if (!content && (calls_tools || value.contains("content"))) {
     fields.refuse_the_rest();
     return message;
   }
