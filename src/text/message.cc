@@ -178,9 +178,9 @@ ContentPart parse_part(const json& value, const std::string& where, std::vector<
 // What OpenAI's clients write beside role and content, of which the template of Qwen2.5-VL shows nothing.
 // Returns whether the message may be without content.
 bool read_tool_fields(MessageFields& fields, Message& message) {
+  fields.get("name");  // of whoever speaks, or of the tool
   if (message.role == "tool") {
     fields.get("tool_call_id");
-    fields.get("name");
     return false;
   }
   if (message.role != "assistant") return false;
