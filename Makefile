@@ -18,6 +18,8 @@ ASAN_PROGRAMS ?=
 # What `make fuzz` runs, all in turn if empty, and each for how many seconds.
 TARGET ?=
 SECONDS ?= 60
+# Which parts `make full` runs: those that need it, if empty.
+PART ?=
 
 export CTEST_PARALLEL_LEVEL ?= $(JOBS)
 step := tools/step.sh
@@ -61,6 +63,9 @@ fuzz: ## run the fuzz targets, or TARGET=name, for SECONDS=60 each (clang); adds
 		cmake --build --preset fuzz -j $(JOBS) --target $(if $(TARGET),fuzz_$(TARGET),fuzzers)
 	@tools/fuzz.py run --seconds $(SECONDS) $(if $(TARGET),--target $(TARGET))
 
+full: ## what is too long for each change, or PART=name of it; results in docs/measurements/full.md
+	@tools/full.py $(PART)
+
 lint: ## check the layers and the formatting (`tools/check_format.sh --fix` formats)
 	@tools/install_dependencies.sh --lint
 	@tools/check_layers.sh
@@ -70,6 +75,6 @@ install: build ## copy the program to PREFIX (/usr/local)
 	@cmake --install build --prefix '$(PREFIX)'
 
 clean: ## remove everything that was built
-	@rm -rf build build-asan build-fuzz
+	@rm -rf build build-asan build-fuzz build-full
 
-.PHONY: help deps build announce-demo demo test asan fuzz lint install clean
+.PHONY: help deps build announce-demo demo test asan fuzz full lint install clean
