@@ -15,6 +15,11 @@ TESTS ?=
 CMAKE_FLAGS ?=
 # Which programs `make asan` builds and tests: empty means all.
 ASAN_PROGRAMS ?=
+# What `make fuzz` runs, all in turn if empty, and each for how many seconds.
+TARGET ?=
+SECONDS ?= 60
+# Which parts `make full` runs: those that need it, if empty.
+PART ?=
 
 export CTEST_PARALLEL_LEVEL ?= $(JOBS)
 step := tools/step.sh
@@ -51,6 +56,16 @@ asan: deps ## build with AddressSanitizer and UBSan, run all tests, or those of 
 		ctest --preset asan $(ctest_filter) $(if $(ASAN_PROGRAMS),-E _NOT_BUILT -LE ranks)
 	@sed -n '/% tests passed/,$$p' build-asan/log/test.log
 
+fuzz: ## run the fuzz targets, or TARGET=name, for SECONDS=60 each (clang); adds to docs/measurements/fuzzing.md
+	@tools/install_dependencies.sh --fuzz
+	@$(step) 'configure (fuzz)' build-fuzz/log/configure.log cmake --preset fuzz $(CMAKE_FLAGS)
+	@$(step) 'build ($(JOBS) jobs)' build-fuzz/log/build.log \
+		cmake --build --preset fuzz -j $(JOBS) --target $(if $(TARGET),fuzz_$(TARGET),fuzzers)
+	@tools/fuzz.py run --seconds $(SECONDS) $(if $(TARGET),--target $(TARGET))
+
+full: ## what is too long for each change, or PART=name of it; results in docs/measurements/full.md
+	@tools/full.py $(PART)
+
 lint: ## check the layers and the formatting (`tools/check_format.sh --fix` formats)
 	@tools/install_dependencies.sh --lint
 	@tools/check_layers.sh
@@ -60,6 +75,6 @@ install: build ## copy the program to PREFIX (/usr/local)
 	@cmake --install build --prefix '$(PREFIX)'
 
 clean: ## remove everything that was built
-	@rm -rf build build-asan
+	@rm -rf build build-asan build-fuzz build-full
 
-.PHONY: help deps build announce-demo demo test asan lint install clean
+.PHONY: help deps build announce-demo demo test asan fuzz full lint install clean

@@ -2,6 +2,7 @@
 # Installs what fovea needs to be built and tested, and nothing when all of it is there (then no network is used).
 #   install_dependencies.sh          look, say what is missing and why, install it
 #   install_dependencies.sh --lint   also what `make lint` needs
+#   install_dependencies.sh --fuzz   also what `make fuzz` needs
 #   install_dependencies.sh --check  look and report only; exit 1 when something is missing
 #   install_dependencies.sh --list   print the package names
 # Debian 12 and 13, Ubuntu 22.04 and 24.04 use the same names. Elsewhere the list is printed.
@@ -37,17 +38,28 @@ TABLE
   if [ "$with_lint" = yes ]; then
     echo 'python3-venv|command python3 -m ensurepip|a private copy of the formatter, in .venv/'
   fi
+  if [ "$with_fuzz" = yes ]; then
+    cat <<'TABLE'
+clang|command clang++|libFuzzer, the fuzz targets
+libomp-dev|clang -shared -fPIC -fopenmp|the threads of what clang compiles
+libclang-rt-dev|clang -fsanitize=fuzzer|libFuzzer and the sanitizers of clang
+llvm|command llvm-symbolizer|function names where a target ends
+python3|command python3|runs the targets, keeps the ledger
+TABLE
+  fi
 }
 
 with_lint=no
+with_fuzz=no
 mode=install
 for argument in "$@"; do
   case $argument in
     --lint) with_lint=yes ;;
+    --fuzz) with_fuzz=yes ;;
     --check) mode=check ;;
     --list) mode=list ;;
     *)
-      echo "install_dependencies.sh: unknown option $argument (known: --lint --check --list)" >&2
+      echo "install_dependencies.sh: unknown option $argument (known: --lint --fuzz --check --list)" >&2
       exit 2
       ;;
   esac
@@ -61,6 +73,10 @@ fi
 present() {
   case $2 in
     'command python3 -m ensurepip') python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+    clang\ *)
+      # shellcheck disable=SC2086 # options
+      echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang ${2#clang } -x c - -o /dev/null 2>/dev/null
+      ;;
     command\ *) command -v "${2#command }" >/dev/null 2>&1 ;;
     module\ *)
       if dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'; then return 0; fi

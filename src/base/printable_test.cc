@@ -43,5 +43,17 @@ TEST(Printable, AnErrorKeepsItsRemedyWhateverItQuotes) {
   EXPECT_NE(std::strstr(error.what(), "remedy: remove \"\\x0d\""), nullptr) << error.what();
 }
 
+TEST(Printable, AnErrorThatQuotesAMegabyteFitsOnAScreen) {
+  const std::string quoted = "x is \"" + std::string(1 << 20, '\x1b') + "\", not a number";
+  const Error error(ErrorKind::corrupt, quoted, "write a number");
+  EXPECT_TRUE(error.message().starts_with("x is \"\\x1b\\x1b")) << error.message();
+  EXPECT_TRUE(error.message().ends_with("\\x1b\", not a number")) << error.message();
+  EXPECT_NE(error.message().find(" ... (1045097 bytes left out) ... "), std::string::npos) << error.message();
+  EXPECT_LT(error.message().size(), 15000u);  // each of 3500 bytes as four
+  EXPECT_TRUE(std::string(error.what()).ends_with("remedy: write a number"));
+  const std::string longest(3500, 'a');
+  EXPECT_EQ(Error(ErrorKind::corrupt, longest, "").message(), longest);
+}
+
 }  // namespace
 }  // namespace fovea

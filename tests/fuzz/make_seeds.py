@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the fuzz targets into corpus/TARGET: small valid inputs of every form, named by what they are.
+
+  python3 tests/fuzz/make_seeds.py          (needs nothing but Python; the same files every time)
+
+Files that begin with "reaches-" or "crash-" are not this script's: tools/fuzz.py keeps them there.
+"""
+import base64
+import copy
+import json
+import pathlib
+import struct
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+MEDIA = ROOT / "tests" / "data" / "media"
+BETWEEN = "\n%%\n"
+
+
+def put(target, name, content):
+    folder = HERE / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    if not isinstance(content, (str, bytes)):
+        content = json.dumps(content)
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def pictures():
+    for target, names in {
+        "jpeg": ["jpeg_q30.jpg", "jpeg_grey.jpg", "jpeg_exif6.jpg", "jpeg_progressive.jpg", "jpeg_tiny.jpg", "jpeg_xmp6.jpg"],
+        "png": ["png_grey1.png", "png_grey4_interlaced.png", "png_grey16.png", "png_la8.png", "png_palette2_interlaced.png",
+                "png_grey8_trns.png", "png_exif6.png", "png_xmp3.png", "png_one_pixel.png", "png_raw_profile8.png"],
+        "webp": ["webp_animated.webp", "webp_exif5.webp", "webp_lossy.webp", "webp_lossy_alpha.webp"],
+        "gif": ["gif_animated.gif", "gif_interlaced.gif", "gif_partial_transparent.gif", "gif_beyond_screen.gif"],
+        "bmp": ["bmp_1.bmp", "bmp_4.bmp", "bmp_8.bmp", "bmp_16_565.bmp", "bmp_rle8.bmp", "bmp_top_down.bmp", "bmp_32_alpha.bmp"],
+        "tiff": ["tiff_fax_group4.tif", "tiff_grey.tif", "tiff_la.tif", "tiff_palette.tif", "tiff_turned6.tif"],
+        "picture": ["jpeg_exif5.jpg", "png_exif6.png", "webp_exif5.webp", "gif_plain.gif", "bmp_4.bmp"],
+        "video": ["video_short.mp4", "video_rotated.mp4", "video_vp9.webm", "audio_only.mp4", "gif_animated.gif"],
+    }.items():
+        for name in names:
+            put(target, name, (MEDIA / name).read_bytes())
+    pixel = base64.b64encode((MEDIA / "png_one_pixel.png").read_bytes()).decode()
+    put("data_url", "padded", "data:image/png;base64," + pixel)
+    put("data_url", "broken_lines", "data:image/png;base64," + "\r\n".join(pixel[i:i + 20] for i in range(0, len(pixel), 20)))
+    put("data_url", "escaped_path", "file:///no/such%20file.png")
+    put("data_url", "network", "https://example.org/a.png")
+
+
+def safetensors(tensors, metadata=None):
+    header, data = {}, b""
+    if metadata:
+        header["__metadata__"] = metadata
+    for name, dtype, shape, content in tensors:
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return text, data
+
+
+def weights():
+    many = [("model.norm.weight", "F32", [3], bytes(12)), ("ids", "I64", [2, 1], bytes(16)), ("halves", "BF16", [3, 2], bytes(12)),
+            ("scalar", "F16", [], bytes(2)), ("bytes", "U8", [5], bytes(5)), ("empty", "I8", [0, 4], b"")]
+    for name, tensors, metadata in (("several", many, {"format": "pt"}), ("one", many[2:3], None), ("none", [], {"a": "b"})):
+        header, data = safetensors(tensors, metadata)
+        put("safetensors", name, struct.pack("<Q", len(header)) + header + data)
+        put("safetensors_header", name, struct.pack("<H", len(data)) + header)
+    put("safetensors_header", "escapes", struct.pack("<H", 1) + rb'{"\u0061\n":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}')
+    put("weight_index", "two_shards", {"metadata": {"total_size": 4}, "weight_map": {"x": "a.safetensors", "y": "b.safetensors"}})
+    put("weight_index", "outside", {"weight_map": {"x": "../a.safetensors"}})
+
+
+def configs():
+    flat = json.loads((ROOT / "models/fovea-demo/config.json").read_text())
+    text_fields = ["hidden_act", "hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
+                   "num_hidden_layers", "num_key_value_heads", "rms_norm_eps", "vocab_size"]
+    nested = {k: v for k, v in flat.items() if k not in text_fields + ["rope_theta", "rope_scaling", "torch_dtype"]}
+    nested["text_config"] = {k: flat[k] for k in text_fields} | {
+        "model_type": "qwen2_5_vl_text", "layer_types": ["full_attention"] * 3, "rope_theta": 1e6,
+        "rope_scaling": flat["rope_scaling"] | {"rope_type": "default"}, "tie_word_embeddings": True}
+    newest = copy.deepcopy(nested)
+    newest["dtype"] = "bfloat16"
+    text = newest["text_config"]
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": text.pop("rope_theta"),
+                               "mrope_section": text.pop("rope_scaling")["mrope_section"]}
+    yarn = copy.deepcopy(flat)
+    yarn["rope_scaling"] |= {"type": "yarn", "factor": 4, "original_max_position_embeddings": 8192}
+    for name, config in (("flat", flat), ("nested", nested), ("newest", newest), ("yarn", yarn)):
+        put("config", name, config)
+    put("quantization_config", "awq", {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True})
+    put("quantization_config", "gptq", {"quant_method": "gptq", "bits": 8, "group_size": -1, "checkpoint_format": "gptq_v2",
+                                        "desc_act": True, "sym": False})
+    put("quantization_config", "fovea", {"quant_method": "fovea", "version": 1})
+    put("quantization_config", "bitsandbytes", {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"})
+    put("generation_config", "sampling", {"do_sample": True, "temperature": 1e-6, "top_k": 1, "top_p": 0.001, "repetition_penalty": 1.05,
+                                          "eos_token_id": [799, 797], "max_new_tokens": 64, "transformers_version": "4.57.6"})
+    put("generation_config", "others", {"no_repeat_ngram_size": 3, "stop_strings": ["</a>"], "num_beams": 1, "eos_token_id": 7})
+    processor = json.loads((ROOT / "models/fovea-demo/preprocessor_config.json").read_text())
+    put("preprocessor_config", "old", processor)
+    size = {"shortest_edge": 3136, "longest_edge": 50176}
+    image = {k: v for k, v in processor.items() if k not in ("min_pixels", "max_pixels")} | {"size": size, "do_resize": True}
+    put("preprocessor_config", "sizes", image | {"image_processor_type": "Qwen2VLImageProcessorFast", "resample": 3, "do_rescale": True})
+    put("preprocessor_config", "nested", {"processor_class": "Qwen2_5_VLProcessor", "image_processor": image,
+                                          "video_processor": image | {"video_processor_type": "Qwen2VLVideoProcessor"}})
+
+
+def small_tokenizer():
+    alphabet = [chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 256))]
+    letters = alphabet + [chr(256 + i) for i in range(256 - len(alphabet))]
+    vocabulary = {letter: i for i, letter in enumerate(letters)} | {"ab": 256, "abc": 257, "\u0120a": 258}
+    added = [{"id": 259, "content": "<s>", "single_word": False, "lstrip": True, "rstrip": False, "normalized": False, "special": True},
+             {"id": 260, "content": "<|im_end|>", "single_word": False, "lstrip": False, "rstrip": True, "normalized": True, "special": False}]
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    split = {"type": "Split", "pattern": {"Regex": r"\p{L}+| ?[^\s\p{L}]+|\s+(?!\S)|\s+"}, "behavior": "Isolated", "invert": False}
+    return vocabulary, added, {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]}, "post_processor": byte_level, "decoder": byte_level,
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "",
+                  "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocabulary,
+                  "merges": ["a b", ["ab", "c"], "\u0120 a"]}}
+
+
+def texts():
+    vocabulary, added, tokenizer = small_tokenizer()
+    decoder = {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in added}
+    decoder["261"] = {"content": "<x>", "special": True}
+    config = {"added_tokens_decoder": decoder, "eos_token": "<|im_end|>", "tokenizer_class": "Qwen2Tokenizer"}
+    put("tokenizer_json", "alone", tokenizer)
+    put("tokenizer_json", "with_config", json.dumps(tokenizer) + BETWEEN + json.dumps(config))
+    template = {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}], "special_tokens": {}}
+    put("tokenizer_json", "template_processing", tokenizer | {"post_processor": template})
+    merges = "#version: 0.2\na b\nab c\n\u0120 a\n"
+    put("vocab_merges", "decoder", BETWEEN.join([json.dumps(vocabulary), merges, json.dumps(config)]))
+    put("vocab_merges", "added", BETWEEN.join([json.dumps(vocabulary), merges, json.dumps({"eos_token": {"content": "<s>"}}),
+                                              json.dumps({"<s>": 259})]))
+    put("text", "words", "Hello, it's 42 caf\u00e9s: \u65e5\u672c\u8a9e e\u0301\n\n  <|im_start|>user\n<|image_pad|>\t")
+    put("text", "broken_utf8", b"a\xff\xc3(\xe2\x82 \xf0\x9f\x98\x80\xed\xa0\x80")
+    jinja = (ROOT / "models/qwen-tokenizer/chat_template.jinja").read_text()
+    put("chat_template", "jinja", "\x00" + jinja)
+    put("chat_template", "json", "\x01" + json.dumps({"chat_template": jinja}))
+    put("chat_template", "named", "\x02" + json.dumps({"chat_template": [{"name": "default", "template": jinja}]}))
+    put("prompt", "in_order", "<image> and <image>, then <video>: compare.")
+    put("prompt", "one", "What is <image>?")
+
+
+def messages():
+    picture = {"type": "image", "image": "a.jpg", "min_pixels": 3136, "max_pixels": 50176}
+    url = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "high"}}
+    frames = {"type": "video", "video": ["1.png", "2.png"], "fps": 1.5}
+    talk = [{"role": "system", "content": "You answer."},
+            {"role": "user", "content": [picture, {"type": "text", "text": "What is this?"}]},
+            {"role": "assistant", "content": "A cat."}, {"role": "user", "content": [url, frames, {"text": "And now?"}]}]
+    put("messages", "conversation", talk)
+    put("messages", "plain", [{"role": "user", "content": [picture, frames, {"type": "text", "text": "What is this?"}]}])
+    put("messages", "wrapped", {"messages": [{"role": "user", "content": [{"type": "video", "video": "a.mp4", "fps": 2, "resized_height": 280,
+                                                                          "resized_width": 420, "nframes": 4, "total_pixels": 100352}]}]})
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{\"where\": \"left\"}"}}
+    put("messages", "tools", [{"role": "user", "content": "Look."}, {"role": "assistant", "content": None, "tool_calls": [call]},
+                              {"role": "tool", "tool_call_id": "1", "content": "a tree"}])
+    records = [{"id": "q1", "messages": talk[1:2], "answer": "7"}, {"id": 2, "messages": [{"role": "user", "content": "2 + 5?"}],
+                "answer": ["7", "seven"], "match": "number", "tags": {"kind": "sum"}},
+               {"id": "q3", "messages": [{"role": "user", "content": "A or B?"}], "answer": "B", "match": "choice", "tags": ["letters"]}]
+    put("suite", "three", "\ufeff" + "\n".join(json.dumps(r) for r in records) + "\n\n")
+    put("suite", "damaged", '{"id": "a"}\n{"id": 1, "messages": []\n' + json.dumps(records[1]))
+    for rule, expected, answer in (("number", "1234.5", "It is 1,234.50, or 1.2345e3."), ("choice", "B", "(b) I think"),
+                                   ("normalized", "caf\u00e9", " \u201cCafe\u0301.\u201d "), ("substring", "red", "A Red square"),
+                                   ("exact", "x", "x")):
+        put("scoring", rule, BETWEEN.join([rule, expected, answer]))
+
+
+def settings():
+    for name, policy in (("preset", "preset=eager-bf16, text.scores=fp32"), ("layers", "dtype=bf16,text.layers.0-3.k=fp32,vision.layers.-1.attention=sdpa"),
+                         ("logits", "logits=fp32"), ("json", '{"preset": "eager-bf16", "text": {"scores": "fp32", "layers": {"0-3": {"k": "fp32"}}}}')):
+        put("policy", name, policy)
+    put("device_map", "ranges", "vision=0, text.0-2=0\ntext.3-4=1 # the rest\nhead=1")
+    put("device_map", "json", {"model.visual": 0, "model.language_model.embed_tokens": 0, "text": 1, "lm_head": 2, "model.language_model.norm": 2})
+    layer = {"tower": "text", "layer": 0, "attention": [[0.1, 2.0], [0.0, 1.0]], "hidden": [[0.5, 4.0], [0.25, 2.0]],
+             "heads": [[4, 1, 0, 12.5, 4, 0.01, 0.5, None], [4, 0, 0, 3.5, 4, 0.02, 0.25, 0.5]]}
+    result = {"answer": "7", "correct": True, "problem": "", "tokens": 2, "first_divergence": None, "kl": [0.0, 0.125], "agreed": 2,
+              "seconds": 0.5, "layers": [layer, layer | {"layer": 1}, layer | {"tower": "vision"}]}
+    state = {"format": "fovea-audit-state", "version": 2, "fingerprint": {"model": "tiny", "questions": 2},
+             "results": {"fp32": {"q1": result}, "eager-bf16": {"q1": result | {"first_divergence": 1, "correct": False, "layers": []}}},
+             "facts": {"q1": {"context": 100, "images": 1, "largest_patches": 64}},
+             "problems": {"q2": {"file": "s.jsonl", "line": 2, "id": "q2", "message": "no picture", "remedy": "give one"}}}
+    put("audit_state", "two_configurations", state)
+    audit = json.loads((ROOT / "tests/data/audit/sample.json").read_text())
+    small = copy.deepcopy(audit)
+    small["configurations"] = [shortened(c) for c in audit["configurations"][:2]]
+    small["attribution"] = audit["attribution"][:2]
+    put("report", "two_configurations", shortened(small))
+    put("report", "little", {k: audit[k] for k in ("format", "version", "complete", "model", "suite", "reference", "conclusion")})
+
+
+def shortened(value):
+    """At most two entries of every list."""
+    if isinstance(value, dict):
+        return {k: shortened(v) for k, v in value.items()}
+    return [shortened(v) for v in value[:2]] if isinstance(value, list) else value
+
+
+for folder in (HERE / "corpus").glob("*"):
+    for file in folder.iterdir():
+        if not file.name.startswith(("reaches-", "crash-")):
+            file.unlink()
+for write in (pictures, weights, configs, texts, messages, settings):
+    write()

@@ -1,0 +1,9 @@
+// The JSON of an audit as a page. Its makers are fovea's own, its texts are not.
+#include "base/error.h"
+#include "report/report.h"
+#include "target.h"
+
+FOVEA_FUZZ_TARGET(report) {
+  const auto audit = nlohmann::json::parse(bytes, nullptr, false);
+  if (audit.is_object()) fovea::html_report(audit);
+}
