@@ -85,8 +85,7 @@ struct Golden {
       video_positions = VideoPositions::transformers_5;
     }
     folder = kTests / (fs::exists(kTests / "golden" / name) ? "golden" : "golden5") / name;
-    const fs::path expected =
-        folder / (video_positions == VideoPositions::qwen ? "expected" : "expected_5");
+    const fs::path expected = folder / (video_positions == VideoPositions::qwen ? "expected" : "expected_5");
     outputs.emplace(SafetensorsFile::open(expected / "outputs.safetensors"));
     text = nlohmann::json::parse(text_of(expected / "text.json"));
   }

@@ -34,7 +34,8 @@ struct Message {
 
 // Parses an OpenAI / Qwen message list: content a string or a list of {"type": "text" | "image" | "image_url"
 // | "video" | "video_url", ...}; also {"messages": [...]}. Content that is null is none, and
-// beside an assistant's tool_calls it may be missing. Throws Error(invalid_argument) naming the message and field.
+// beside an assistant's tool_calls it may be missing. Throws Error(invalid_argument) naming the message and
+// field.
 std::vector<Message> parse_messages(std::string_view json);
 
 // One user message from a prompt and the images and videos of the command line: each "<image>" or "<video>"
