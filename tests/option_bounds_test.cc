@@ -122,17 +122,15 @@ TEST_F(OptionBounds, NoPathIsEmpty) {
 
 TEST_F(OptionBounds, ThreadsOfTheEnvironment) {
   const std::string command = ask("--json hello");
-  for (const char* value : {"100000", "0", "-3", "many", "1025", "9999999999999999999"}) {
+  for (const char* value : {"100000", "0", "-3", "many", "1025", "9999999999999999999", "3,2"}) {
     const Outcome outcome = run(command, fmt::format("OMP_NUM_THREADS={}", value));
     EXPECT_EQ(outcome.exit_code, 1) << value << outcome.err;
     EXPECT_NE(outcome.err.find(fmt::format("OMP_NUM_THREADS={}", value)), std::string::npos) << outcome.err;
     EXPECT_NE(outcome.err.find("1 to 1024"), std::string::npos) << outcome.err;
   }
-  for (const char* value : {"3", "3,2"}) {
-    const Outcome outcome = run(command, fmt::format("OMP_NUM_THREADS={}", value));
-    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-    EXPECT_EQ(nlohmann::json::parse(outcome.out)["threads"], 3);
-  }
+  const Outcome three = run(command, "OMP_NUM_THREADS=3");
+  ASSERT_EQ(three.exit_code, 0) << three.err;
+  EXPECT_EQ(nlohmann::json::parse(three.out)["threads"], 3);
   EXPECT_EQ(run(command, "OMP_NUM_THREADS=").exit_code, 0);
   EXPECT_EQ(run("--help", "OMP_NUM_THREADS=100000").exit_code, 0);
 }

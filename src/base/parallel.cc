@@ -36,15 +36,16 @@ void set_threads(int count) {
 void set_default_threads() {
   const char* variable = std::getenv("OMP_NUM_THREADS");
   if (variable == nullptr || *variable == '\0') return set_threads(processors().threads());
-  // A list has a number for each level of nesting; there is one level here.
-  const std::string_view text = variable, first = text.substr(0, text.find(','));
+  // A list, a number for each level of nesting, is refused, too: threads() would be the second number inside
+  // a parallel region, and work that is shared among one number of threads would be done by another.
+  const std::string_view text = variable;
   int count = 0;
-  const auto [end, error] = std::from_chars(first.data(), first.data() + first.size(), count);
-  if (error != std::errc() || end != first.data() + first.size() || count < 1 || count > kMostThreads) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc() || end != text.data() + text.size() || count < 1 || count > kMostThreads) {
     throw Error(
         ErrorKind::invalid_argument,
         fmt::format("OMP_NUM_THREADS={} in the environment is no number of threads", text.substr(0, 60)),
-        fmt::format("set it to a number from 1 to {}, or unset it", kMostThreads));
+        fmt::format("set it to one number from 1 to {}, or unset it", kMostThreads));
   }
   set_threads(count);
 }
