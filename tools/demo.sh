@@ -11,7 +11,7 @@ announce() {
   if [ -x build/fovea ]; then
     compiling='compiles what has changed'
   else
-    compiling="compiles fovea (once; 3 to 8 minutes on two cores)"
+    compiling="compiles fovea (once; 5 to 15 minutes on two cores)"
   fi
   echo "make demo installs what is missing, $compiling, then asks the small model"
   echo 'that ships here 72 questions under five configurations (3 to 5 minutes on two cores). It needs 2 GB of memory'
