@@ -34,8 +34,16 @@ SuiteProblem problem_from(const json& stored) {
 json read_json(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Error(ErrorKind::not_found, "cannot open " + path.string(), "check the path of --resume");
+  // What nests deeper than any state would exhaust the stack where it is printed.
+  const auto is_shallow = [&](int depth, json::parse_event_t, const json&) {
+    constexpr int kDeepest = 64;
+    if (depth <= kDeepest) return true;
+    throw Error(ErrorKind::corrupt,
+                fmt::format("{} is no state of an audit: it nests too deep", path.string()),
+                kAuditState.remake);
+  };
   try {
-    return json::parse(file);
+    return json::parse(file, is_shallow);
   } catch (const json::exception& error) {
     throw Error(ErrorKind::corrupt,
                 fmt::format("{} is no state of an audit: {}", path.string(), error.what()),

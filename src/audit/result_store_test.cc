@@ -80,6 +80,13 @@ TEST_F(ResultStoreTest, RefusesAnotherAuditAndDamage) {
   EXPECT_THROW(other.load(folder_ / "missing", shape()), Error);
 }
 
+TEST_F(ResultStoreTest, WhatNestsWithoutEndIsRefused) {
+  ResultStore store({{"model", "m"}, {"limit", 8}});
+  std::ofstream(folder_ / "deep") << R"({"format": "fovea-audit-state", "version": 2, "fingerprint": )"
+                                  << std::string(200'000, '[') << std::string(200'000, ']') << "}";
+  EXPECT_THROW(store.load(folder_ / "deep", shape()), Error);
+}
+
 TEST_F(ResultStoreTest, AFingerprintIsComparedBothWays) {
   const nlohmann::json more = {{"model", "m"}, {"limit", 8}}, less = {{"model", "m"}};
   ResultStore(more).save(folder_ / "more");
