@@ -39,12 +39,20 @@ bool tiles_granted() {
 }
 #endif
 
+#ifdef __x86_64__
+// Not __builtin_cpu_supports("f16c"): clang knows the name only from 17 on. That the system saves the registers is
+// asked with "avx2".
+bool converts_f16() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 std::vector<const Kernels*> find_available() {
   std::vector<const Kernels*> found{&kScalarKernels};
 #ifdef __x86_64__
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
-    return found;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !converts_f16()) return found;
   found.push_back(&kAvx2Kernels);
   for (const bool feature :
        {__builtin_cpu_supports("avx512f") > 0, __builtin_cpu_supports("avx512bw") > 0,
