@@ -68,7 +68,7 @@ const ItemEvaluation::Vision& ItemEvaluation::vision_of(const Engine& engine) {
 
 GenerationOptions ItemEvaluation::generation(const Engine& engine) const {
   GenerationOptions options = engine.default_generation();
-  options.sampling.greedy = true;
+  options.choose_greedy();
   options.max_new_tokens = options_.max_new_tokens;
   options.prefill_chunk = options_.prefill_chunk;
   return options;
