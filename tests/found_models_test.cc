@@ -107,6 +107,36 @@ TEST_F(FoundModels, WhatGoesUnusedIsWarnedOf) {
   EXPECT_TRUE(holds(inspected.err, "fovea: warning: ")) << inspected.err;
 }
 
+TEST_F(FoundModels, TheJsonOfEveryCommandHoldsTheWarnings) {
+  set("config.json", "/trainers_note", 3);
+  set("generation_config.json", "/min_p", 0.1);
+  write(folder_ / "s.jsonl",
+        R"({"id": "q", "answer": "7", "messages": [{"role": "user", "content": "?"},
+            {"role": "assistant", "tool_calls": [{"id": "c"}]}, {"role": "user", "content": "?"}]})");
+  std::string suite = read(folder_ / "s.jsonl");
+  std::erase(suite, '\n');
+  write(folder_ / "s.jsonl", suite);
+  for (const char* command : {"eval", "audit --compare sdpa"}) {
+    const Outcome outcome =
+        run(fmt::format("{} -m model --suite s.jsonl --max-new-tokens 1 --json o.json", command));
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    const json warnings = json::parse(read(folder_ / "o.json"))["warnings"];
+    ASSERT_EQ(warnings.size(), 3u) << warnings;
+    EXPECT_TRUE(holds(warnings[0], "trainers_note")) << warnings;
+    EXPECT_TRUE(holds(warnings[1], "min_p is 0.1, which is not used")) << warnings;
+    EXPECT_TRUE(holds(warnings[2], "q: messages[1].tool_calls")) << warnings;
+  }
+  for (const char* command :
+       {"plan -m model --context 600", "plan -m model --context 600 --device-map auto --ranks 2",
+        "advise -m model --context 600"}) {
+    const Outcome outcome = run(std::string(command) + " --json", "XDG_CACHE_HOME=" + folder_.string());
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    const json warnings = json::parse(outcome.out)["warnings"];
+    ASSERT_EQ(warnings.size(), 1u) << command << outcome.out;
+    EXPECT_TRUE(holds(warnings[0], "trainers_note")) << warnings;
+  }
+}
+
 // Limits of what is drawn from change no greedy answer, whoever asks for it.
 TEST_F(FoundModels, OtherSamplingIsRefusedOnlyWhereItIsSampled) {
   const json plain = answer("--greedy");

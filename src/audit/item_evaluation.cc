@@ -162,6 +162,7 @@ ItemFacts facts_of(const Prompt& prompt) {
   ItemFacts facts;
   facts.context = static_cast<int64_t>(prompt.ids.size());
   facts.images = static_cast<int64_t>(prompt.pictures.size());
+  facts.warnings = prompt.warnings;
   for (const Picture& picture : prompt.pictures) {
     facts.largest_patches = std::max(facts.largest_patches, picture.grid.patches());
   }
