@@ -6,16 +6,16 @@ if(FOVEA_WARNINGS_AS_ERRORS)
   list(APPEND fovea_warnings -Werror)
 endif()
 if(FOVEA_SANITIZE)
-  set(fovea_sanitizers -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  # A float too large for the integer it becomes is undefined, too, but not in the list of what "undefined" means.
+  set(fovea_sanitizers -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # gcc 12 takes what the sanitizer adds inside std::regex for uses of unset variables (GCC bug 105562).
     list(APPEND fovea_warnings -Wno-maybe-uninitialized)
   endif()
 endif()
 if(FOVEA_FUZZ)
-  # Counts which branches an input takes. A float too large for the integer it becomes is undefined, too, but not in
-  # the list of what "undefined" means.
-  list(APPEND fovea_sanitizers -fsanitize=fuzzer-no-link,float-cast-overflow)
+  # Counts which branches an input takes.
+  list(APPEND fovea_sanitizers -fsanitize=fuzzer-no-link)
 endif()
 
 function(fovea_settings target)

@@ -1,17 +1,13 @@
 // Goal: `fovea eval` and `fovea audit` keep their contract on suites as people write them: bad items are
 // named and skipped, the run goes on, the totals say so; output files are complete; exit codes. Method: the
 // built program on a golden checkpoint.
-#include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
+#include "command_line_testing.h"
 
 namespace fovea {
 namespace {
@@ -19,30 +15,16 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-const fs::path kModel = fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden" / "one_image";
-
-struct Outcome {
-  int exit_code = -1;
-  std::string out, err;
-};
-
-class AuditCommand : public ::testing::Test {
+class AuditCommand : public CommandLineTest {
  protected:
   void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "fovea-audit-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    fs::copy_file(kModel / "inputs" / "image0.png", folder_ / "red.png");
+    CommandLineTest::SetUp();
+    fs::copy_file(kPicture, folder_ / "red.png");
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
-  static std::string read(const fs::path& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
   json read_json(const char* name) const { return json::parse(read(folder_ / name)); }
   void write(const char* name, const std::string& text) const {
-    std::ofstream(folder_ / name, std::ios::binary) << text;
+    CommandLineTest::write(folder_ / name, text);
   }
   static std::string line(const std::string& id, const std::string& image, const std::string& answer) {
     return fmt::format(
@@ -53,17 +35,13 @@ class AuditCommand : public ::testing::Test {
   }
 
   Outcome run(const std::string& arguments) const {
-    const std::string out = (folder_ / "out").string(), err = (folder_ / "err").string();
-    const int status = std::system(fmt::format("cd {} && {} {} >{} 2>{} </dev/null", folder_.string(),
-                                               FOVEA_PROGRAM, arguments, out, err)
-                                       .c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
+    return CommandLineTest::run(arguments, fmt::format("cd {} &&", folder_.string()));
   }
   std::string eval(const std::string& more) const {
-    return fmt::format("eval -m {} --max-new-tokens 2 {}", kModel.string(), more);
+    return fmt::format("eval -m {} --max-new-tokens 2 {}", kTiny, more);
   }
   std::string audit(const std::string& more) const {
-    return fmt::format("audit -m {} --max-new-tokens 2 {}", kModel.string(), more);
+    return fmt::format("audit -m {} --max-new-tokens 2 {}", kTiny, more);
   }
   void expect_error(const std::string& arguments, const std::vector<std::string>& words) const {
     const Outcome outcome = run(arguments);
@@ -74,8 +52,6 @@ class AuditCommand : public ::testing::Test {
                                                            << outcome.err;
     }
   }
-
-  fs::path folder_;
 };
 
 TEST_F(AuditCommand, EvalNamesEveryBadItemAndGoesOn) {
@@ -118,7 +94,7 @@ TEST_F(AuditCommand, EvalTakesTheFlagsOfRun) {
 TEST_F(AuditCommand, AModelThatAnswersNothingIsWrongAndCounted) {
   // Every token ends the answer: nothing is said.
   fs::create_directories(folder_ / "mute");
-  for (const auto& entry : fs::directory_iterator(kModel)) {
+  for (const auto& entry : fs::directory_iterator(kTiny)) {
     if (entry.is_regular_file()) fs::copy_file(entry.path(), folder_ / "mute" / entry.path().filename());
   }
   json ends = json::array();
@@ -218,6 +194,8 @@ TEST_P(InterruptedAudit, KeepsWhatWasDoneAndTheSameCommandContinues) {
   // With anything else that changes answers it is another audit.
   const std::string other = audit("--suite s.jsonl --resume o.json.state --resize torchvision --json p.json");
   expect_error(other, {"o.json.state belongs to another audit", "--resize", "pil", "torchvision"});
+  expect_error(audit("--suite s.jsonl --resume o.json.state --chat-template qwen2.5-vl --json p.json"),
+               {"o.json.state belongs to another audit", "--chat-template", "qwen2.5-vl"});
   const Outcome outcome = run(audit("--suite s.jsonl --json o.json"));
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_NE(outcome.err.find("continuing"), std::string::npos) << outcome.err;
@@ -253,7 +231,7 @@ TEST_F(AuditCommand, AnEditedStateIsRefusedInWords) {
 TEST_F(AuditCommand, NothingThatIsReadIsWrittenOver) {
   const std::string suite = line("a", "red.png", "\"7\"");
   write("s.jsonl", suite);
-  fs::copy(kModel, folder_ / "model", fs::copy_options::recursive);
+  fs::copy(kTiny, folder_ / "model", fs::copy_options::recursive);
   fs::create_symlink("s.jsonl", folder_ / "link");
   fs::create_hard_link(folder_ / "s.jsonl", folder_ / "hard");
   write("x.state", suite);
@@ -273,7 +251,7 @@ TEST_F(AuditCommand, NothingThatIsReadIsWrittenOver) {
 }
 
 TEST_F(AuditCommand, OtherCommandsDoNotWriteOverWhatTheyReadEither) {
-  fs::copy(kModel, folder_ / "model", fs::copy_options::recursive);
+  fs::copy(kTiny, folder_ / "model", fs::copy_options::recursive);
   const std::string weights = read(folder_ / "model" / "model.safetensors");
   write("m.json", R"([{"role": "user", "content": [{"type": "video", "video": ["red.png", "red.png"]}]}])");
   for (const char* out : {"model/model.safetensors", "red.png", "m.json"}) {

@@ -57,6 +57,19 @@ echo 'fovea_layer(high SOURCES b.cc)' >"$root/src/high/CMakeLists.txt"
 expect 'USES lacks low' 'a LAYERS arrow that CMake does not know'
 yes '// line' | head -n 601 >"$root/src/low/long.cc"
 expect 'src/low/long.cc: 601 lines' 'a file over 600 lines'
+for line in 'fmt::print("x");' 'std::cout << 1;' '  printf("x");' '  std::printf("x");' 'fwrite(a, 1, 1, stdout);'; do
+  echo "$line" >>"$root/src/high/b.cc"
+  expect 'src/high/b.cc:4: prints' "printing by $line"
+done
+mkdir "$root/src/cli"
+printf 'low:\nhigh: low\ncli:\n' >"$root/src/LAYERS"
+echo 'add_executable(x output.cc)' >"$root/src/cli/CMakeLists.txt"
+echo 'fwrite(a, 1, 1, stdout);' >"$root/src/cli/output.cc"
+echo 'snprintf(a, 1, "x"); fprintf(stderr, "x"); /* [[gnu::format(printf, 3, 0)]] */' >>"$root/src/high/b.cc"
+if ! "$check" "$root"; then
+  echo 'what does not print, or may, was refused'
+  failures=$((failures + 1))
+fi
 
 [ "$failures" -eq 0 ] && echo 'ok'
 exit "$failures"

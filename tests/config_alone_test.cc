@@ -48,6 +48,16 @@ TEST_F(ConfigAlone, SaysWhatTheFolderSays) {
   EXPECT_EQ(described["tensors"].size(), stored["tensors"].size());
 }
 
+TEST_F(ConfigAlone, TakesAFolderForTheConfigInIt) {
+  const std::string folder = FOVEA_SOURCE_DIR "/models/demo-tiny", flags = " --context 600";
+  EXPECT_EQ(json_of("plan --config " + folder + flags)["parts"]["weights"],
+            json_of("plan --config " + tiny_ + flags)["parts"]["weights"]);
+  EXPECT_EQ(json_of("inspect --config " + folder)["model"], folder);
+  const Outcome empty = run_clean("plan --context 600 --config " + folder_.string());
+  EXPECT_EQ(empty.exit_code, 1);
+  EXPECT_NE(empty.err.find(folder_.string() + "/config.json' is neither"), std::string::npos) << empty.err;
+}
+
 TEST_F(ConfigAlone, KnowsThePublishedSizes) {
   const std::pair<const char*, double> sizes[] = {
       {"3b", 3.75e9}, {"7b", 8.29e9}, {"32b", 33.5e9}, {"72b", 73.4e9}};

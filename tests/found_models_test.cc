@@ -1,16 +1,9 @@
 // Goal: the command line finds models where Hugging Face's tools keep them, says what it does not use of a
 // folder, and follows the settings of its files. Method: run the built program on copies of a golden
 // checkpoint.
-#include <fmt/format.h>
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
+
+#include "command_line_testing.h"
 
 namespace fovea {
 namespace {
@@ -18,43 +11,24 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-const fs::path kModel = fs::path(FOVEA_SOURCE_DIR) / "tests" / "golden" / "one_image";
-
-struct Outcome {
-  int exit_code = -1;
-  std::string out, err;
-};
-
 bool holds(const std::string& text, const std::string& words) {
   return text.find(words) != std::string::npos;
 }
 
-std::string read(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-class FoundModels : public testing::Test {
+class FoundModels : public CommandLineTest {
  protected:
   void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "fovea-test-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
+    CommandLineTest::SetUp();
     model_ = folder_ / "model";
-    fs::copy(kModel, model_, fs::copy_options::recursive);
+    fs::copy(kTiny, model_, fs::copy_options::recursive);
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   // In the temporary folder, with `environment` ("A=b C=d") and nothing of this process's that names models.
   Outcome run(const std::string& arguments, const std::string& environment = "") const {
-    const std::string out = (folder_ / "out").string(), err = (folder_ / "err").string();
-    const int status =
-        std::system(fmt::format("cd {} && env -u FOVEA_MODEL -u HF_HOME -u HF_HUB_CACHE -u "
-                                "HUGGINGFACE_HUB_CACHE -u XDG_CACHE_HOME "
-                                "{} {} {} >{} 2>{} </dev/null",
-                                folder_.string(), environment, FOVEA_PROGRAM, arguments, out, err)
-                        .c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
+    return CommandLineTest::run(arguments,
+                                fmt::format("cd {} && env -u FOVEA_MODEL -u HF_HOME -u HF_HUB_CACHE -u "
+                                            "HUGGINGFACE_HUB_CACHE -u XDG_CACHE_HOME {}",
+                                            folder_.string(), environment));
   }
   // The JSON answer to a question without pictures, long enough to repeat itself.
   json answer(const std::string& flags = "") const {
@@ -78,7 +52,7 @@ class FoundModels : public testing::Test {
     fs::create_directory_symlink(model_, repository / "snapshots" / commit);
   }
 
-  fs::path folder_, model_;
+  fs::path model_;
 };
 
 TEST_F(FoundModels, TheModelMayComeFromTheEnvironment) {
@@ -131,6 +105,77 @@ TEST_F(FoundModels, WhatGoesUnusedIsWarnedOf) {
   const Outcome inspected = run("inspect -m model --json");
   EXPECT_EQ(json::parse(inspected.out)["warnings"].size(), 2u);
   EXPECT_TRUE(holds(inspected.err, "fovea: warning: ")) << inspected.err;
+}
+
+TEST_F(FoundModels, TheJsonOfEveryCommandHoldsTheWarnings) {
+  set("config.json", "/trainers_note", 3);
+  set("generation_config.json", "/min_p", 0.1);
+  write(folder_ / "s.jsonl",
+        R"({"id": "q", "answer": "7", "messages": [{"role": "user", "content": "?"},
+            {"role": "assistant", "tool_calls": [{"id": "c"}]}, {"role": "user", "content": "?"}]})");
+  std::string suite = read(folder_ / "s.jsonl");
+  std::erase(suite, '\n');
+  write(folder_ / "s.jsonl", suite);
+  for (const char* command : {"eval", "audit --compare sdpa"}) {
+    const Outcome outcome =
+        run(fmt::format("{} -m model --suite s.jsonl --max-new-tokens 1 --json o.json", command));
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    const json warnings = json::parse(read(folder_ / "o.json"))["warnings"];
+    ASSERT_EQ(warnings.size(), 3u) << warnings;
+    EXPECT_TRUE(holds(warnings[0], "trainers_note")) << warnings;
+    EXPECT_TRUE(holds(warnings[1], "min_p is 0.1, which is not used")) << warnings;
+    EXPECT_TRUE(holds(warnings[2], "q: messages[1].tool_calls")) << warnings;
+  }
+  for (const char* command :
+       {"plan -m model --context 600", "plan -m model --context 600 --device-map auto --ranks 2",
+        "advise -m model --context 600"}) {
+    const Outcome outcome = run(std::string(command) + " --json", "XDG_CACHE_HOME=" + folder_.string());
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    const json warnings = json::parse(outcome.out)["warnings"];
+    ASSERT_EQ(warnings.size(), 1u) << command << outcome.out;
+    EXPECT_TRUE(holds(warnings[0], "trainers_note")) << warnings;
+  }
+}
+
+// Limits of what is drawn from change no greedy answer, whoever asks for it.
+TEST_F(FoundModels, OtherSamplingIsRefusedOnlyWhereItIsSampled) {
+  const json plain = answer("--greedy");
+  set("generation_config.json", "/do_sample", true);
+  set("generation_config.json", "/min_p", 0.1);
+  set("generation_config.json", "/typical_p", 0.9);
+  for (const char* sampled : {"", "--temperature 0.7"}) {
+    const Outcome outcome = run(fmt::format("run -m model --max-new-tokens 1 {} hi", sampled));
+    EXPECT_EQ(outcome.exit_code, 1) << sampled;
+    EXPECT_TRUE(holds(outcome.err, "model/generation_config.json: typical_p is 0.9")) << outcome.err;
+    EXPECT_TRUE(holds(outcome.err, "min_p is 0.1, which fovea does not support")) << outcome.err;
+    EXPECT_TRUE(holds(outcome.err, "remedy: give --greedy")) << outcome.err;
+  }
+  for (const char* greedy : {"--greedy", "--temperature 0"}) {
+    const json answered = answer(greedy);
+    EXPECT_EQ(answered["token_ids"], plain["token_ids"]) << greedy;
+    ASSERT_EQ(answered["warnings"].size(), 2u) << answered["warnings"];
+    EXPECT_TRUE(holds(answered["warnings"][1], "min_p is 0.1, which is not used: answers are greedy"));
+  }
+  set("generation_config.json", "/do_sample", false);
+  EXPECT_EQ(answer()["warnings"].size(), 2u);
+  EXPECT_EQ(run("run -m model --max-new-tokens 1 --temperature 0.7 hi").exit_code, 1);
+}
+
+// Beams are no sampling: a file that asks for them is refused unless the user says that greedy will do.
+TEST_F(FoundModels, BeamsAreRefusedUnlessGreedyIsAskedFor) {
+  const json plain = answer("--greedy");
+  set("generation_config.json", "/do_sample", false);
+  set("generation_config.json", "/num_beams", 4);
+  const Outcome refused = run("run -m model --max-new-tokens 1 hi");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_TRUE(holds(refused.err, "generation_config.json: num_beams is 4, which fovea does not support"))
+      << refused.err;
+  const json answered = answer("--greedy");
+  EXPECT_EQ(answered["token_ids"], plain["token_ids"]);
+  ASSERT_EQ(answered["warnings"].size(), 1u);
+  EXPECT_TRUE(holds(answered["warnings"][0], "num_beams is 4, which is not used")) << answered["warnings"];
+  EXPECT_EQ(run("plan -m model --context 600").exit_code, 0);
+  EXPECT_EQ(run("inspect -m model").exit_code, 0);
 }
 
 TEST_F(FoundModels, StopStringsOfTheFileAreThoseOfTheFlag) {

@@ -33,6 +33,15 @@ class Parts(unittest.TestCase):
             self.assertGreater(len(said.getvalue().splitlines()), 3, name)
 
 
+    def test_goldens_are_verified_with_the_transformers_that_wrote_them(self):
+        for name, folders in (("peers-goldens-4", ["golden"]), ("peers-goldens-5", ["golden", "golden5"])):
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                full.run_part(name, dry=True)
+            for folder in folders:
+                self.assertIn(f"--verify tests/{folder}\n", said.getvalue(), name)
+
+
 class Table(unittest.TestCase):
     ROW = {"part": "fuzz", "date": "2026-12-01", "commit": "0123456789", "passed": "3", "failed": "0", "seconds": "7", "notes": "a, b; c"}
 

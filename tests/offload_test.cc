@@ -1,17 +1,13 @@
 // Goal: with streamed weights every token, logit and embedding is what it is with mapped ones, bit for bit,
 // whatever the budget; what cannot be streamed, and files that break meanwhile, are refused by name. Method:
 // the golden checkpoints (tied and untied, several shards), budgets from the least to everything; equality.
-#include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "command_line_testing.h"
 #include "request_testing.h"
 #include "runtime/session.h"
 
@@ -131,21 +127,15 @@ TEST_P(Offload, QuantizedPoliciesAreRefused) {
   }
 }
 
-class OffloadProgram : public testing::Test {
+class OffloadProgram : public CommandLineTest {
  protected:
   void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "fovea-test-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
+    CommandLineTest::SetUp();
     model_ = folder_ / "model";
     fs::copy(kDemo, model_, fs::copy_options::recursive);
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
-  std::string read(const char* name) const {
-    std::ifstream file(folder_ / name);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
+  std::string read(const char* name) const { return CommandLineTest::read(folder_ / name); }
   // `fovea run` of a long answer, with output in the files out and err.
   pid_t start(const std::string& ram, const std::string& tokens) const {
     const pid_t child = fork();
@@ -210,7 +200,7 @@ class OffloadProgram : public testing::Test {
   }
   void shorten() const { fs::resize_file(model_ / "model.safetensors", 5000); }
 
-  fs::path folder_, model_;
+  fs::path model_;
 };
 
 TEST_F(OffloadProgram, StreamsWhatDoesNotFitAndSaysSo) {

@@ -44,6 +44,24 @@ TEST_F(PipelineProgram, RanksAnswerTogether) {
   EXPECT_EQ(json::parse(read("out"))["token_ids"], expected["token_ids"]);
 }
 
+// mpirun hands its input to rank 0 alone.
+TEST_F(PipelineProgram, RanksThatComputeTogetherAllGetTheQuestionOfStandardInput) {
+  const std::string ask = "run -m " + std::string(FOVEA_SOURCE_DIR) +
+                          "/models/fovea-demo --json --greedy --ignore-eos -n 4 --dtype fp32 ";
+  const std::string question = (folder_ / "question").string(), messages = (folder_ / "m.json").string();
+  std::ofstream(question) << "What is this?\n";
+  std::ofstream(messages) << R"([{"role": "user", "content": "What is this?"}])";
+  ASSERT_EQ(run(0, ask + "'What is this?'"), 0) << read("err");
+  const json expected = json::parse(read("out"));
+  for (const std::string& input : {"< " + question, "-p - < " + question, "--messages - < " + messages}) {
+    ASSERT_EQ(run(2, ask + "--tensor-parallel 2 " + input), 0) << input << read("err");
+    EXPECT_EQ(json::parse(read("out"))["prompt_tokens"], expected["prompt_tokens"]) << input;
+    EXPECT_EQ(json::parse(read("out"))["text"], expected["text"]) << input;
+  }
+  EXPECT_EQ(run(2, ask + "--tensor-parallel 2 < /dev/null"), 1);
+  EXPECT_NE(read("err").find("there is no prompt"), std::string::npos) << read("err");
+}
+
 TEST_F(PipelineProgram, SeveralQuestionsOfASuiteAreUnderWayAtOnce) {
   const std::string suite = (folder_ / "suite").string(), file = (folder_ / "result.json").string();
   ASSERT_EQ(run(0, "suite make --kind mixed --count 9 --tokens 30-60 --images 2 --seed 8 --out " + suite), 0);

@@ -1,7 +1,8 @@
 #!/bin/sh
 # The architecture, executable: fails when src/ disobeys src/LAYERS.   check_layers.sh [ROOT]
 # A layer may use only layers listed above it (so there are no cycles), include only itself and what LAYERS grants
-# it, and say the same to CMake. Source files have at most 600 lines.
+# it, and say the same to CMake. Source files have at most 600 lines. Only src/cli/output.* writes to standard
+# output: whoever prints elsewhere does not notice when the output is lost.
 set -eu
 cd "${1:-$(dirname "$0")/..}"
 
@@ -23,6 +24,8 @@ problems=$({
     }'
   done
   grep -rnE '^[[:space:]]*#[[:space:]]*include' src --include='*.h' --include='*.cc' | sed 's/^/include /' || true
+  grep -rnE '\bfmt::print\b|\bstd::cout\b|\b(printf|puts|putchar|vprintf)\(|\bstdout\b|\bSTDOUT_FILENO\b' src \
+    --include='*.h' --include='*.cc' | sed 's/^/print /' || true
   find src tests bench tools -type f \( -name '*.h' -o -name '*.cc' -o -name '*.sh' -o -name '*.py' \) \
     -exec wc -l {} \; 2>/dev/null | sed 's/^ */lines /'
 } | awk '
@@ -58,6 +61,12 @@ problems=$({
     if (quoted && !(first in layers)) fail(where "\"" file "\" does not start with a layer of src/")
     else if ((first in layers) && file ~ /\// && !((path[2], first) in granted))
       fail(where path[2] " may not include " file " (src/LAYERS)")
+  }
+  $1 == "print" {
+    split($2, place, ":"); file = place[1]
+    # Asking how wide the terminal is prints nothing; render_report is a program of its own, for tools.
+    if (file ~ /^src\/cli\/output\.(h|cc)$/ || file == "src/report/render_report.cc" || /TIOCGWINSZ/) next
+    if (file !~ /_(test\.cc|testing\.h)$/) fail(file ":" place[2] ": prints; use src/cli/output.h")
   }
   $1 == "lines" && $2 > 600 { fail($3 ": " $2 " lines, more than 600") }
   END {

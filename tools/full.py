@@ -215,6 +215,7 @@ def parts():
     table["peers-goldens-4"] = lambda run: goldens(run, "4.57.6", [["tools/make_goldens.py", "--verify", "tests/golden"],
                                                                    ["tools/make_media_goldens.py", "--check", "tests/data/media"]])
     table["peers-goldens-5"] = lambda run: goldens(run, "5.24.0", [["tools/make_goldens.py", "--verify", "tests/golden"],
+                                                                   ["tools/make_goldens_5.py", "--verify", "tests/golden5"],
                                                                    ["tools/make_media_goldens.py", "--check", "tests/data/media"]])
     return table
 

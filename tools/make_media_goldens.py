@@ -160,6 +160,12 @@ def jpegs():
     yield "jpeg_tiny.jpg", saved(Image.fromarray(scene(5, 3)), "JPEG")
 
 
+def deep_grey():
+    """16-bit grey around the 255 at which Pillow clips it."""
+    wide = scene(37, 53).astype(np.int64)[:, :, 0] * 257 + np.arange(53)
+    return (np.minimum(wide, 65535) // 160).astype(np.uint16)
+
+
 def pngs():
     rgb = scene(37, 53)
     alpha = alpha_of(37, 53)
@@ -181,7 +187,7 @@ def pngs():
         yield "png_la16" + tail, png(np.dstack([wide[:, :, 0], alpha.astype(np.int64) * 257]), 4, 16)
         for depth in (1, 2, 4, 8):
             yield f"png_grey{depth}" + tail, png(grey >> (8 - depth), 0, depth)
-        yield "png_grey16" + tail, png(wide[:, :, 0] // 160, 0, 16)
+        yield "png_grey16" + tail, png(deep_grey(), 0, 16)
         yield "png_palette8" + tail, png(index, 3, 8, palette=palette)
         for depth in (1, 2, 4):
             yield (f"png_palette{depth}" + tail,
@@ -192,7 +198,7 @@ def pngs():
     yield "png_rgb8_trns.png", png_bytes(rgb, 2, 8, trns=struct.pack(">HHH", *map(int, rgb[20, 20])))
     for depth, key in ((1, 1), (2, 0), (4, 0), (4, 15)):
         yield f"png_grey{depth}_trns{key}.png", png_bytes(grey >> (8 - depth), 0, depth, trns=struct.pack(">H", key))
-    yield "png_grey16_trns.png", png_bytes(wide[:, :, 0] // 160, 0, 16, trns=struct.pack(">H", 77))
+    yield "png_grey16_trns.png", png_bytes(deep_grey(), 0, 16, trns=struct.pack(">H", 77))
     yield "png_rgb16_trns.png", png_bytes(wide, 2, 16, trns=struct.pack(">HHH", *[int(v) * 257 for v in rgb[20, 20]]))
     yield ("png_rgb8_trns_interlaced.png",
            png_bytes(rgb, 2, 8, trns=struct.pack(">HHH", *map(int, rgb[9, 14])), interlaced=True))
@@ -266,6 +272,25 @@ def bmps():
     yield "bmp_top_down.bmp", bmp_bytes(down, 27, -19, 24)
 
 
+def tiff_of_tiles(grey, order, side=32, sample_format=1):
+    """16-bit grey in tiles that reach past its right and lower edge, uncompressed; Pillow writes strips only."""
+    (height, width), dtype = grey.shape, grey.dtype.newbyteorder(order)
+    padded = np.zeros((-height % side + height, -width % side + width), dtype)
+    padded[:height, :width] = grey
+    tiles = [padded[y:y + side, x:x + side].tobytes()
+             for y in range(0, height, side) for x in range(0, width, side)]
+    first = 8 + 8 * len(tiles)
+    offsets = [first + i * len(tiles[0]) for i in range(len(tiles))]
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1),
+            (322, 3, 1, side), (323, 3, 1, side), (324, 4, len(tiles), 8), (325, 4, len(tiles), 8 + 4 * len(tiles)),
+            (339, 3, 1, sample_format)]
+    directory = b"".join(struct.pack(order + ("HHIHxx" if kind == 3 else "HHII"), *(tag, kind, count, value))
+                         for tag, kind, count, value in tags)
+    return (struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, first + sum(map(len, tiles)))
+            + struct.pack(f"{order}{len(tiles)}I", *offsets) + struct.pack(f"{order}{len(tiles)}I", *map(len, tiles))
+            + b"".join(tiles) + struct.pack(order + "H", len(tags)) + directory + bytes(4))
+
+
 def tiffs():
     rgb, alpha = scene(33, 47), alpha_of(33, 47)
     grey = Image.fromarray(rgb[:, :, 0])
@@ -276,6 +301,11 @@ def tiffs():
     for name in ("group3", "group4", "tiff_ccitt"):
         yield f"tiff_fax_{name}.tif", saved(grey.point(lambda v: 255 * (v > 100)).convert("1"), "TIFF", compression=name)
     yield "tiff_white_is_zero.tif", saved(grey, "TIFF", tiffinfo={262: 0})
+    deep = deep_grey()
+    yield "tiff_grey16.tif", saved(Image.fromarray(deep), "TIFF", compression="tiff_lzw")
+    yield "tiff_grey16_white_is_zero.tif", saved(Image.fromarray(deep), "TIFF", tiffinfo={262: 0})
+    yield "tiff_grey16_tiles.tif", tiff_of_tiles(deep, ">")
+    yield "tiff_grey16_signed.tif", tiff_of_tiles((deep.astype(np.int16) - 50), "<", sample_format=2)
     yield "tiff_palette.tif", saved(colour.quantize(200), "TIFF")
     rgba = Image.fromarray(np.dstack([rgb, alpha]))
     yield "tiff_rgba.tif", saved(rgba, "TIFF", compression="tiff_lzw")

@@ -251,6 +251,20 @@ class Audit {
     return result;
   }
 
+  // Of the folder, of its settings that greedy answers do not use, and of each question's prompt.
+  std::vector<std::string> warnings() const {
+    std::vector<std::string> all = engine_.warnings();
+    GenerationOptions generation = engine_.default_generation();
+    generation.choose_greedy();
+    for (std::string& unused : generation.unused()) all.push_back(std::move(unused));
+    for (const SuiteItem* item : items_) {
+      const ItemFacts* facts = store_.facts(item->id);
+      if (facts == nullptr) continue;
+      for (const std::string& warning : facts->warnings) all.push_back(item->id + ": " + warning);
+    }
+    return all;
+  }
+
   ordered_json recommended_by_search(const SearchResult& found) {
     const SearchCandidate* best = found.cheapest();
     if (best == nullptr) return nullptr;
@@ -332,6 +346,7 @@ class Audit {
     json["model"] = model_json(engine_);
     json["machine"] = {{"kernels", engine_.kernel_variant()}, {"threads", threads()}};
     json["suite"] = suite_json();
+    json["warnings"] = warnings();
     json["reference"] = reference() ? ordered_json(reference()->name) : ordered_json(nullptr);
     json["configurations"] = ordered_json::array();
     for (const Compared& c : list) {

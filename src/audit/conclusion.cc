@@ -13,6 +13,12 @@ namespace {
 
 std::string percent(double share) { return fmt::format("{:.0f} %", 100 * share); }
 
+// What a number of lost answers rules out: the one-sided bound of verdict_of.
+std::string ruled_out(double tolerated) {
+  return fmt::format("with 95 % confidence that {:.3g} % or more are lost on questions like these",
+                     100 * tolerated);
+}
+
 std::string scored(const Compared& c) {
   const Score score = score_of(c.answered);
   return fmt::format("{} ({} of {})", percent(score.accuracy()), score.correct, score.count);
@@ -137,10 +143,9 @@ void say_few(const Compared& reference, double tolerated, std::vector<std::strin
         "called safe.");
   } else if (right < *needed) {
     words.push_back(
-        fmt::format("Too few questions: {} answers {} of them right, and only {} of which none is lost show "
-                    "that less than {} "
-                    "are lost in general; nothing is called safe on fewer.",
-                    reference.configuration->name, right, *needed, percent(tolerated)));
+        fmt::format("Too few questions: {} answers {} of them right. It takes {}, none of them lost, to rule "
+                    "out {}; nothing is called safe on fewer.",
+                    reference.configuration->name, right, *needed, ruled_out(tolerated)));
   }
 }
 
@@ -154,22 +159,26 @@ std::string undecided_words(const Compared& reference, const Compared& c, double
   return fmt::format("{}, mean KL {:.2g})", exchanged, score_of(c.answered).kl);
 }
 
+std::string safe_words(const Compared& reference, const Compared& c) {
+  const int64_t lost = exchange_of(reference, c).lost;
+  return fmt::format("{} ({} lost)", c.configuration->name, lost == 0 ? "none" : std::to_string(lost));
+}
+
 void say_safe(const Compared& reference, std::span<const Compared> compared, double tolerated,
               std::vector<std::string>& words) {
   std::vector<std::string> safe, undecided;
   for (const Compared& c : compared) {
     if (&c == &reference || c.answered.empty()) continue;
     const Verdict verdict = verdict_of(reference, c, tolerated);
-    if (verdict == Verdict::safe) safe.push_back(c.configuration->name);
+    if (verdict == Verdict::safe) safe.push_back(safe_words(reference, c));
     if (verdict == Verdict::undecided) undecided.push_back(undecided_words(reference, c, tolerated));
   }
   const int64_t right = score_of(reference.answered).correct;
   if (!safe.empty()) {
     words.push_back(
-        fmt::format("Safe here: {}: of the {} answers that {} has right, so few are lost that less than {} "
-                    "are in general, and "
+        fmt::format("Safe here: {}: of the {} answers that {} has right, losing so few rules out {}, and "
                     "the distributions are close.",
-                    fmt::join(safe, ", "), right, reference.configuration->name, percent(tolerated)));
+                    fmt::join(safe, ", "), right, reference.configuration->name, ruled_out(tolerated)));
   }
   if (!undecided.empty()) {
     words.push_back(fmt::format(

@@ -179,9 +179,28 @@ TEST_F(RiskWords, FewQuestionsAreSaid) {
   }
   EXPECT_EQ(all.find("Safe here"), std::string::npos) << all;
   for (const char* part :
-       {"Too few questions: fp32 answers 8 of them right", "only 59", "Undecided: eager-bf16"}) {
+       {"Too few questions: fp32 answers 8 of them right", "It takes 59, none of them lost, to rule out",
+        "that 5 % or more are lost", "Undecided: eager-bf16"}) {
     EXPECT_NE(all.find(part), std::string::npos) << part << " in " << all;
   }
+}
+
+TEST_F(RiskWords, WhatIsSafeSaysWhatTheQuestionsRuleOut) {
+  Results results;
+  Compared reference = results.of(many(0, 93), 0), same = results.of(many(0, 93), 0.001),
+           near = results.of(many(1, 92), 0.001);
+  const Configuration flash{"flash-bf16", {}};
+  reference.configuration = &fp32_;
+  same.configuration = &eager_;
+  near.configuration = &flash;
+  reference.precision = same.precision = near.precision = &precision_;
+  const std::vector<Compared> compared = {reference, same, near};
+  const auto sentences = conclude(compared.data(), compared, nullptr, nullptr, kTolerated);
+  ASSERT_FALSE(sentences.empty());
+  EXPECT_EQ(sentences.back(),  // behind those about the made-up answers, which are empty
+            "Safe here: eager-bf16 (none lost), flash-bf16 (1 lost): of the 93 answers that fp32 has right, "
+            "losing so few rules out with 95 % confidence that 5 % or more are lost on questions like these, "
+            "and the distributions are close.");
 }
 
 }  // namespace

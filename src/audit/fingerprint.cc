@@ -91,6 +91,15 @@ std::string pictures_of(const Suite& suite) {
   return hash.text();
 }
 
+// A file counts by what it says.
+std::string template_in_place(const std::string& chat_template) {
+  std::ifstream file(chat_template, std::ios::binary);
+  if (!file) return chat_template;
+  TextHash hash;
+  hash.add(std::string(std::istreambuf_iterator<char>(file), {}));
+  return "a file with hash " + hash.text();
+}
+
 template <typename Value>
 json stated(const std::optional<Value>& value) {
   return value ? json(*value) : json(nullptr);
@@ -118,6 +127,7 @@ json fingerprint_of(const Engine& engine, const Suite& suite, const AuditOptions
           {"model", fs::weakly_canonical(engine.checkpoint().dir(), ignored).string()},
           {"weights", weights_of(engine.checkpoint())},
           {"configs and tokenizer", texts_of(engine.checkpoint())},
+          {"--chat-template", template_in_place(engine.options().chat_template)},
           {"questions", questions_of(suite)},
           {"pictures", pictures_of(suite)},
           {"reference", options.reference ? json(options.reference->key()) : json(nullptr)},

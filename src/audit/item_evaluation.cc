@@ -68,7 +68,7 @@ const ItemEvaluation::Vision& ItemEvaluation::vision_of(const Engine& engine) {
 
 GenerationOptions ItemEvaluation::generation(const Engine& engine) const {
   GenerationOptions options = engine.default_generation();
-  options.sampling.greedy = true;
+  options.choose_greedy();
   options.max_new_tokens = options_.max_new_tokens;
   options.prefill_chunk = options_.prefill_chunk;
   return options;
@@ -162,6 +162,7 @@ ItemFacts facts_of(const Prompt& prompt) {
   ItemFacts facts;
   facts.context = static_cast<int64_t>(prompt.ids.size());
   facts.images = static_cast<int64_t>(prompt.pictures.size());
+  facts.warnings = prompt.warnings;
   for (const Picture& picture : prompt.pictures) {
     facts.largest_patches = std::max(facts.largest_patches, picture.grid.patches());
   }

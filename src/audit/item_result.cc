@@ -34,12 +34,15 @@ ItemResult item_result_from(const json& stored) {
 }
 
 json to_json(const ItemFacts& facts) {
-  return {{"context", facts.context}, {"images", facts.images}, {"largest_patches", facts.largest_patches}};
+  return {{"context", facts.context},
+          {"images", facts.images},
+          {"largest_patches", facts.largest_patches},
+          {"warnings", facts.warnings}};
 }
 
 ItemFacts item_facts_from(const json& stored) {
   return {stored.at("context").get<int64_t>(), stored.at("images").get<int64_t>(),
-          stored.at("largest_patches").get<int64_t>()};
+          stored.at("largest_patches").get<int64_t>(), stored.value("warnings", std::vector<std::string>())};
 }
 
 }  // namespace fovea

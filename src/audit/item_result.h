@@ -26,6 +26,7 @@ struct ItemResult {
 // What is known of a question whatever the configuration.
 struct ItemFacts {
   int64_t context = 0, images = 0, largest_patches = 0;
+  std::vector<std::string> warnings = {};  // of its prompt, for people
 };
 
 nlohmann::json to_json(const ItemResult& result);

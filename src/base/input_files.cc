@@ -21,6 +21,15 @@ namespace {
 
 }  // namespace
 
+bool same_place(const fs::path& a, const fs::path& b) {
+  // Of a relative path of which nothing exists, weakly_canonical alone would leave a relative one.
+  const auto place = [](const fs::path& path) {
+    std::error_code ignored;
+    return fs::weakly_canonical(fs::absolute(path, ignored), ignored);
+  };
+  return !a.empty() && !b.empty() && place(a) == place(b);
+}
+
 void InputFiles::add_entry(const fs::path& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0)

@@ -31,4 +31,7 @@ class InputFiles {
   std::map<std::pair<dev_t, ino_t>, std::string> names_;  // as they were given
 };
 
+// Whether both names lead to one place, where nothing may be yet; an empty name leads nowhere.
+bool same_place(const std::filesystem::path& a, const std::filesystem::path& b);
+
 }  // namespace fovea

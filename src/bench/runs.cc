@@ -132,6 +132,7 @@ class Runs {
     if (tokens + kDecoded + 1 > c.max_position_embeddings) return;
     const Prompt prompt = text_prompt(*engine_, tokens);
     GenerationOptions generation = engine().default_generation();
+    generation.choose_greedy();
     generation.max_new_tokens = kDecoded + 1;
     generation.ignore_eos = true;
     generation.prompt_lookup_num_tokens = 0;  // every token reads every weight

@@ -87,7 +87,7 @@ struct ModelConfig {
 ModelConfig parse_config(std::string_view json, const std::string& file_name);
 
 // generation_config.json; the defaults are transformers' (greedy). Fields at values that change nothing are
-// accepted, ways of generating that fovea does not have are refused by name.
+// accepted; what fovea does not have is refused by name, some of it only by who generates.
 struct GenerationConfig {
   bool do_sample = false;
   double temperature = 1.0;
@@ -99,6 +99,9 @@ struct GenerationConfig {
   int64_t no_repeat_ngram_size = 0;  // 0: off
   std::vector<std::string> stop_strings;
   std::vector<std::string> warnings;
+  // Not supported, each as "FILE: min_p is 0.1": limits of what is drawn from, without effect on greedy
+  // answers, and ways of choosing tokens that are neither greedy nor drawn from the logits, as beams.
+  std::vector<std::string> other_sampling, other_methods;
 };
 GenerationConfig parse_generation_config(std::string_view json, const std::string& file_name);
 // What a config.json says about generating; transformers reads it where there is no generation_config.json.

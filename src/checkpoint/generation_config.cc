@@ -1,3 +1,4 @@
+#include <initializer_list>
 #include <utility>
 
 #include "base/error.h"
@@ -31,15 +32,11 @@ constexpr const char* kNotes[] = {
     // without effect here
     "max_length", "length_penalty", "early_stopping", "remove_invalid_values", "renormalize_logits"};
 
-// Ways of generating that fovea does not have; harmless while they keep transformers' neutral value.
-void refuse_other_methods(JsonFields& fields) {
-  fields.require("num_beams", 1);
-  fields.require("num_beam_groups", 1);
+// What changes every answer and fovea does not have; harmless while it keeps transformers' neutral value.
+void refuse_other_processing(JsonFields& fields) {
   fields.require("num_return_sequences", 1);
-  fields.require("penalty_alpha", 0);
   fields.require("encoder_no_repeat_ngram_size", 0);
   fields.require("encoder_repetition_penalty", 1.0);
-  fields.require("diversity_penalty", 0.0);
   fields.require("min_length", 0);
   fields.require("min_new_tokens", 0);
   fields.require("guidance_scale", 1.0);
@@ -53,18 +50,17 @@ void refuse_other_methods(JsonFields& fields) {
   }
 }
 
-// Limits of what is drawn from; a greedy answer takes the largest of any of them.
-void refuse_other_sampling(JsonFields& fields, GenerationConfig& config) {
-  constexpr std::pair<const char*, double> kOff[] = {
-      {"typical_p", 1}, {"min_p", 0}, {"top_h", 0}, {"epsilon_cutoff", 0}, {"eta_cutoff", 0}};
-  for (const auto& [field, off] : kOff) {
-    if (config.do_sample || !fields.has(field)) {
-      fields.require(field, off);
-    } else if (*fields.get(field) != off) {
-      config.warnings.push_back(
-          fmt::format("{} is not supported and not used: do_sample is false", fields.name_of(field)));
-    }
+// Fields beside the values at which they are off. Those that are on are refused by whoever generates in a way
+// that they would change.
+std::vector<std::string> stated_among(JsonFields& fields,
+                                      std::initializer_list<std::pair<const char*, double>> off) {
+  std::vector<std::string> stated;
+  for (const auto& [field, value] : off) {
+    const nlohmann::json* found = fields.get(field);
+    if (found == nullptr || *found == value) continue;
+    stated.push_back(fmt::format("{} is {}", fields.name_of(field), fields.shown(field)));
   }
+  return stated;
 }
 
 GenerationConfig read_fields(const nlohmann::json& object, const std::string& file_name) {
@@ -79,8 +75,11 @@ GenerationConfig read_fields(const nlohmann::json& object, const std::string& fi
   config.stop_strings = fields.string_or_list("stop_strings");
   config.max_new_tokens = fields.integer("max_new_tokens", 0, 0, kMaxTokenId);
   config.eos_token_ids = fields.integer_or_list("eos_token_id", kMaxTokenId);
-  refuse_other_methods(fields);
-  refuse_other_sampling(fields, config);
+  refuse_other_processing(fields);
+  config.other_sampling = stated_among(
+      fields, {{"typical_p", 1}, {"min_p", 0}, {"top_h", 0}, {"epsilon_cutoff", 0}, {"eta_cutoff", 0}});
+  config.other_methods = stated_among(
+      fields, {{"num_beams", 1}, {"num_beam_groups", 1}, {"diversity_penalty", 0}, {"penalty_alpha", 0}});
   for (const char* field : kNotes) fields.ignore({field});
   fields.warn_of_the_rest(config.warnings);
   return config;

@@ -88,12 +88,16 @@ std::string synthetic_config_json(const std::string& shape) {
   for (const PublishedShape& published : kPublished) {
     if (shape == published.name) return text_of(config_json(published));
   }
-  if (!path_exists(shape)) {
-    throw Error(ErrorKind::invalid_argument, fmt::format("'{}' is neither a known shape nor a file", shape),
-                "give 3b, 7b, 32b, 72b or the path of a config.json");
+  std::error_code ignored;
+  std::filesystem::path path = shape;
+  if (std::filesystem::is_directory(path, ignored)) path /= "config.json";
+  if (!path_exists(path)) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("'{}' is neither a known shape nor a file", path.string()),
+                "give 3b, 7b, 32b, 72b, the path of a config.json, or its folder");
   }
-  const std::string text = read_json_text(shape);
-  const bool dtype_stated = parse_config(text, shape).dtype_stated;
+  const std::string text = read_json_text(path);
+  const bool dtype_stated = parse_config(text, path.string()).dtype_stated;
   Json config = Json::parse(text);
   if (!dtype_stated) config["torch_dtype"] = "bfloat16";
   if (!config.contains("transformers_version")) config["transformers_version"] = kVersion;

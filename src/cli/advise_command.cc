@@ -4,18 +4,14 @@
 
 #include "advise/advise.h"
 #include "base/error.h"
-#include "base/freed_memory.h"
 #include "cli/byte_size.h"
 #include "cli/commands.h"
 #include "cli/help.h"
 #include "cli/model_flag.h"
-#include "cli/model_or_config.h"
 #include "cli/option_values.h"
 #include "cli/output.h"
 #include "cli/plan_request.h"
-#include "cli/warnings.h"
 #include "plan/available_memory.h"
-#include "text/chat_template.h"
 
 namespace fovea {
 
@@ -131,14 +127,9 @@ void add_disk(Machine& machine, const ModelOrConfig& model, const Checkpoint& ch
 }
 
 void run(const AdviseFlags& flags) {
-  const ModelOrConfig model(flags.engine.model, flags.config);
-  const Checkpoint checkpoint = Checkpoint::open(model.folder());
-  print_warnings(checkpoint.warnings());
-  // What an engine holds beside the weights is there while the plan is made, and measured.
-  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(model.folder());
-  [[maybe_unused]] const ChatTemplate chat_template =
-      ChatTemplate::open(model.folder(), flags.engine.chat_template);
-  return_freed_memory();
+  const PlannedModel model(flags.engine, flags.config);
+  const ModelOrConfig& source = model.source;
+  const Checkpoint& checkpoint = model.checkpoint;
   AdviceRequest request;
   request.prefer = parse_preference(flags.prefer);
   EngineFlags engine = flags.engine;
@@ -155,16 +146,18 @@ void run(const AdviseFlags& flags) {
                 "say how much there is with --ram");
   }
   Machine machine = this_machine(cache_file(), flags.remeasure);
-  add_disk(machine, model, checkpoint);
+  add_disk(machine, source, checkpoint);
   const int64_t budget = request.budget;
   const bool ram_given = request.ram_given;
   Advice advice = advise(checkpoint, std::move(request), machine);
-  advice.prepare = model.shown(advice.prepare, false);
-  advice.run = model.shown(advice.run, false);
-  std::vector<std::string> plan = model.shown(advice.plan, true);
+  advice.prepare = source.shown(advice.prepare, false);
+  advice.run = source.shown(advice.run, false);
+  std::vector<std::string> plan = source.shown(advice.plan, true);
   for (const std::string& picture : flags.use.pictures) plan.insert(plan.end(), {"--images", picture});
   if (!flags.json) return print_advice(advice, budget, ram_given, machine, plan);
-  print_json(advice_json(advice, budget, machine, plan));
+  ordered_json json = advice_json(advice, budget, machine, plan);
+  json["warnings"] = checkpoint.warnings();
+  print_json(json);
 }
 
 }  // namespace

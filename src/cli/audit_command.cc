@@ -1,7 +1,6 @@
 // `fovea audit` and `fovea eval`: a suite of questions under several configurations, or under one.
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <limits>
 
 #include "audit/audit.h"
@@ -161,15 +160,6 @@ AuditOutcome run_whole(const SuiteFlags& flags, const Suite& suite, AuditOptions
   };
   const Engine engine = open(flags.engine, memory, observer);
   return run_shared(engine, suite, options, follower, flags.engine.zero_stage == 3);
-}
-
-bool same_place(const std::string& a, const std::string& b) {
-  // Of a relative path of which nothing exists, weakly_canonical alone would leave a relative one.
-  const auto place = [](const std::string& path) {
-    std::error_code ignored;
-    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, ignored), ignored);
-  };
-  return !a.empty() && !b.empty() && place(a) == place(b);
 }
 
 // Nothing that is written takes the place of what is read, nor of something else that is written.

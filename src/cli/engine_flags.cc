@@ -10,6 +10,7 @@
 #include "cli/model_flag.h"
 #include "cli/option_values.h"
 #include "cli/prompt_arguments.h"
+#include "cli/ranks.h"
 #include "cli/text_file.h"
 #include "cli/warnings.h"
 #include "comm/world.h"
@@ -20,9 +21,8 @@ namespace fovea {
 
 namespace {
 
-// Its errors name the file beside the message and the field.
-std::vector<Message> messages_of_file(const std::string& file) {
-  const std::string text = read_text_file(file);
+// Errors name the file beside the message and the field.
+std::vector<Message> messages_of(const std::string& text, const std::string& file) {
   try {
     return parse_messages(text);
   } catch (const Error& error) {
@@ -327,12 +327,19 @@ std::vector<Message> EngineFlags::given_messages() const {
     throw Error(ErrorKind::invalid_argument, "--messages already holds the whole conversation",
                 "put prompt, system text, images and videos into the message list, or leave --messages out");
   }
-  return messages_of_file(messages);
+  return messages_of(messages == "-" ? input([] { return read_text_file("-"); }) : read_text_file(messages),
+                     messages);
+}
+
+// Ranks that compute together all ask the question.
+std::string EngineFlags::input(const std::function<std::string()>& read) const {
+  return tensor_parallel > 1 ? from_first_rank(read) : read();
 }
 
 std::vector<Message> EngineFlags::conversation() const {
   if (!messages.empty()) return given_messages();
-  const PromptArguments given = prompt_arguments(*command_line);
+  const PromptArguments given = prompt_arguments(
+      *command_line, [&](bool asked) { return input([asked] { return prompt_of_input(asked); }); });
   print_warnings(given.notes);
   if (given.prompt.empty()) refuse_no_prompt(given);
   return messages_from_prompt(given.prompt, given.images, given.videos, system);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -63,6 +64,8 @@ struct EngineFlags {
 
  private:
   std::vector<Message> given_messages() const;
+  // What `read` finds in standard input.
+  std::string input(const std::function<std::string()>& read) const;
   void add_precision_to(CLI::App& command);
   void add_pictures_to(CLI::App& command);
 };

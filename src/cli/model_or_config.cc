@@ -16,8 +16,8 @@ void add_config_to(CLI::App& command, std::string& config) {
   command.get_option("--model")->required(false);
   command
       .add_option("--config", config,
-                  "in place of -m, without weights: a published size, or the config.json of a model")
-      ->type_name("3b|7b|32b|72b|FILE")
+                  "in place of -m, without weights: a published size, a model's config.json, or its folder")
+      ->type_name("3b|7b|32b|72b|FILE|DIR")
       ->group(kCommonOptions);
 }
 

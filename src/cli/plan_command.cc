@@ -2,15 +2,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/freed_memory.h"
 #include "cli/byte_size.h"
 #include "cli/commands.h"
 #include "cli/help.h"
-#include "cli/model_or_config.h"
 #include "cli/output.h"
 #include "cli/plan_request.h"
-#include "cli/warnings.h"
-#include "text/chat_template.h"
 
 namespace fovea {
 
@@ -154,7 +150,8 @@ void plan_device_map(const PlanFlags& flags, const Checkpoint& checkpoint, PlanS
                             {"limit_bytes", limit.bytes},
                             {"limit_given", limit.given},
                             {"fits", all_fit},
-                            {"ranks", list}});
+                            {"ranks", list},
+                            {"warnings", checkpoint.warnings()}});
   } else if (!all_fit) {
     print_output("give such a rank less, or use more of them\n");
   }
@@ -162,14 +159,8 @@ void plan_device_map(const PlanFlags& flags, const Checkpoint& checkpoint, PlanS
 }
 
 void plan_memory(const PlanFlags& flags) {
-  const ModelOrConfig model(flags.engine.model, flags.config);
-  const Checkpoint checkpoint = Checkpoint::open(model.folder());
-  print_warnings(checkpoint.warnings());
-  // What an engine holds beside the weights is there while the plan is made, and measured.
-  [[maybe_unused]] const Tokenizer tokenizer = Tokenizer::open(model.folder());
-  [[maybe_unused]] const ChatTemplate chat_template =
-      ChatTemplate::open(model.folder(), flags.engine.chat_template);
-  return_freed_memory();
+  const PlannedModel model(flags.engine, flags.config);
+  const Checkpoint& checkpoint = model.checkpoint;
   PlanSetup setup = planned_request(flags.engine, flags.use, checkpoint);
   std::optional<int64_t> ram;
   if (flags.ram) ram = parse_bytes(*flags.ram, "--ram");
@@ -189,7 +180,9 @@ void plan_memory(const PlanFlags& flags) {
   }
   const std::optional<Remedy> ranks = ranks_in_memory(checkpoint, setup, plan, limit);
   if (flags.json) {
-    print_json(verdict_json(plan, limit, remedies, ranks));
+    ordered_json verdict = verdict_json(plan, limit, remedies, ranks);
+    verdict["warnings"] = checkpoint.warnings();
+    print_json(verdict);
   } else {
     print_text(plan, limit, remedies);
     print_ranks(ranks);

@@ -3,8 +3,10 @@
 #include <regex>
 
 #include "base/error.h"
+#include "base/freed_memory.h"
 #include "cli/help.h"
 #include "cli/option_values.h"
+#include "cli/warnings.h"
 #include "media/geometry.h"
 #include "media/token_budget.h"
 #include "plan/available_memory.h"
@@ -62,6 +64,15 @@ int64_t tokens_of(const PlanRequest& request, const Checkpoint& checkpoint) {
 }
 
 }  // namespace
+
+PlannedModel::PlannedModel(const EngineFlags& flags, const std::string& config)
+    : source(flags.model, config),
+      checkpoint(Checkpoint::open(source.folder())),
+      tokenizer(Tokenizer::open(source.folder())),
+      chat_template(ChatTemplate::open(source.folder(), flags.chat_template)) {
+  print_warnings(checkpoint.warnings());
+  return_freed_memory();
+}
 
 int64_t picture_tokens(const EngineFlags& flags, const PlannedUse& use, const Checkpoint& checkpoint) {
   PlanRequest request;

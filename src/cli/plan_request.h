@@ -1,9 +1,25 @@
 // A use in numbers, as `fovea plan` and `fovea advise` take it, and the request that it is.
 #pragma once
 
+#include "checkpoint/checkpoint.h"
 #include "cli/memory_check.h"
+#include "cli/model_or_config.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
 
 namespace fovea {
+
+// The model that is planned for. What an engine holds beside the weights is there while the plan is made, and
+// measured.
+struct PlannedModel {
+  ModelOrConfig source;
+  Checkpoint checkpoint;
+  Tokenizer tokenizer;
+  ChatTemplate chat_template;
+
+  // Also prints what is odd about it.
+  PlannedModel(const EngineFlags& flags, const std::string& config);
+};
 
 struct PlannedUse {
   std::optional<int64_t> context;  // tokens in all; default: images, answer and 512 of text

@@ -61,12 +61,6 @@ bool input_is_given() {
   return ::fstat(STDIN_FILENO, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISREG(status.st_mode));
 }
 
-std::string prompt_of_input() {
-  std::string text = read_text_file("-");
-  if (text.ends_with('\n')) text.pop_back();
-  return text;
-}
-
 class Sorter {
  public:
   void take(const std::string& option, const std::string& value) {
@@ -82,11 +76,12 @@ class Sorter {
     }
     take_prompt(value);
   }
-  PromptArguments finish() {
+  PromptArguments finish(const std::function<std::string(bool asked)>& input) {
     if (given_ && *given_ != "-") {
       sorted_.prompt = *given_;
-    } else if (given_ || input_is_given()) {
-      sorted_.prompt = prompt_of_input();
+    } else {
+      sorted_.prompt = input(given_.has_value());
+      if (sorted_.prompt.ends_with('\n')) sorted_.prompt.pop_back();
     }
     return std::move(sorted_);
   }
@@ -124,7 +119,12 @@ bool is_prompt_option(const CLI::Option* option) {
   return name == kImage || name == kVideo || name == kPrompt || name == kArguments;
 }
 
-PromptArguments prompt_arguments(const CLI::App& command) {
+std::string prompt_of_input(bool asked) {
+  return asked || input_is_given() ? read_text_file("-") : std::string();
+}
+
+PromptArguments prompt_arguments(const CLI::App& command,
+                                 const std::function<std::string(bool asked)>& input) {
   Sorter sorter;
   std::map<const CLI::Option*, size_t> taken;
   for (const CLI::Option* option : command.parse_order()) {
@@ -133,7 +133,7 @@ PromptArguments prompt_arguments(const CLI::App& command) {
     const size_t at = taken[option]++;
     if (at < values.size()) sorter.take(name_of(*option), values[at]);
   }
-  return sorter.finish();
+  return sorter.finish(input);
 }
 
 }  // namespace fovea

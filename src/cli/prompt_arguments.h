@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,11 @@ bool is_prompt_option(const CLI::Option* option);
 
 // Sorts what `command`, already parsed, was given. An argument behind --image or --video is one more of them
 // when it names a file that exists or a URL, or ends like a picture or a video; the one that does not is the
-// prompt. "-", or none with a pipe or a file as standard input, reads the prompt from there; one newline at
-// its end does not count. Throws Error(invalid_argument) for two prompts. Without any, `prompt` is empty.
-PromptArguments prompt_arguments(const CLI::App& command);
+// prompt. "-", or none, takes what `input` says; one newline at its end does not count. Throws
+// Error(invalid_argument) for two prompts. Without any, `prompt` is empty.
+PromptArguments prompt_arguments(const CLI::App& command,
+                                 const std::function<std::string(bool asked)>& input);
+// What stands in standard input, where "-" asks for it or it is a pipe or a file; otherwise nothing.
+std::string prompt_of_input(bool asked);
 
 }  // namespace fovea

@@ -20,6 +20,15 @@ void among_ranks(const std::function<void()>& work) {
   }
 }
 
+std::string from_first_rank(const std::function<std::string()>& read) {
+  std::string text = first_rank() ? read() : std::string();
+  uint64_t size = text.size();
+  world().broadcast(0, std::as_writable_bytes(std::span(&size, 1)));
+  text.resize(size);
+  world().broadcast(0, std::as_writable_bytes(std::span(text)));
+  return text;
+}
+
 std::vector<std::string> gather_texts(const std::string& own) {
   Communicator& ranks = world();
   const auto count = static_cast<size_t>(ranks.size());

@@ -25,6 +25,9 @@ nlohmann::ordered_json gather_parts(const DeviceMap& map);
 // What gather_parts() returned, a line for each rank, to standard error.
 void print_parts(const nlohmann::ordered_json& ranks);
 
+// What the first rank reads, on every rank: mpirun hands its standard input to that one alone. Collective.
+std::string from_first_rank(const std::function<std::string()>& read);
+
 // Every rank's text, in rank order. Collective.
 std::vector<std::string> gather_texts(const std::string& own);
 

@@ -31,7 +31,7 @@ GenerationOptions generation_options(const RunFlags& flags, const Engine& engine
   SamplingOptions& sampling = options.sampling;
   sampling.seed = flags.seed;
   if (flags.temperature || flags.top_p || flags.top_k) sampling.greedy = false;
-  if (flags.greedy || flags.temperature == 0.0) sampling.greedy = true;
+  if (flags.greedy || flags.temperature == 0.0) options.choose_greedy();
   if (flags.temperature) sampling.temperature = *flags.temperature;
   if (flags.top_p) sampling.top_p = *flags.top_p;
   if (flags.top_k) sampling.top_k = *flags.top_k;
@@ -56,7 +56,9 @@ Answer ask(const RunFlags& flags, const MemoryCheck* memory, const Engine& engin
       memory->require(engine, options.max_new_tokens, tokens, measured, media);
     };
   }
-  const Prompt prompt = flags.engine.prepare(engine, check);
+  Prompt prompt = flags.engine.prepare(engine, check);
+  const std::vector<std::string> unused = options.unused();
+  prompt.warnings.insert(prompt.warnings.end(), unused.begin(), unused.end());
   if (!show) return engine.generate(prompt, options, observer);
   bar.clear();
   print_warnings(prompt.warnings);

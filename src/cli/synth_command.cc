@@ -15,7 +15,7 @@ void add_synth_command(CLI::App& app) {
   };
   const auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("synth", "write a checkpoint with random weights of a real shape");
-  command->add_option("--config", flags->config, "3b, 7b, 32b, 72b or the path of a config.json")
+  command->add_option("--config", flags->config, "3b, 7b, 32b, 72b, a config.json, or the folder with one")
       ->required()
       ->type_name("SHAPE");
   command->add_option("--out", flags->out, "folder to write; it appears when it is complete")

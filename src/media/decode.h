@@ -3,11 +3,11 @@
 // Whatever a file states of transparency is composited on white, as transformers 5.24 does with a picture of
 // Pillow (image_transforms.convert_to_rgb): alpha channels, palettes with tRNS, the transparent grey or
 // colour of PNG, the transparent index of GIF. qwen_vl_utils 0.0.14 does so for mode RGBA alone and shows
-// what lies beneath the rest, often black on black. 16-bit grey of PNG is clipped to 255 as convert("RGB")
-// does, because the model is fed what the reference feeds it.
+// what lies beneath the rest, often black on black. 16-bit grey is clipped to 255 as convert("RGB") does,
+// because the model is fed what the reference feeds it.
 //
 // A TIFF file may hold several pages; each is a picture of its own (MediaOptions::page). Its pixels are
-// libtiff's: 16 bits are scaled to 8.
+// libtiff's: 16 bits of a colour are scaled to 8.
 #pragma once
 
 #include <span>

@@ -182,6 +182,28 @@ void to_rgb(const uint32_t* raster, int64_t width, Opacity opacity, uint8_t* rgb
   }
 }
 
+bool is_wide_grey(const TiffReader& reader) {
+  const int photometric = reader.field<uint16_t>(TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_MINISBLACK);
+  return reader.field<uint16_t>(TIFFTAG_BITSPERSAMPLE, 1) == 16 &&
+         reader.field<uint16_t>(TIFFTAG_SAMPLESPERPIXEL, 1) == 1 &&
+         (photometric == PHOTOMETRIC_MINISBLACK || photometric == PHOTOMETRIC_MINISWHITE);
+}
+
+// One piece of a picture of 16-bit grey, in place of libtiff's own, which keeps the high bytes and heeds that
+// white may be zero. Pillow does neither: values above 255 are white. Skews count pixels.
+template <typename Sample>
+void put_clipped(TIFFRGBAImage*, uint32_t* raster, uint32_t, uint32_t, uint32_t width, uint32_t height,
+                 int32_t from_skew, int32_t to_skew, unsigned char* bytes) {
+  for (; height > 0; --height, raster += to_skew, bytes += from_skew * std::ptrdiff_t{sizeof(Sample)}) {
+    for (uint32_t x = 0; x < width; ++x, bytes += sizeof(Sample)) {
+      Sample sample;
+      std::memcpy(&sample, bytes, sizeof sample);
+      const auto grey = static_cast<uint32_t>(std::clamp<int>(sample, 0, 255));
+      *raster++ = 0xFF000000u | grey << 16 | grey << 8 | grey;
+    }
+  }
+}
+
 struct RgbaImage {
   TIFFRGBAImage image{};
   ~RgbaImage() { TIFFRGBAImageEnd(&image); }
@@ -211,6 +233,11 @@ Decoded decode_tiff(Bytes bytes, const MediaOptions& options) {
   RgbaImage rgba;
   constexpr int kStopOnError = 1;
   if (!TIFFRGBAImageBegin(&rgba.image, reader.get(), kStopOnError, reason)) throw_corrupt("TIFF", reason);
+  if (is_wide_grey(reader)) {
+    const bool is_signed =
+        reader.field<uint16_t>(TIFFTAG_SAMPLEFORMAT, SAMPLEFORMAT_UINT) == SAMPLEFORMAT_INT;
+    rgba.image.put.contig = is_signed ? put_clipped<int16_t> : put_clipped<uint16_t>;
+  }
   // The rows as they are stored; turning is upright()'s work, which also knows the quarter turns.
   rgba.image.orientation = rgba.image.req_orientation = ORIENTATION_TOPLEFT;
   Buffer<uint32_t> raster(size.height * size.width);

@@ -249,6 +249,8 @@ GenerationOptions Engine::default_generation() const {
   if (config.max_new_tokens > 0) options.max_new_tokens = config.max_new_tokens;
   options.eos_token_ids = config.eos_token_ids;
   if (options.eos_token_ids.empty()) options.eos_token_ids = state_->parts->checkpoint.config().eos_token_ids;
+  options.other_sampling = config.other_sampling;
+  options.other_methods = config.other_methods;
   return options;
 }
 

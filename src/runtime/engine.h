@@ -101,6 +101,14 @@ struct GenerationOptions {
   // or a layer observer leaves no room for it; 0: none; else up to so many after every match.
   std::optional<int64_t> prompt_lookup_num_tokens;
   ProposeFn propose;  // takes the place of prompt lookup; wants prompt_lookup_num_tokens
+  // What the checkpoint asks for and fovea does not do (GenerationConfig): generate() refuses other methods,
+  // and other sampling unless the answer is greedy.
+  std::vector<std::string> other_sampling, other_methods;
+
+  // Greedy because the caller wants it so: then other methods count no more than other sampling.
+  void choose_greedy();
+  // A sentence for each of these settings that a greedy answer does not use.
+  std::vector<std::string> unused() const;
 };
 
 // A conversation made ready for the model.

@@ -1,4 +1,6 @@
 // Vision, prefill and the decode loop.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -43,7 +45,16 @@ bool contains(const std::vector<int64_t>& ids, int32_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
+void refuse_unsupported(const std::vector<std::string>& stated) {
+  if (stated.empty()) return;
+  throw Error(ErrorKind::unsupported,
+              fmt::format("{}, which fovea does not support", fmt::join(stated, ", ")),
+              "give --greedy to take the most likely token each time, or remove it from the file");
+}
+
 void check_options(const GenerationOptions& options, const Checkpoint& checkpoint) {
+  refuse_unsupported(options.other_methods);
+  if (!options.sampling.greedy) refuse_unsupported(options.other_sampling);
   if (options.max_new_tokens < 0) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("max_new_tokens {} is negative", options.max_new_tokens),
@@ -95,6 +106,20 @@ std::optional<int64_t> speculation(const GenerationOptions& options, const Obser
 }
 
 }  // namespace
+
+void GenerationOptions::choose_greedy() {
+  sampling.greedy = true;
+  const std::vector<std::string> methods = std::exchange(other_methods, {});
+  other_sampling.insert(other_sampling.end(), methods.begin(), methods.end());
+}
+
+std::vector<std::string> GenerationOptions::unused() const {
+  std::vector<std::string> sentences;
+  if (!sampling.greedy) return sentences;
+  for (const std::string& setting : other_sampling)
+    sentences.push_back(setting + ", which is not used: answers are greedy");
+  return sentences;
+}
 
 Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
                         const Observer& observer) const {

@@ -33,7 +33,7 @@ def pictures():
         "webp": ["webp_animated.webp", "webp_exif5.webp", "webp_lossy.webp", "webp_lossy_alpha.webp"],
         "gif": ["gif_animated.gif", "gif_interlaced.gif", "gif_partial_transparent.gif", "gif_beyond_screen.gif"],
         "bmp": ["bmp_1.bmp", "bmp_4.bmp", "bmp_8.bmp", "bmp_16_565.bmp", "bmp_rle8.bmp", "bmp_top_down.bmp", "bmp_32_alpha.bmp"],
-        "tiff": ["tiff_fax_group4.tif", "tiff_grey.tif", "tiff_la.tif", "tiff_palette.tif", "tiff_turned6.tif"],
+        "tiff": ["tiff_fax_group4.tif", "tiff_grey.tif", "tiff_la.tif", "tiff_palette.tif", "tiff_turned6.tif", "tiff_grey16_tiles.tif"],
         "picture": ["jpeg_exif5.jpg", "png_exif6.png", "webp_exif5.webp", "gif_plain.gif", "bmp_4.bmp"],
         "video": ["video_short.mp4", "video_rotated.mp4", "video_vp9.webm", "audio_only.mp4", "gif_animated.gif"],
     }.items():
@@ -100,8 +100,12 @@ def configs():
     size = {"shortest_edge": 3136, "longest_edge": 50176}
     image = {k: v for k, v in processor.items() if k not in ("min_pixels", "max_pixels")} | {"size": size, "do_resize": True}
     put("preprocessor_config", "sizes", image | {"image_processor_type": "Qwen2VLImageProcessorFast", "resample": 3, "do_rescale": True})
-    put("preprocessor_config", "nested", {"processor_class": "Qwen2_5_VLProcessor", "image_processor": image,
-                                          "video_processor": image | {"video_processor_type": "Qwen2VLVideoProcessor"}})
+    video = image | {"video_processor_type": "Qwen2VLVideoProcessor"}
+    nested = {"processor_class": "Qwen2_5_VLProcessor", "image_processor": image, "video_processor": video}
+    put("preprocessor_config", "nested", nested)
+    put("preprocessor_config", "newest_alone", BETWEEN + json.dumps(nested))
+    put("preprocessor_config", "beside_a_newer", json.dumps(processor) + BETWEEN + json.dumps(nested))
+    put("preprocessor_config", "with_video", BETWEEN.join([json.dumps(processor), "", json.dumps(video)]))
 
 
 def small_tokenizer():
@@ -181,9 +185,13 @@ def settings():
               "seconds": 0.5, "layers": [layer, layer | {"layer": 1}, layer | {"tower": "vision"}]}
     state = {"format": "fovea-audit-state", "version": 2, "fingerprint": {"model": "tiny", "questions": 2},
              "results": {"fp32": {"q1": result}, "eager-bf16": {"q1": result | {"first_divergence": 1, "correct": False, "layers": []}}},
-             "facts": {"q1": {"context": 100, "images": 1, "largest_patches": 64}},
+             "facts": {"q1": {"context": 100, "images": 1, "largest_patches": 64, "warnings": ["a picture was shrunk"]}},
              "problems": {"q2": {"file": "s.jsonl", "line": 2, "id": "q2", "message": "no picture", "remedy": "give one"}}}
     put("audit_state", "two_configurations", state)
+    limits = {"read_gbps": 40, "bf16_gflops": 470, "fp32_gflops": 234.5, "int8_gops": 940, "when": "2026-12-01 05:40 UTC", "load": 0.25}
+    put("machine_cache", "two_machines", {"version": 2, "machines": {"mine": limits, "theirs": limits | {"load": 8}}})
+    put("machine_cache", "absurd", {"version": 2, "machines": {"mine": limits | {"read_gbps": 1e300}}})
+    put("machine_cache", "older", {"mine": {"read_gbps": 40}})
     audit = json.loads((ROOT / "tests/data/audit/sample.json").read_text())
     small = copy.deepcopy(audit)
     small["configurations"] = [shortened(c) for c in audit["configurations"][:2]]
