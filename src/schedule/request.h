@@ -10,7 +10,7 @@ namespace fovea {
 using RequestId = uint64_t;
 
 // A picture, or a video, in a prompt. Equal numbers mean equal embeddings, whoever brings them.
-struct Picture {
+struct PromptPicture {
   uint64_t number = 0;
   int64_t units = 0;        // of work to encode it (patches, say); the same wherever the number is
   int64_t first_token = 0;  // its place in the prompt
@@ -25,8 +25,8 @@ struct Request {
   // Of the prompt, at least one. Equal numbers behind equal ones have equal keys and values: a text token is
   // its id, a picture's token is made of the picture's number and the offset within it.
   std::vector<uint64_t> tokens;
-  int64_t max_new_tokens = 0;     // at least 1
-  std::vector<Picture> pictures;  // in the order of their tokens; they do not overlap
+  int64_t max_new_tokens = 0;           // at least 1
+  std::vector<PromptPicture> pictures;  // in the order of their tokens; they do not overlap
 };
 
 enum class Refusal {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "schedule/live_request.h"
 
 namespace fovea {
 namespace {
@@ -15,7 +16,7 @@ int64_t blocks_for(int64_t tokens, int64_t block_tokens) {
 void check_request(const Request& request) {
   FOVEA_CHECK(!request.tokens.empty() && request.max_new_tokens > 0);
   int64_t behind = 0;
-  for (const Picture& picture : request.pictures) {
+  for (const PromptPicture& picture : request.pictures) {
     FOVEA_CHECK(picture.first_token >= behind && picture.tokens > 0 && picture.units >= 0);
     behind = picture.first_token + picture.tokens;
   }
@@ -27,10 +28,12 @@ void check_request(const Request& request) {
 Scheduler::Scheduler(const SchedulerLimits& limits, int64_t block_capacity, int64_t block_tokens,
                      BlockLedger::Hash hash)
     : limits_(limits), ledger_(block_capacity, block_tokens, hash) {
-  FOVEA_CHECK(limits.max_num_seqs > 0 && limits.max_queue >= 0);
+  FOVEA_CHECK(limits.max_num_seqs > 0 && limits.max_queue > 0);
   set_step_tokens(limits.max_num_batched_tokens);
   set_slice_units(limits.slice_units);
 }
+
+Scheduler::~Scheduler() = default;
 
 std::optional<Refusal> Scheduler::arrive(Request request) {
   check_request(request);
@@ -41,20 +44,20 @@ std::optional<Refusal> Scheduler::arrive(Request request) {
   if (static_cast<int64_t>(waiting_.size()) >= limits_.max_queue) return Refusal::queue_full;
   vision_.add(request.pictures);
   const RequestId id = request.id;
-  auto sequence = std::make_unique<Sequence>(std::move(request), arrivals_++);
-  waiting_[sequence->arrival()] = sequence.get();
-  live_[id] = std::move(sequence);
+  auto live = std::make_unique<LiveRequest>(std::move(request), arrivals_++);
+  waiting_[live->arrival()] = live.get();
+  live_[id] = std::move(live);
   return std::nullopt;
 }
 
 Cancellation Scheduler::cancel(RequestId id) {
-  Sequence* sequence = find(id);
-  if (!sequence) return Cancellation::unknown;
-  if (sequence->in_step) {
-    sequence->cancel_wanted = true;
+  LiveRequest* live = find(id);
+  if (!live) return Cancellation::unknown;
+  if (live->in_step) {
+    live->cancel_wanted = true;
     return Cancellation::after_step;
   }
-  end(*sequence, RequestState::cancelled);
+  end(*live, RequestState::cancelled);
   return Cancellation::now;
 }
 
@@ -74,17 +77,17 @@ void Scheduler::forget_picture(uint64_t number) {
 }
 
 void Scheduler::propose(RequestId id, std::vector<uint64_t> drafts) {
-  Sequence* sequence = find(id);
-  if (sequence && sequence->decodes() && !sequence->in_step) sequence->drafts = std::move(drafts);
+  LiveRequest* live = find(id);
+  if (live && live->decodes() && !live->in_step) live->drafts = std::move(drafts);
 }
 
-Sequence* Scheduler::find(RequestId id) const {
+LiveRequest* Scheduler::find(RequestId id) const {
   const auto found = live_.find(id);
   return found == live_.end() ? nullptr : found->second.get();
 }
 
-int64_t Scheduler::room(const Sequence& sequence) const {
-  return static_cast<int64_t>(sequence.table.size()) * ledger_.block_tokens() - sequence.computed;
+int64_t Scheduler::room(const LiveRequest& live) const {
+  return static_cast<int64_t>(live.table.size()) * ledger_.block_tokens() - live.computed;
 }
 
 // ---- the next step ----
@@ -112,12 +115,12 @@ Step Scheduler::next() {
 
 // Which decodes have their turn: those that wait longest for it.
 void Scheduler::share_out(Plan& plan) {
-  std::vector<Sequence*> decoding;
+  std::vector<LiveRequest*> decoding;
   bool prompts = !waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_num_seqs;
-  for (Sequence* sequence : running_) {
-    sequence->has_turn = sequence->decodes();
-    if (sequence->has_turn) {
-      decoding.push_back(sequence);
+  for (LiveRequest* live : running_) {
+    live->has_turn = live->decodes();
+    if (live->has_turn) {
+      decoding.push_back(live);
     } else {
       prompts = true;
     }
@@ -126,8 +129,8 @@ void Scheduler::share_out(Plan& plan) {
   plan.kept_for_prompts = prompts ? std::max<int64_t>(1, rows / 4) : 0;
   const auto most = static_cast<size_t>(rows - plan.kept_for_prompts);
   if (decoding.size() > most) {
-    std::ranges::stable_sort(decoding, {}, &Sequence::last_served);
-    for (Sequence* sequence : std::span(decoding).subspan(most)) sequence->has_turn = false;
+    std::ranges::stable_sort(decoding, {}, &LiveRequest::last_served);
+    for (LiveRequest* live : std::span(decoding).subspan(most)) live->has_turn = false;
   }
   plan.rows_left = rows - static_cast<int64_t>(std::min(decoding.size(), most));
 }
@@ -135,25 +138,25 @@ void Scheduler::share_out(Plan& plan) {
 // In order of arrival, so that whoever is preempted for another has no rows in this step yet.
 void Scheduler::place_running(Plan& plan) {
   for (size_t i = 0; i < running_.size(); ++i) {
-    Sequence& sequence = *running_[i];
+    LiveRequest& live = *running_[i];
     int64_t rows = 0;
-    if (sequence.has_turn) {
-      const int64_t drafts = std::min({static_cast<int64_t>(sequence.drafts.size()),
-                                       sequence.may_generate() - 1, plan.rows_left - plan.kept_for_prompts});
+    if (live.has_turn) {
+      const int64_t drafts = std::min({static_cast<int64_t>(live.drafts.size()), live.may_generate() - 1,
+                                       plan.rows_left - plan.kept_for_prompts});
       rows = 1 + std::max<int64_t>(0, drafts);
-    } else if (!sequence.decodes()) {
-      rows = computable(sequence, sequence.computed, plan.rows_left);
-      sequence.state = rows > 0 || plan.rows_left == 0 ? RequestState::prefill : RequestState::vision;
+    } else if (!live.decodes()) {
+      rows = computable(live, live.computed, plan.rows_left);
+      live.state = rows > 0 || plan.rows_left == 0 ? RequestState::prefill : RequestState::vision;
     }
-    if (rows > 0) rows = make_room(plan, sequence, rows);
-    if (rows > 0) place(plan, sequence, rows);
+    if (rows > 0) rows = make_room(plan, live, rows);
+    if (rows > 0) place(plan, live, rows);
   }
 }
 
 // So many tokens from `first` on, at most `most`, can be computed with the pictures that are encoded.
-int64_t Scheduler::computable(const Sequence& sequence, int64_t first, int64_t most) const {
-  const int64_t rows = std::min(sequence.size() - first, most);
-  for (const Picture& picture : sequence.pictures()) {
+int64_t Scheduler::computable(const LiveRequest& live, int64_t first, int64_t most) const {
+  const int64_t rows = std::min(live.size() - first, most);
+  for (const PromptPicture& picture : live.pictures()) {
     if (picture.first_token >= first + rows) break;
     if (picture.first_token + picture.tokens <= first || vision_.encoded(picture.number)) continue;
     return std::max<int64_t>(0, picture.first_token - first);
@@ -163,20 +166,20 @@ int64_t Scheduler::computable(const Sequence& sequence, int64_t first, int64_t m
 
 // Adds blocks to the table until there is room for `rows` more tokens; returns for how many of them there is.
 // Others are preempted only if there would be none.
-int64_t Scheduler::make_room(Plan& plan, Sequence& sequence, int64_t rows) {
-  while (room(sequence) < rows) {
+int64_t Scheduler::make_room(Plan& plan, LiveRequest& live, int64_t rows) {
+  while (room(live) < rows) {
     if (const auto block = ledger_.allocate()) {
-      sequence.table.push_back(*block);
-    } else if (room(sequence) > 0 || !preempt_one_behind(plan, sequence)) {
+      live.table.push_back(*block);
+    } else if (room(live) > 0 || !preempt_one_behind(plan, live)) {
       break;
     }
   }
-  return std::min(rows, room(sequence));
+  return std::min(rows, room(live));
 }
 
-bool Scheduler::preempt_one_behind(Plan& plan, const Sequence& sequence) {
-  Sequence& youngest = *running_.back();
-  if (&youngest == &sequence) return false;
+bool Scheduler::preempt_one_behind(Plan& plan, const LiveRequest& live) {
+  LiveRequest& youngest = *running_.back();
+  if (&youngest == &live) return false;
   release(youngest);
   running_.pop_back();
   if (std::exchange(youngest.has_turn, false)) ++plan.rows_left;
@@ -187,36 +190,39 @@ bool Scheduler::preempt_one_behind(Plan& plan, const Sequence& sequence) {
   return true;
 }
 
-void Scheduler::place(Plan& plan, Sequence& sequence, int64_t rows) {
-  const bool decodes = sequence.decodes();
-  sequence.state = decodes ? RequestState::decode : RequestState::prefill;
-  if (!decodes) reserve_blocks(sequence, rows);
+void Scheduler::place(Plan& plan, LiveRequest& live, int64_t rows) {
+  const int64_t block_tokens = ledger_.block_tokens();
+  FOVEA_CHECK(ledger_.may_write(live.table[static_cast<size_t>(live.computed / block_tokens)],
+                                live.computed % block_tokens));
+  const bool decodes = live.decodes();
+  live.state = decodes ? RequestState::decode : RequestState::prefill;
+  if (!decodes) reserve_blocks(live, rows);
   plan.rows_left -= decodes ? rows - 1 : rows;
   Segment segment;
-  segment.request = sequence.id();
-  segment.first = sequence.computed;
+  segment.request = live.id();
+  segment.first = live.computed;
   segment.count = rows;
   if (decodes) {
     segment.logits = rows;
-  } else if (rows == sequence.uncomputed()) {
+  } else if (rows == live.uncomputed()) {
     segment.logits = 1;
   }
-  segment.table_from = sequence.told;
-  segment.table.assign(sequence.table.begin() + sequence.told, sequence.table.end());
-  sequence.told = static_cast<int64_t>(sequence.table.size());
-  sequence.in_step = true;
-  sequence.last_served = plan.step.number;
+  segment.table_from = live.told;
+  segment.table.assign(live.table.begin() + live.told, live.table.end());
+  live.told = static_cast<int64_t>(live.table.size());
+  live.in_step = true;
+  live.last_served = plan.step.number;
   (decodes ? plan.step.segments : plan.chunks).push_back(std::move(segment));
 }
 
 // Announces the blocks that the next rows are written into, so that twins wait for them.
-void Scheduler::reserve_blocks(const Sequence& sequence, int64_t rows) {
+void Scheduler::reserve_blocks(const LiveRequest& live, int64_t rows) {
   const int64_t block_tokens = ledger_.block_tokens();
-  const int64_t behind = blocks_for(sequence.computed + rows, block_tokens);
-  for (int64_t i = sequence.computed / block_tokens; i < behind; ++i) {
-    const BlockId block = sequence.table[static_cast<size_t>(i)];
-    const auto tokens = sequence.tokens_in_block(i, block_tokens, sequence.size());
-    if (!ledger_.reserve(block, sequence.before_block(i), tokens)) break;
+  const int64_t behind = blocks_for(live.computed + rows, block_tokens);
+  for (int64_t i = live.computed / block_tokens; i < behind; ++i) {
+    const BlockId block = live.table[static_cast<size_t>(i)];
+    const auto tokens = live.tokens_in_block(i, block_tokens, live.size());
+    if (!ledger_.reserve(block, live.before_block(i), tokens)) break;
   }
 }
 
@@ -234,38 +240,37 @@ void Scheduler::admit_waiting(Plan& plan) {
   }
 }
 
-// What the index knows of a sequence that has no blocks, so that a token is left to compute.
-Prefix Scheduler::known_prefix(const Sequence& sequence) const {
-  return ledger_.find(sequence.before_block(0),
-                      sequence.tokens().first(static_cast<size_t>(sequence.size() - 1)));
+// What the index knows of a request that has no blocks, so that a token is left to compute.
+Prefix Scheduler::known_prefix(const LiveRequest& live) const {
+  return ledger_.find(live.before_block(0), live.tokens().first(static_cast<size_t>(live.size() - 1)));
 }
 
-Scheduler::Admission Scheduler::try_to_admit(Plan& plan, Sequence& sequence) {
-  Prefix prefix = known_prefix(sequence);
+Scheduler::Admission Scheduler::try_to_admit(Plan& plan, LiveRequest& live) {
+  Prefix prefix = known_prefix(live);
   if (prefix.pending) {
-    sequence.state = RequestState::twin;
+    live.state = RequestState::twin;
     return Admission::passed_by;
   }
-  const auto chunk = [&] { return std::min(sequence.size() - prefix.tokens, plan.rows_left); };
+  const auto chunk = [&] { return std::min(live.size() - prefix.tokens, plan.rows_left); };
   const int64_t in_part = prefix.tokens % ledger_.block_tokens();
   if (in_part > 0 && !fits(prefix, chunk())) {
     // In a pool that is just large enough there is no block for the copy beside what it is copied from.
     const auto full = static_cast<size_t>(prefix.tokens - in_part);
-    prefix = ledger_.find(sequence.before_block(0), sequence.tokens().first(full));
+    prefix = ledger_.find(live.before_block(0), live.tokens().first(full));
   }
   const int64_t rows = chunk();
-  if (computable(sequence, prefix.tokens, rows) < rows) {
-    sequence.state = RequestState::vision;
+  if (computable(live, prefix.tokens, rows) < rows) {
+    live.state = RequestState::vision;
     return Admission::passed_by;
   }
   if (!fits(prefix, rows)) {
-    if (sequence.state != RequestState::preempted) sequence.state = RequestState::queued;
+    if (live.state != RequestState::preempted) live.state = RequestState::queued;
     return Admission::lacks_blocks;
   }
-  take_prefix(plan, sequence, prefix);
-  running_.insert(std::ranges::upper_bound(running_, sequence.arrival(), {}, &Sequence::arrival), &sequence);
-  FOVEA_CHECK(make_room(plan, sequence, rows) == rows);
-  place(plan, sequence, rows);
+  take_prefix(plan, live, prefix);
+  running_.insert(std::ranges::upper_bound(running_, live.arrival(), {}, &LiveRequest::arrival), &live);
+  FOVEA_CHECK(make_room(plan, live, rows) == rows);
+  place(plan, live, rows);
   return Admission::admitted;
 }
 
@@ -276,16 +281,16 @@ bool Scheduler::fits(const Prefix& prefix, int64_t rows) const {
   return fresh + prefix.cached + static_cast<int64_t>(running_.size()) <= ledger_.available();
 }
 
-void Scheduler::take_prefix(Plan& plan, Sequence& sequence, const Prefix& prefix) {
+void Scheduler::take_prefix(Plan& plan, LiveRequest& live, const Prefix& prefix) {
   ledger_.share(prefix);
-  sequence.table = prefix.blocks;
-  sequence.computed = prefix.tokens;
-  sequence.published = prefix.tokens / ledger_.block_tokens();
+  live.table = prefix.blocks;
+  live.computed = prefix.tokens;
+  live.published = prefix.tokens / ledger_.block_tokens();
   if (!prefix.needs_copy) return;
-  const BlockId from = sequence.table.back();
+  const BlockId from = live.table.back();
   const auto to = ledger_.exchange_for_copy(from);
   FOVEA_CHECK(to.has_value());
-  sequence.table.back() = *to;
+  live.table.back() = *to;
   plan.step.copies.push_back({from, *to, prefix.tokens % ledger_.block_tokens()});
 }
 
@@ -293,25 +298,24 @@ void Scheduler::take_prefix(Plan& plan, Sequence& sequence, const Prefix& prefix
 
 // For the first in order of arrival, whether it runs or waits.
 std::optional<VisionSlice> Scheduler::choose_slice() const {
-  const auto oldest_running = std::ranges::find_if(running_, [&](const Sequence* sequence) {
-    return slice_for(*sequence, sequence->computed).has_value();
-  });
+  const auto oldest_running = std::ranges::find_if(
+      running_, [&](const LiveRequest* live) { return slice_for(*live, live->computed).has_value(); });
   int64_t looked_at = 0;
-  for (const auto& [arrival, sequence] : waiting_) {
+  for (const auto& [arrival, live] : waiting_) {
     if (oldest_running != running_.end() && (*oldest_running)->arrival() < arrival) break;
     if (looked_at++ == limits_.max_num_seqs) break;
-    if (!slice_for(*sequence, 0)) continue;
-    if (const auto slice = slice_for(*sequence, known_prefix(*sequence).tokens)) return slice;
+    if (!slice_for(*live, 0)) continue;
+    if (const auto slice = slice_for(*live, known_prefix(*live).tokens)) return slice;
   }
   if (oldest_running == running_.end()) return std::nullopt;
   return slice_for(**oldest_running, (*oldest_running)->computed);
 }
 
 // Of its first picture that is not encoded and of which not all tokens are known.
-std::optional<VisionSlice> Scheduler::slice_for(const Sequence& sequence, int64_t known) const {
-  for (const Picture& picture : sequence.pictures()) {
+std::optional<VisionSlice> Scheduler::slice_for(const LiveRequest& live, int64_t known) const {
+  for (const PromptPicture& picture : live.pictures()) {
     if (picture.first_token + picture.tokens <= known || vision_.encoded(picture.number)) continue;
-    return VisionSlice{sequence.id(), picture.number, vision_.done(picture.number),
+    return VisionSlice{live.id(), picture.number, vision_.done(picture.number),
                        std::min(limits_.slice_units, vision_.left(picture.number))};
   }
   return std::nullopt;
@@ -326,7 +330,7 @@ std::vector<Ending> Scheduler::finished(const StepResults& results) {
   std::vector<Ending> endings;
   if (step.vision) take_in(*step.vision, results.vision_ok);
   for (size_t i = 0; i < step.segments.size(); ++i) apply(step.segments[i], results.segments[i], endings);
-  Sequence* const seer = step.vision ? find(step.vision->request) : nullptr;
+  LiveRequest* const seer = step.vision ? find(step.vision->request) : nullptr;
   if (!seer) return endings;
   seer->in_step = false;
   if (!results.vision_ok || seer->cancel_wanted) {
@@ -345,101 +349,101 @@ void Scheduler::take_in(const VisionSlice& slice, bool ok) {
 }
 
 void Scheduler::apply(const Segment& segment, const SegmentResult& result, std::vector<Ending>& endings) {
-  Sequence& sequence = *find(segment.request);
-  sequence.in_step = false;
+  LiveRequest& live = *find(segment.request);
+  live.in_step = false;
   RequestState over = RequestState::failed;
   if (result.ok) {
     const auto sampled = static_cast<int64_t>(result.appended.size());
-    FOVEA_CHECK(sampled <= segment.logits && sampled <= sequence.may_generate());
+    FOVEA_CHECK(sampled <= segment.logits && sampled <= live.may_generate());
     FOVEA_CHECK(segment.logits == 0 ? !result.ended : result.ended || sampled > 0);
-    const bool prompt_done = sequence.state == RequestState::prefill && segment.logits > 0;
-    const int64_t known = sequence.size();
-    sequence.append(result.appended);
+    const bool prompt_done = live.state == RequestState::prefill && segment.logits > 0;
+    const int64_t known = live.size();
+    live.append(result.appended);
     int64_t valid = std::min(segment.count, known - segment.first);
-    for (; valid < segment.count && segment.first + valid < sequence.size(); ++valid) {
-      const auto draft = sequence.drafts[static_cast<size_t>(segment.first + valid - known)];
-      if (draft != sequence.tokens()[static_cast<size_t>(segment.first + valid)]) break;
+    for (; valid < segment.count && segment.first + valid < live.size(); ++valid) {
+      const auto draft = live.drafts[static_cast<size_t>(segment.first + valid - known)];
+      if (draft != live.tokens()[static_cast<size_t>(segment.first + valid)]) break;
     }
-    const bool done = result.ended || sequence.may_generate() == 0;
+    const bool done = result.ended || live.may_generate() == 0;
     // The last token is computed (again) for its logits.
-    sequence.computed = std::min(segment.first + valid, done ? sequence.size() : sequence.size() - 1);
-    sequence.drafts.clear();
-    publish(sequence);
-    if (prompt_done) publish_tail(sequence);
-    if (sequence.decodes()) sequence.state = RequestState::decode;
-    if (!done && !sequence.cancel_wanted) return;
+    live.computed = std::min(segment.first + valid, done ? live.size() : live.size() - 1);
+    live.drafts.clear();
+    publish(live);
+    if (prompt_done) publish_tail(live);
+    if (live.decodes()) live.state = RequestState::decode;
+    if (!done && !live.cancel_wanted) return;
     over = done ? RequestState::done : RequestState::cancelled;
   }
-  endings.push_back({sequence.id(), over});
-  end(sequence, over);
+  endings.push_back({live.id(), over});
+  end(live, over);
 }
 
 // Enters the full blocks into the index, or takes those that others have entered.
-void Scheduler::publish(Sequence& sequence) {
+void Scheduler::publish(LiveRequest& live) {
   const int64_t block_tokens = ledger_.block_tokens();
-  while ((sequence.published + 1) * block_tokens <= sequence.computed) {
-    const int64_t i = sequence.published;
-    BlockId& own = sequence.table[static_cast<size_t>(i)];
-    const auto tokens = sequence.tokens_in_block(i, block_tokens, sequence.computed);
-    const BlockId published = ledger_.publish(own, sequence.before_block(i), tokens);
+  while ((live.published + 1) * block_tokens <= live.computed) {
+    const int64_t i = live.published;
+    BlockId& own = live.table[static_cast<size_t>(i)];
+    const auto tokens = live.tokens_in_block(i, block_tokens, live.computed);
+    const BlockId published = ledger_.publish(own, live.before_block(i), tokens);
     if (published == kNoBlock) break;
     if (published != own) {
       ledger_.add_reference(published);
       ledger_.drop({&own, 1});
       own = published;
-      sequence.told = std::min(sequence.told, i);
+      live.told = std::min(live.told, i);
     }
-    ++sequence.published;
+    ++live.published;
   }
 }
 
 // Enters the last, partly filled block, from which a twin or a second turn can go on.
-void Scheduler::publish_tail(const Sequence& sequence) {
-  const int64_t i = sequence.published, block_tokens = ledger_.block_tokens();
-  if (i * block_tokens >= sequence.computed || (i + 1) * block_tokens <= sequence.computed) return;
-  ledger_.publish(sequence.table[static_cast<size_t>(i)], sequence.before_block(i),
-                  sequence.tokens_in_block(i, block_tokens, sequence.computed));
+void Scheduler::publish_tail(const LiveRequest& live) {
+  const int64_t i = live.published, block_tokens = ledger_.block_tokens();
+  if (i * block_tokens >= live.computed || (i + 1) * block_tokens <= live.computed) return;
+  ledger_.publish(live.table[static_cast<size_t>(i)], live.before_block(i),
+                  live.tokens_in_block(i, block_tokens, live.computed));
 }
 
 // Gives the blocks back; what is computed stays findable.
-void Scheduler::release(Sequence& sequence) {
-  for (size_t i = sequence.table.size(); i-- > static_cast<size_t>(sequence.published);) {
-    if (ledger_.is_pending(sequence.table[i])) ledger_.abandon(sequence.table[i]);
+void Scheduler::release(LiveRequest& live) {
+  for (size_t i = live.table.size(); i-- > static_cast<size_t>(live.published);) {
+    if (ledger_.is_pending(live.table[i])) ledger_.abandon(live.table[i]);
   }
-  publish_tail(sequence);
-  ledger_.drop(sequence.table);
-  sequence.table.clear();
-  sequence.drafts.clear();
-  sequence.computed = sequence.published = sequence.told = 0;
+  publish_tail(live);
+  ledger_.drop(live.table);
+  live.table.clear();
+  live.drafts.clear();
+  live.computed = live.published = live.told = 0;
 }
 
-void Scheduler::end(Sequence& sequence, RequestState state) {
-  release(sequence);
-  std::erase(running_, &sequence);
-  waiting_.erase(sequence.arrival());
-  vision_.remove(sequence.pictures());
+void Scheduler::end(LiveRequest& live, RequestState state) {
+  release(live);
+  std::erase(running_, &live);
+  waiting_.erase(live.arrival());
+  vision_.remove(live.pictures());
   ++over_[static_cast<int>(state)];
-  live_.erase(sequence.id());
+  live_.erase(live.id());
 }
 
 // ---- queries ----
 
 std::optional<RequestState> Scheduler::state(RequestId id) const {
-  const Sequence* sequence = find(id);
-  return sequence ? std::optional(sequence->state) : std::nullopt;
+  const LiveRequest* live = find(id);
+  return live ? std::optional(live->state) : std::nullopt;
 }
 
 std::span<const uint64_t> Scheduler::tokens(RequestId id) const {
-  const Sequence* sequence = find(id);
-  return sequence ? sequence->tokens() : std::span<const uint64_t>();
+  const LiveRequest* live = find(id);
+  return live ? live->tokens() : std::span<const uint64_t>();
 }
 
 SchedulerMetrics Scheduler::metrics() const {
   SchedulerMetrics metrics;
   std::ranges::copy(over_, metrics.in_state);
-  for (const auto& [id, sequence] : live_) {
-    ++metrics.in_state[static_cast<int>(sequence->state)];
-    metrics.waiting_tokens += sequence->uncomputed();
+  for (const auto& [id, live] : live_) {
+    ++metrics.in_state[static_cast<int>(live->state)];
+    metrics.waiting_tokens += live->uncomputed();
   }
   metrics.free_blocks = ledger_.free();
   metrics.cached_blocks = ledger_.cached();
@@ -451,15 +455,15 @@ SchedulerMetrics Scheduler::metrics() const {
 
 void Scheduler::check() const {
   int64_t references = 0;
-  for (const auto& [arrival, sequence] : waiting_) {
-    FOVEA_CHECK(sequence->arrival() == arrival && sequence->table.empty() && sequence->computed == 0);
+  for (const auto& [arrival, live] : waiting_) {
+    FOVEA_CHECK(live->arrival() == arrival && live->table.empty() && live->computed == 0);
   }
-  for (const Sequence* sequence : running_) {
-    references += static_cast<int64_t>(sequence->table.size());
-    FOVEA_CHECK(sequence->computed < sequence->size() && room(*sequence) >= 0);
-    FOVEA_CHECK(sequence->told <= static_cast<int64_t>(sequence->table.size()));
+  for (const LiveRequest* live : running_) {
+    references += static_cast<int64_t>(live->table.size());
+    FOVEA_CHECK(live->computed < live->size() && room(*live) >= 0);
+    FOVEA_CHECK(live->told <= static_cast<int64_t>(live->table.size()));
   }
-  FOVEA_CHECK(std::ranges::is_sorted(running_, {}, &Sequence::arrival));
+  FOVEA_CHECK(std::ranges::is_sorted(running_, {}, &LiveRequest::arrival));
   FOVEA_CHECK(running_.size() + waiting_.size() == live_.size());
   ledger_.check(references);
 }

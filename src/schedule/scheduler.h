@@ -31,16 +31,17 @@
 
 #include "schedule/block_ledger.h"
 #include "schedule/request.h"
-#include "schedule/sequence.h"
 #include "schedule/step.h"
 #include "schedule/vision_work.h"
 
 namespace fovea {
 
+class LiveRequest;
+
 struct SchedulerLimits {
   int64_t max_num_seqs = 16;  // requests that run at once, and that are looked at for admission; >= 1
   int64_t max_num_batched_tokens = 512;  // rows of a step; >= 2
-  int64_t max_queue = 1024;              // requests that wait, besides preempted ones
+  int64_t max_queue = 1024;              // while so many wait, arrivals are refused; >= 1
   int64_t slice_units = 4096;            // of vision work in a step; >= 1
 };
 
@@ -64,6 +65,7 @@ class Scheduler {
  public:
   Scheduler(const SchedulerLimits& limits, int64_t block_capacity, int64_t block_tokens = 64,
             BlockLedger::Hash hash = BlockLedger::hash_of);
+  ~Scheduler();
 
   // Takes a request on, or says why not. Its id is no live request's. Until the request is over the caller
   // keeps what is needed to compute it, and the embeddings of its pictures from the last slice on.
@@ -96,39 +98,39 @@ class Scheduler {
   struct Plan;  // a step as it grows
   enum class Admission { admitted, passed_by, lacks_blocks };
 
-  Sequence* find(RequestId id) const;
-  int64_t room(const Sequence& sequence) const;
+  LiveRequest* find(RequestId id) const;
+  int64_t room(const LiveRequest& live) const;
 
   void share_out(Plan& plan);
   void place_running(Plan& plan);
-  int64_t computable(const Sequence& sequence, int64_t first, int64_t most) const;
-  int64_t make_room(Plan& plan, Sequence& sequence, int64_t rows);
-  bool preempt_one_behind(Plan& plan, const Sequence& sequence);
-  void place(Plan& plan, Sequence& sequence, int64_t rows);
-  void reserve_blocks(const Sequence& sequence, int64_t rows);
+  int64_t computable(const LiveRequest& live, int64_t first, int64_t most) const;
+  int64_t make_room(Plan& plan, LiveRequest& live, int64_t rows);
+  bool preempt_one_behind(Plan& plan, const LiveRequest& live);
+  void place(Plan& plan, LiveRequest& live, int64_t rows);
+  void reserve_blocks(const LiveRequest& live, int64_t rows);
 
   void admit_waiting(Plan& plan);
-  Prefix known_prefix(const Sequence& sequence) const;
-  Admission try_to_admit(Plan& plan, Sequence& sequence);
+  Prefix known_prefix(const LiveRequest& live) const;
+  Admission try_to_admit(Plan& plan, LiveRequest& live);
   bool fits(const Prefix& prefix, int64_t rows) const;
-  void take_prefix(Plan& plan, Sequence& sequence, const Prefix& prefix);
+  void take_prefix(Plan& plan, LiveRequest& live, const Prefix& prefix);
 
   std::optional<VisionSlice> choose_slice() const;
-  std::optional<VisionSlice> slice_for(const Sequence& sequence, int64_t known) const;
+  std::optional<VisionSlice> slice_for(const LiveRequest& live, int64_t known) const;
 
   void take_in(const VisionSlice& slice, bool ok);
   void apply(const Segment& segment, const SegmentResult& result, std::vector<Ending>& endings);
-  void publish(Sequence& sequence);
-  void publish_tail(const Sequence& sequence);
-  void release(Sequence& sequence);
-  void end(Sequence& sequence, RequestState state);
+  void publish(LiveRequest& live);
+  void publish_tail(const LiveRequest& live);
+  void release(LiveRequest& live);
+  void end(LiveRequest& live, RequestState state);
 
   SchedulerLimits limits_;
   BlockLedger ledger_;
   VisionWork vision_;
-  std::unordered_map<RequestId, std::unique_ptr<Sequence>> live_;
-  std::vector<Sequence*> running_;         // in order of arrival; they have blocks
-  std::map<uint64_t, Sequence*> waiting_;  // by arrival; they have none
+  std::unordered_map<RequestId, std::unique_ptr<LiveRequest>> live_;
+  std::vector<LiveRequest*> running_;         // in order of arrival; they have blocks
+  std::map<uint64_t, LiveRequest*> waiting_;  // by arrival; they have none
   uint64_t arrivals_ = 0;
   int64_t steps_ = 0, preemptions_ = 0;
   int64_t over_[kRequestStates] = {};

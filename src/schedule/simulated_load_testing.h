@@ -88,13 +88,13 @@ class SimulatedLoad {
     changed.request.root = changed.sequence.root = pictures ? of.request.root : 1 - of.request.root;
     changed.request.pictures = of.request.pictures;
     if (pictures) {
-      for (Picture& picture : changed.request.pictures) picture.number += kSizes;
+      for (PromptPicture& picture : changed.request.pictures) picture.number += kSizes;
     }
     for (size_t i = 0; i < of.request.tokens.size(); ++i) {
       add(changed, of.sequence.tokens[i], of.request.tokens[i]);
     }
     of = std::move(changed);
-    for (const Picture& picture : of.request.pictures) show(of, picture);
+    for (const PromptPicture& picture : of.request.pictures) show(of, picture);
   }
 
   // Few words, so that beginnings are equal by chance, too.
@@ -105,7 +105,7 @@ class SimulatedLoad {
     }
   }
   void add_picture(SimulatedRequest& to) {
-    Picture picture;
+    PromptPicture picture;
     picture.number = static_cast<uint64_t>(dice_.between(1, 5)) + 1000 * (pictures_++ / 40);
     picture.units = 10 + static_cast<int64_t>(picture.number % kSizes) * 9;
     picture.tokens = picture.units / 2;
@@ -114,7 +114,7 @@ class SimulatedLoad {
     for (int64_t i = 0; i < picture.tokens; ++i) add(to, 0, 0);
     show(to, picture);
   }
-  void show(SimulatedRequest& of, const Picture& picture) const {
+  void show(SimulatedRequest& of, const PromptPicture& picture) const {
     SimulatedSequence shown;
     shown.root = of.sequence.root;
     for (int64_t i = 0; i < static_cast<int64_t>(of.sequence.tokens.size()); ++i) {

@@ -26,7 +26,7 @@ struct Tally {
 
 class Simulation {
  public:
-  Simulation(uint64_t seed, bool tells_pictures, Tally& tally)
+  Simulation(uint64_t seed, bool tells_pictures, BlockLedger::Hash hash, Tally& tally)
       : dice_(seed),
         tight_(dice_.one_in(2)),
         load_(dice_.bits(), tight_ ? 2 : 6, tells_pictures),
@@ -39,7 +39,7 @@ class Simulation {
         least_units_(limits_.slice_units),
         rows_(least_rows_),
         units_(least_units_),
-        scheduler_(limits_, capacity_),
+        scheduler_(limits_, capacity_, kBlockTokens, hash),
         model_(capacity_),
         tally_(tally) {}
 
@@ -78,7 +78,7 @@ class Simulation {
     Live live;
     live.drawn = load_.draw();
     Request& request = live.drawn.request;
-    for (Picture& picture : request.pictures) {
+    for (PromptPicture& picture : request.pictures) {
       const Encoding& encoding = pictures_[picture.number];
       picture.encoded = encoding.units > 0 && encoding.done == encoding.units;
     }
@@ -88,7 +88,7 @@ class Simulation {
       ++(*refusal == Refusal::queue_full ? tally_.queue_full : tally_.never_fits);
       return;
     }
-    for (const Picture& picture : request.pictures) {
+    for (const PromptPicture& picture : request.pictures) {
       Encoding& encoding = pictures_[picture.number];
       encoding.units = picture.units;
       ++encoding.owners;
@@ -112,7 +112,7 @@ class Simulation {
     const auto rows = static_cast<int64_t>(request.tokens.size()) + request.max_new_tokens;
     int64_t steps =
         ceil(rows, kept) + request.max_new_tokens * ceil(limits_.max_num_seqs, least_rows_ - kept);
-    for (const Picture& picture : request.pictures) steps += ceil(picture.units, least_units_) + 3;
+    for (const PromptPicture& picture : request.pictures) steps += ceil(picture.units, least_units_) + 3;
     return steps;
   }
 
@@ -220,7 +220,7 @@ class Simulation {
     for (const Segment& segment : step.segments) {
       const Live& live = live_.at(segment.request);
       model_.prepare(segment, live.drawn.sequence);
-      for (const Picture& picture : live.drawn.request.pictures) {
+      for (const PromptPicture& picture : live.drawn.request.pictures) {
         const bool needed = picture.first_token < segment.first + segment.count &&
                             picture.first_token + picture.tokens > segment.first;
         EXPECT_TRUE(!needed || pictures_.at(picture.number).done == picture.units);
@@ -284,7 +284,7 @@ class Simulation {
     tally_.late += waited > live.steps_allowed;
     tally_.longest_wait =
         std::max(tally_.longest_wait, static_cast<double>(waited) / static_cast<double>(live.steps_allowed));
-    for (const Picture& picture : live.drawn.request.pictures) {
+    for (const PromptPicture& picture : live.drawn.request.pictures) {
       const auto encoding = pictures_.find(picture.number);
       if (--encoding->second.owners > 0) continue;
       if (encoding->second.done < encoding->second.units || dice_.one_in(2)) pictures_.erase(encoding);
@@ -322,10 +322,11 @@ class Simulation {
   bool busy_ = true;
 };
 
-Tally simulate(int64_t episodes, int64_t requests, bool tells_pictures) {
+Tally simulate(int64_t episodes, int64_t requests, bool tells_pictures,
+               BlockLedger::Hash hash = BlockLedger::hash_of) {
   Tally tally;
   for (int64_t episode = 0; episode < episodes; ++episode) {
-    Simulation(static_cast<uint64_t>(episode), tells_pictures, tally).run(requests);
+    Simulation(static_cast<uint64_t>(episode), tells_pictures, hash, tally).run(requests);
   }
   return tally;
 }
@@ -369,6 +370,16 @@ TEST(Simulation, AnswersDoNotDependOnTheSchedule) {
     RecordProperty(what, std::to_string(times));
   }
   RecordProperty("longest wait", std::to_string(tally.longest_wait));
+}
+
+TEST(Simulation, EqualHashesChangeNothing) {
+  const auto hash = [](const ChainEnd& after, std::span<const uint64_t> tokens) {
+    return BlockLedger::hash_of(after, tokens) % 2;
+  };
+  const Tally tally = simulate(4, 1000, true, hash);
+  EXPECT_EQ(tally.wrong_cells, 0);
+  EXPECT_EQ(tally.wrong_answers, 0);
+  EXPECT_GE(tally.hits, 50);
 }
 
 // The positive control: if the tokens do not say which picture they stand for, one picture's keys are served

@@ -6,8 +6,8 @@
 
 namespace fovea {
 
-void VisionWork::add(std::span<const Picture> pictures) {
-  for (const Picture& picture : pictures) {
+void VisionWork::add(std::span<const PromptPicture> pictures) {
+  for (const PromptPicture& picture : pictures) {
     Work& work = works_[picture.number];
     FOVEA_CHECK(work.owners == 0 || work.units == picture.units);
     work.units = picture.units;
@@ -16,8 +16,8 @@ void VisionWork::add(std::span<const Picture> pictures) {
   }
 }
 
-void VisionWork::remove(std::span<const Picture> pictures) {
-  for (const Picture& picture : pictures) {
+void VisionWork::remove(std::span<const PromptPicture> pictures) {
+  for (const PromptPicture& picture : pictures) {
     const auto work = works_.find(picture.number);
     if (--work->second.owners == 0) works_.erase(work);
   }

@@ -14,8 +14,8 @@ class VisionWork {
  public:
   // A request with these pictures comes, or goes. What has been done for a picture is forgotten with the last
   // request that has it.
-  void add(std::span<const Picture> pictures);
-  void remove(std::span<const Picture> pictures);
+  void add(std::span<const PromptPicture> pictures);
+  void remove(std::span<const PromptPicture> pictures);
 
   // Of a picture that some request has:
   int64_t done(uint64_t number) const { return works_.at(number).done; }

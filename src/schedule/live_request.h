@@ -1,4 +1,5 @@
-// A live request, as the scheduler keeps it: its tokens, and how far they are computed. Private to schedule.
+// A request that is not over, as the scheduler keeps it: its tokens, and how far they are computed. Private
+// to schedule.
 #pragma once
 
 #include <algorithm>
@@ -12,14 +13,14 @@
 
 namespace fovea {
 
-class Sequence {
+class LiveRequest {
  public:
-  Sequence(Request request, uint64_t arrival)
+  LiveRequest(Request request, uint64_t arrival)
       : request_(std::move(request)), arrival_(arrival), prompt_(size()) {}
 
   RequestId id() const { return request_.id; }
   uint64_t arrival() const { return arrival_; }
-  const std::vector<Picture>& pictures() const { return request_.pictures; }
+  const std::vector<PromptPicture>& pictures() const { return request_.pictures; }
 
   // The prompt, then what was generated.
   std::span<const uint64_t> tokens() const { return request_.tokens; }
