@@ -229,7 +229,6 @@ void Scheduler::reserve_blocks(const LiveRequest& live, int64_t rows) {
 // ---- admission ----
 
 void Scheduler::admit_waiting(Plan& plan) {
-  if (!plan.step.preempted.empty()) return;
   auto waiting = waiting_.begin();
   for (int64_t looked_at = 0; looked_at < limits_.max_num_seqs && waiting != waiting_.end(); ++looked_at) {
     if (static_cast<int64_t>(running_.size()) >= limits_.max_num_seqs || plan.rows_left == 0) break;
@@ -274,7 +273,8 @@ Scheduler::Admission Scheduler::try_to_admit(Plan& plan, LiveRequest& live) {
   return Admission::admitted;
 }
 
-// Whether there are blocks for `rows` tokens behind the prefix, and one for each request that runs.
+// Whether there are blocks for `rows` tokens behind the prefix, and one for each request that runs: so nobody
+// who is preempted comes back before more blocks are free than were.
 bool Scheduler::fits(const Prefix& prefix, int64_t rows) const {
   const int64_t table = blocks_for(prefix.tokens + rows, ledger_.block_tokens());
   const int64_t fresh = table - static_cast<int64_t>(prefix.blocks.size()) + (prefix.needs_copy ? 1 : 0);

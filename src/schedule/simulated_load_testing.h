@@ -50,11 +50,13 @@ class SimulatedLoad {
     return drawn;
   }
 
-  // A second turn: prompt and answer become part of the prompts of others.
-  void remember(const SimulatedRequest& request, const std::vector<uint64_t>& answer) {
-    SimulatedRequest turn = request;
-    for (const uint64_t token : answer) add(turn, token, token);
-    if (turn.sequence.tokens.size() <= 300) documents_[document()] = std::move(turn);
+  // Prompts may begin with this one and its answer: a second turn.
+  void remember(SimulatedRequest answered) {
+    const auto& tokens = answered.sequence.tokens;
+    if (tokens.size() > 300) return;
+    auto& told = answered.request.tokens;
+    told.insert(told.end(), tokens.begin() + static_cast<std::ptrdiff_t>(told.size()), tokens.end());
+    documents_[document()] = std::move(answered);
   }
 
  private:

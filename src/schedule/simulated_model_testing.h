@@ -39,13 +39,16 @@ struct SimulatedSequence {
   }
 };
 
+// Some keep the end token in their answer.
+inline bool keeps_end_token(const SimulatedSequence& sequence) { return sequence.seed % 2 == 1; }
+
 // The answer of a request that has the engine for itself.
 inline std::vector<uint64_t> answer_alone(SimulatedSequence sequence, int64_t max_new_tokens) {
   const size_t prompt = sequence.tokens.size();
   for (int64_t i = 0; i < max_new_tokens; ++i) {
     const uint64_t token = sampled_behind(sequence.states.back(), sequence.seed);
+    if (token != kEndToken || keeps_end_token(sequence)) sequence.append(token);
     if (token == kEndToken) break;
-    sequence.append(token);
   }
   return {sequence.tokens.begin() + static_cast<std::ptrdiff_t>(prompt), sequence.tokens.end()};
 }

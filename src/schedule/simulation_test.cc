@@ -246,13 +246,12 @@ class Simulation {
     SimulatedSequence& sequence = live.drawn.sequence;
     for (int64_t row = 0; row < segment.logits; ++row) {
       const uint64_t token = sampled_behind(sequence.states.back(), sequence.seed);
-      if (token == kEndToken) {
-        result.ended = true;
-        break;
+      result.ended = token == kEndToken;
+      if (!result.ended || keeps_end_token(sequence)) {
+        sequence.append(token);
+        result.appended.push_back(token);
       }
-      sequence.append(token);
-      result.appended.push_back(token);
-      if (row + 1 == segment.logits) break;
+      if (result.ended || row + 1 == segment.logits) break;
       const bool taken = live.drafts[static_cast<size_t>(row)] == token;
       ++(taken ? tally_.drafts_taken : tally_.drafts_rolled_back);
       if (!taken) break;
@@ -289,6 +288,7 @@ class Simulation {
       if (--encoding->second.owners > 0) continue;
       if (encoding->second.done < encoding->second.units || dice_.one_in(2)) pictures_.erase(encoding);
     }
+    if (state == RequestState::done && dice_.one_in(4)) load_.remember(live.drawn);
     cost_of_live_ -= live.cost;
     model_.forget(id);
     live_.erase(id);
