@@ -257,11 +257,14 @@ Scheduler::Admission Scheduler::try_to_admit(Plan& plan, LiveRequest& live) {
     const auto full = static_cast<size_t>(prefix.tokens - in_part);
     prefix = ledger_.find(live.before_block(0), live.tokens().first(full));
   }
-  const int64_t rows = chunk();
-  if (computable(live, prefix.tokens, rows) < rows) {
+  // Of a whole step's rows, not only of those that are left in this one: else it would take a place for a few
+  // words, and hold it while its picture is encoded.
+  const int64_t ahead = std::min(live.size() - prefix.tokens, limits_.max_num_batched_tokens);
+  if (computable(live, prefix.tokens, ahead) < ahead) {
     live.state = RequestState::vision;
     return Admission::passed_by;
   }
+  const int64_t rows = chunk();
   if (!fits(prefix, rows)) {
     if (live.state != RequestState::preempted) live.state = RequestState::queued;
     return Admission::lacks_blocks;

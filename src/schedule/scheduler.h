@@ -88,7 +88,7 @@ class Scheduler {
   // Returns the requests that are over with this step.
   std::vector<Ending> finished(const StepResults& results);
 
-  // Of a live request; nothing of another.
+  // Of a live request; nothing of another. What a request waits for is as it was when it was last looked at.
   std::optional<RequestState> state(RequestId id) const;
   std::span<const uint64_t> tokens(RequestId id) const;  // prompt and answer, until the next change
   SchedulerMetrics metrics() const;

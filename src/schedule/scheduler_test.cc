@@ -348,6 +348,33 @@ TEST(Scheduler, APictureThatFailsEndsTheRequestInWhoseNameItWas) {
   EXPECT_EQ(scheduler.metrics().in(done), 1);
 }
 
+TEST(Scheduler, ForAFewRowsThatAreLeftNobodyTakesAPlaceWithoutItsPicture) {
+  SchedulerLimits limits = kWide;
+  limits.max_num_batched_tokens = 8;
+  Scheduler scheduler(limits, 16, kBlock);
+  scheduler.arrive(text(1, counting(50, 6)));
+  scheduler.arrive(with_picture(2, counting(0, 8), 77, 3, 4));
+  EXPECT_EQ(step(scheduler).segments.size(), 1u);
+  EXPECT_EQ(scheduler.state(2), vision);
+  finish_all(scheduler);
+}
+
+TEST(Scheduler, APictureThatSomebodyBringsMeanwhileIsEncoded) {
+  for (const bool slice_fails : {false, true}) {
+    Scheduler scheduler(kWide, 16, kBlock);
+    scheduler.arrive(with_picture(1, counting(0, 8), 77, 2, 4));
+    const Step s = scheduler.next();
+    scheduler.arrive(with_picture(2, counting(50, 8), 77, 2, 4, true));
+    StepResults results = well(s);
+    results.vision_ok = !slice_fails;
+    scheduler.finished(results);
+    const Step next = step(scheduler);
+    EXPECT_FALSE(next.vision);
+    EXPECT_EQ(next.segments.size(), slice_fails ? 1u : 2u);
+    finish_all(scheduler);
+  }
+}
+
 TEST(Scheduler, AForgottenPictureIsEncodedAgainIfNeeded) {
   Scheduler scheduler(kWide, 16, kBlock);
   scheduler.arrive(with_picture(1, counting(0, 8), 77, 2, 4));

@@ -40,7 +40,7 @@ struct VisionSlice {
 struct Step {
   int64_t number = 0;
   std::vector<BlockCopy> copies;
-  std::vector<Segment> segments;  // decode rows, then chunks of prompts in order of arrival
+  std::vector<Segment> segments;  // decode rows, then chunks of prompts
   std::optional<VisionSlice> vision;
   std::vector<RequestId> preempted;  // their blocks belong to others from now on
 
