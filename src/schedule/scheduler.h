@@ -1,17 +1,17 @@
 // Decides what the next step computes, for whom and in which blocks: a pure state machine without model,
-// threads or clock. The caller repeats: arrive and cancel at any time; next(), carry the step out,
-// finished().
+// threads or clock. The caller repeats: next(), carry the step out, finished(). Requests arrive and are
+// cancelled at any time, also while a step is under way.
 //
 // Rules:
 // - Decode rows go first, one for each request that decodes. While a prompt can go on, a quarter of the
-// step's
-//   tokens is kept for prompts; decodes that find no room then take turns. So neither starves the other.
-// - Then come chunks of prompts in order of arrival. A chunk ends before the first picture that is not
-// encoded.
-// - A request is admitted in order of arrival, when its first chunk can run whole: there are a place, blocks
-//   (and one more for each request that runs, or the newcomer would soon be preempted), and the pictures.
-//   Those that wait for a picture or a twin are passed by others; nobody passes one that lacks blocks. A step
-//   that preempts somebody admits nobody.
+//   step's tokens is kept for prompts; decodes that find no room then take turns. So neither starves the
+//   other.
+// - Then come chunks of prompts: of those that run, then of newcomers, each in order of arrival. A chunk ends
+//   before the first picture that is not encoded.
+// - A request is admitted in order of arrival, when there are a place, blocks for its first chunk (and one
+//   more for each request that runs, or the newcomer would soon be preempted), and the pictures in the first
+//   step's worth of its tokens. Those that wait for a picture or a twin are passed by others; nobody passes
+//   one that lacks blocks.
 // - At admission a request takes what the prefix index knows of its prompt, except its last token, which must
 //   be computed for its logits. If another request computes the next block just now (a twin), it waits. When
 //   that one ends without completing the block, the first that waits computes it.
