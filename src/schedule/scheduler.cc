@@ -194,7 +194,8 @@ void Scheduler::place(Plan& plan, LiveRequest& live, int64_t rows) {
   const int64_t block_tokens = ledger_.block_tokens();
   FOVEA_CHECK(ledger_.may_write(live.table[static_cast<size_t>(live.computed / block_tokens)],
                                 live.computed % block_tokens));
-  const bool decodes = live.decodes();
+  // One that comes back may find all but its last token, but no row was put aside for it.
+  const bool decodes = live.has_turn;
   live.state = decodes ? RequestState::decode : RequestState::prefill;
   if (!decodes) reserve_blocks(live, rows);
   plan.rows_left -= decodes ? rows - 1 : rows;

@@ -257,6 +257,26 @@ TEST(Scheduler, TheYoungestIsPreemptedAndComputedAgain) {
   EXPECT_EQ(scheduler.metrics().in(done), 2);
 }
 
+TEST(Scheduler, OneThatComesBackForItsLastTokenCountsAmongTheRows) {
+  Scheduler scheduler(kWide, 3, kBlock);
+  scheduler.arrive(text(1, counting(0, 3), 3));
+  scheduler.arrive(text(2, counting(50, 2), 6));
+  step(scheduler);
+  scheduler.propose(2, {60, 61, 62});  // for which it gets a second block
+  step(scheduler);
+  EXPECT_EQ(step(scheduler).preempted, std::vector<RequestId>{2});  // which the first one needs
+  EXPECT_FALSE(scheduler.state(1));
+  scheduler.arrive(text(3, counting(90, 5)));
+  scheduler.set_step_tokens(2);
+  const Step s = step(scheduler);
+  ASSERT_EQ(s.segments.size(), 2u);
+  EXPECT_EQ(s.segments[0].request, 2u);
+  EXPECT_EQ(s.segments[0].first, 3);
+  EXPECT_EQ(s.segments[0].logits, 1);
+  EXPECT_EQ(s.segments[1].count, 1);
+  finish_all(scheduler);
+}
+
 TEST(Scheduler, NobodyPassesOneThatLacksBlocks) {
   Scheduler scheduler(kWide, 6, kBlock);
   scheduler.arrive(text(1, counting(0, 12), 4));
