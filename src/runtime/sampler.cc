@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <numeric>
 
 #include "base/error.h"
 
@@ -15,34 +13,16 @@ void require(bool condition, const std::string& what, const std::string& remedy)
   if (!condition) throw Error(ErrorKind::invalid_argument, what, remedy);
 }
 
-// RepetitionPenaltyLogitsProcessor: every id seen is divided by the penalty if positive, multiplied if
-// negative.
-void penalise(std::span<float> logits, std::span<const int32_t> history, double penalty) {
-  std::vector<int32_t> seen(history.begin(), history.end());
-  std::sort(seen.begin(), seen.end());
-  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
-  const auto factor = static_cast<float>(penalty);
-  for (const int32_t id : seen) {
-    float& logit = logits[static_cast<size_t>(id)];
-    logit = logit > 0 ? logit / factor : logit * factor;
-  }
-}
+size_t words_for(size_t ids) { return (ids + 63) / 64; }
 
-// NoRepeatNGramLogitsProcessor: what followed the last size - 1 ids before must not follow them again.
-void forbid_repeats(std::span<float> logits, std::span<const int32_t> history, size_t size) {
-  if (history.size() + 1 < size) return;
-  const auto last = history.last(size - 1);
-  for (size_t at = size - 1; at < history.size(); ++at) {
-    const auto before = history.subspan(at - last.size(), last.size());
-    if (!last.empty() && before.back() != last.back()) continue;  // most end here
-    if (!std::equal(last.begin(), last.end(), before.begin())) continue;
-    logits[static_cast<size_t>(history[at])] = -std::numeric_limits<float>::infinity();
-  }
+void insert(std::vector<uint64_t>& set, int32_t id) {
+  set[static_cast<size_t>(id) / 64] |= uint64_t{1} << (id % 64);
 }
 
 }  // namespace
 
-Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {
+Sampler::Sampler(const SamplingOptions& options)
+    : options_(options), random_(options.seed), draw_(options.temperature, options.top_k, options.top_p) {
   require(options.greedy || (options.temperature > 0 && std::isfinite(options.temperature)),
           fmt::format("temperature {} is not positive", options.temperature),
           "use --greedy for temperature 0");
@@ -59,49 +39,48 @@ Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(op
 
 double Sampler::uniform() { return static_cast<double>(random_.bits() >> 11) * 0x1p-53; }
 
-int32_t Sampler::next(std::span<float> logits, std::span<const int32_t> history) {
-  if (options_.repetition_penalty != 1.0) penalise(logits, history, options_.repetition_penalty);
-  if (options_.no_repeat_ngram_size > 0) {
-    forbid_repeats(logits, history, static_cast<size_t>(options_.no_repeat_ngram_size));
+// Another history is shorter or, almost surely, has another id where the last one ended.
+void Sampler::learn(std::span<const int32_t> history, size_t vocab) {
+  FOVEA_CHECK(history.size() >= known_ && (known_ == 0 || history[known_ - 1] == last_known_));
+  const auto fresh = history.subspan(known_);
+  for (const int32_t id : fresh) FOVEA_CHECK(id >= 0 && static_cast<size_t>(id) < vocab);
+  if (options_.repetition_penalty != 1.0) {
+    seen_.resize(words_for(vocab));
+    for (const int32_t id : fresh) insert(seen_, id);
   }
-  const auto best = std::max_element(logits.begin(), logits.end());
-  if (!std::isfinite(*best)) {
+  if (fresh.empty()) return;
+  known_ = history.size();
+  last_known_ = history.back();
+}
+
+// NoRepeatNGramLogitsProcessor: what followed the last size - 1 ids before must not follow them again.
+void Sampler::forbid_repeats(std::span<const int32_t> history) {
+  const auto size = static_cast<size_t>(options_.no_repeat_ngram_size);
+  if (history.size() + 1 < size) return;
+  const auto last = history.last(size - 1);
+  for (size_t at = size - 1; at < history.size(); ++at) {
+    const auto before = history.subspan(at - last.size(), last.size());
+    if (!last.empty() && before.back() != last.back()) continue;  // most end here
+    if (std::equal(last.begin(), last.end(), before.begin())) insert(forbidden_, history[at]);
+  }
+}
+
+int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> history) {
+  FOVEA_CHECK(!logits.empty());
+  learn(history, logits.size());
+  if (options_.no_repeat_ngram_size > 0) {
+    forbidden_.assign(words_for(logits.size()), 0);
+    forbid_repeats(history);
+  }
+  blocks_.read(logits, {seen_, static_cast<float>(options_.repetition_penalty), forbidden_});
+  const RankedLogit best = blocks_.largest();
+  if (!std::isfinite(best.logit)) {
     require(
         false,
         fmt::format("no_repeat_ngram_size {} leaves no token to go on with", options_.no_repeat_ngram_size),
         "use a larger size, or 0 to turn it off");
   }
-  return options_.greedy ? static_cast<int32_t>(best - logits.begin()) : draw(logits);
-}
-
-// Temperature, then the k largest, then the smallest set whose mass reaches top_p, then one draw.
-int32_t Sampler::draw(std::span<float> logits) {
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto larger = [&](int32_t a, int32_t b) {
-    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  const bool limited = options_.top_k > 0 && options_.top_k < static_cast<int64_t>(order.size());
-  const size_t keep = limited ? static_cast<size_t>(options_.top_k) : order.size();
-  std::partial_sort(order.begin(), order.begin() + static_cast<int64_t>(keep), order.end(), larger);
-  order.resize(keep);
-  const double largest = static_cast<double>(logits[static_cast<size_t>(order.front())]);
-  std::vector<double> mass;
-  for (const int32_t id : order) {
-    mass.push_back(
-        std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - largest) / options_.temperature));
-  }
-  const double total = std::accumulate(mass.begin(), mass.end(), 0.0);
-  size_t kept = 0;
-  double kept_mass = 0;
-  while (kept < mass.size() && (kept == 0 || kept_mass < options_.top_p * total)) kept_mass += mass[kept++];
-  double target = uniform() * kept_mass;
-  for (size_t i = 0; i < kept; ++i) {
-    target -= mass[i];
-    if (target < 0) return order[i];
-  }
-  return order[kept - 1];
+  return options_.greedy ? best.id : draw_.draw(blocks_, uniform());
 }
 
 }  // namespace fovea

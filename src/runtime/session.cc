@@ -77,11 +77,10 @@ Buffer<float> Session::forced_logits(std::span<const int32_t> tokens) {
 int32_t Session::choose(std::span<const float> logits, std::span<const int32_t> tokens) const {
   SamplingOptions greedy = state_->options.sampling;
   greedy.greedy = true;
-  std::vector<float> scratch(logits.begin(), logits.end());
   std::vector<int32_t> history(state_->sequence.ids().begin(),
                                state_->sequence.ids().begin() + state_->prompt_size);
   history.insert(history.end(), tokens.begin(), tokens.end());
-  return Sampler(greedy).next(scratch, history);
+  return Sampler(greedy).next(logits, history);
 }
 
 bool Session::ended(std::span<const int32_t> tokens) const {
