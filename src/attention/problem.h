@@ -96,6 +96,9 @@ struct AttentionProblem {
 // Writes problem.out. Parallel inside. The result for a query does not depend on the number of threads nor on
 // which other queries are in the problem: chunked prefill, whole prefill and decode agree bit for bit.
 void attend(AttentionKind kind, const AttentionProblem& problem);
+// The sequences of a batch, each with its own keys; heads, dtypes and precision are the same in all. Each result
+// has the bits of attend() alone. Scratch is that of the first problem.
+void attend(AttentionKind kind, std::span<const AttentionProblem> problems);
 // The implementations by name. Each reads the nodes of `precision` that it has (base/precision.h); a policy
 // that asks for others was refused before it came here.
 void eager_attention(const AttentionProblem& problem);
@@ -113,5 +116,6 @@ std::string non_finite_node(AttentionKind kind, const AttentionProblem& problem)
 // The most working memory attend() allocates for this problem on the current number of threads(), in bytes.
 // eager grows with tokens_q * tokens_kv, sdpa with tokens_kv, flash_attention_2 with neither.
 int64_t attention_scratch_bytes(AttentionKind kind, const AttentionProblem& problem);
+int64_t attention_scratch_bytes(AttentionKind kind, std::span<const AttentionProblem> problems);
 
 }  // namespace fovea

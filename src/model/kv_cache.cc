@@ -201,11 +201,13 @@ size_t KvCache::place_of(DType angles) const {
   return static_cast<size_t>(found - rotations_.begin());
 }
 
-void KvCache::store_rotation(DType angles, int64_t first, const RopeTable& table, int64_t count) {
-  FOVEA_CHECK(first >= tokens_ && first + count <= capacity_ && table.pairs == head_dim_ / 2);
+void KvCache::store_rotation(DType angles, int64_t first, const RopeTable& table, int64_t row,
+                             int64_t count) {
+  const int64_t pairs = head_dim_ / 2;
+  FOVEA_CHECK(first >= tokens_ && first + count <= capacity_ && table.pairs == pairs);
   Rotation& to = rotations_[place_of(angles)];
-  std::copy_n(table.cos.data(), count * table.pairs, to.cos.data() + first * table.pairs);
-  std::copy_n(table.sin.data(), count * table.pairs, to.sin.data() + first * table.pairs);
+  std::copy_n(table.cos.data() + row * pairs, count * pairs, to.cos.data() + first * pairs);
+  std::copy_n(table.sin.data() + row * pairs, count * pairs, to.sin.data() + first * pairs);
 }
 
 KeyBias KvCache::key_bias(DType angles, const float* bias) const {

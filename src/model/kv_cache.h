@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "attention/problem.h"
@@ -24,8 +25,12 @@ class KvCache;
 // While it lives, the pages of a layer are in memory.
 class KvLease {
  public:
-  KvLease(const KvLease&) = delete;
-  KvLease& operator=(const KvLease&) = delete;
+  KvLease(KvLease&& other) noexcept
+      : cache_(std::exchange(other.cache_, nullptr)),
+        layer_(other.layer_),
+        first_(other.first_),
+        end_(other.end_) {}
+  KvLease& operator=(KvLease&&) = delete;
   ~KvLease();
 
  private:
@@ -79,8 +84,8 @@ class KvCache {
   void store(int64_t layer, int64_t first, const float* k, const float* v, int64_t stride, int64_t count);
   void commit(int64_t count);
   // The f32 cos and sin of the same tokens' angles, for the layers with bias_split whose angles have this
-  // type; likewise before commit(), once for all layers.
-  void store_rotation(DType angles, int64_t first, const RopeTable& table, int64_t count);
+  // type, which stand in `table` from `row` on; likewise before commit(), once for all layers.
+  void store_rotation(DType angles, int64_t first, const RopeTable& table, int64_t row, int64_t count);
   // A key bias with the rotations of all tokens, those of the running call included.
   KeyBias key_bias(DType angles, const float* bias) const;
   // The largest |k| of each kv head so far, kept for the guard, who updates it.
