@@ -1,6 +1,7 @@
-// Goal: a batch changes no bit of anyone's result, and the failure of one sequence is its own. Method: sequences of
-// random lengths go through the decoder of the demo model in random company, cut at random places; every row's hidden
-// state and logits are compared bit for bit with those of the same sequence alone, fed at once.
+// Goal: a batch changes no bit of anyone's result, and the failure of one sequence is its own. Method:
+// sequences of random lengths go through the decoder of the demo model in random company, cut at random
+// places; every row's hidden state and logits are compared bit for bit with those of the same sequence alone,
+// fed at once.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -32,13 +33,17 @@ struct Rows {
 class Model {
  public:
   explicit Model(const std::string& policy)
-      : engine_(open(policy)), store_(engine_.checkpoint()), decoder_(store_, text(), engine_.precision().logits) {}
+      : engine_(open(policy)),
+        store_(engine_.checkpoint()),
+        decoder_(store_, text(), engine_.precision().logits) {}
 
   const Decoder& decoder() const { return decoder_; }
   const LayeredPrecision& text() const { return engine_.precision().text; }
   int64_t width() const { return decoder_.config().hidden_size; }
   int64_t vocab() const { return decoder_.config().vocab_size; }
-  KvCache cache(int64_t tokens) const { return {decoder_.config(), tokens, text().layers}; }
+  KvCache cache(int64_t tokens) const {
+    return {decoder_.config(), tokens, text().layers, {}, std::nullopt, true};
+  }
 
   Rows random_rows(std::mt19937& random, int64_t count) const {
     Rows rows;
@@ -115,7 +120,8 @@ void feed_together(const Model& model, std::mt19937& random, std::vector<Rows>& 
       if (rows.fed == rows.count || random() % 4 == 0) continue;
       const int64_t most = rows.count - rows.fed,
                     count = random() % 2 == 0 ? 1 : 1 + static_cast<int64_t>(random() % 200) % most;
-      segments.push_back({&caches[i], count, rows.positions(rows.fed, count), guards ? &(*guards)[i] : nullptr});
+      segments.push_back(
+          {&caches[i], count, rows.positions(rows.fed, count), guards ? &(*guards)[i] : nullptr});
       who.push_back(i);
       const auto from = rows.embedded.begin() + rows.fed * model.width();
       hidden.insert(hidden.end(), from, from + count * model.width());
@@ -153,7 +159,8 @@ TEST_P(EveryPolicy, ABatchChangesNoBit) {
     for (Rows& together : all) {
       Rows alone = together;
       feed_alone(model, alone);
-      ASSERT_TRUE(same_bits(together.hidden, alone.hidden)) << "round " << round << ", " << alone.count << " rows";
+      ASSERT_TRUE(same_bits(together.hidden, alone.hidden))
+          << "round " << round << ", " << alone.count << " rows";
       ASSERT_TRUE(same_bits(logits_of(model, together.hidden.data(), together.count),
                             logits_of(model, alone.hidden.data() + (alone.count - 1) * model.width(), 1)) ||
                   together.count > 1);
@@ -175,6 +182,53 @@ TEST_P(EveryPolicy, TheGuardOfARequestSeesItsOwnRowsAlone) {
   }
 }
 
+// Feeds rows [first, end) of a sequence to its cache and compares them with those of the sequence alone.
+void feed_and_compare(const Model& model, KvCache& cache, const Rows& rows, int64_t end, GuardReport& guard) {
+  const int64_t first = cache.tokens();
+  std::vector<float> hidden(rows.embedded.begin() + first * model.width(),
+                            rows.embedded.begin() + end * model.width());
+  DecoderScratch scratch;
+  Segment segment{&cache, end - first, rows.positions(first, end - first), &guard};
+  model.decoder().forward(hidden.data(), {&segment, 1}, scratch);
+  rethrow_failure({&segment, 1});
+  const auto alone =
+      std::span(rows.hidden).subspan(static_cast<size_t>(first * model.width()), hidden.size());
+  EXPECT_TRUE(same_bits(hidden, alone)) << first << " to " << end;
+}
+
+// Three sequences begin with the same 150 tokens, two of them go on differently: one shares two blocks, one
+// also goes on in a copy of the third, whose maker writes on in its own.
+TEST_P(EveryPolicy, SharedBlocksHoldTheBitsOfOnesOwn) {
+  const Model model(GetParam());
+  std::mt19937 random(9);
+  std::vector<Rows> all = {model.random_rows(random, 220), model.random_rows(random, 230),
+                           model.random_rows(random, 200)};
+  for (const auto& [index, shared] :
+       {std::pair(size_t{1}, int64_t{128}), std::pair(size_t{2}, int64_t{150})}) {
+    std::copy_n(all[0].embedded.begin(), shared * model.width(), all[index].embedded.begin());
+  }
+  std::vector<GuardReport> alone(3, model.guard()), together(3, model.guard());
+  for (size_t i = 0; i < all.size(); ++i) feed_alone(model, all[i], &alone[i]);
+  KvPool pool(KvLayout(model.decoder().config(), model.text().layers, {}, true), 8);
+  std::vector<KvCache> caches;
+  for (int i = 0; i < 3; ++i) caches.emplace_back(pool);
+  const std::vector<std::vector<int64_t>> blocks = {{5, 0, 2, 7}, {5, 0, 1, 3}, {5, 0, 4, 6}};
+  for (size_t i = 0; i < 3; ++i) {
+    for (const int64_t block : blocks[i]) caches[i].set_block(caches[i].capacity() / kPageTokens, block);
+  }
+  feed_and_compare(model, caches[0], all[0], 150, together[0]);
+  caches[1].found(128);
+  pool.copy(2, 4);
+  caches[2].found(150);
+  feed_and_compare(model, caches[0], all[0], 151, together[0]);
+  feed_and_compare(model, caches[1], all[1], 230, together[1]);
+  feed_and_compare(model, caches[2], all[2], 200, together[2]);
+  feed_and_compare(model, caches[0], all[0], 220, together[0]);
+  EXPECT_EQ(together[0].text, alone[0].text);
+  // Of the others the guard counts what was computed; the largest score of a row knows the keys it found.
+  EXPECT_LT(together[1].text.front().front().rows, alone[1].text.front().front().rows);
+}
+
 INSTANTIATE_TEST_SUITE_P(Batch, EveryPolicy,
                          testing::Values("dtype=fp32", "dtype=bf16", "preset=eager-bf16", "preset=sdpa",
                                          "preset=fast", "preset=balanced", "text.bias_split=on",
@@ -190,7 +244,8 @@ TEST(Batch, LogitsOfManyRowsAreThoseOfEach) {
   const std::vector<float> all = logits_of(model, rows.hidden.data(), rows.count);
   for (int64_t r = 0; r < rows.count; ++r) {
     const auto one = logits_of(model, rows.hidden.data() + r * model.width(), 1);
-    EXPECT_TRUE(same_bits(one, std::span(all).subspan(static_cast<size_t>(r * model.vocab()), one.size()))) << r;
+    EXPECT_TRUE(same_bits(one, std::span(all).subspan(static_cast<size_t>(r * model.vocab()), one.size())))
+        << r;
   }
 }
 
@@ -204,8 +259,8 @@ std::string words_of(const std::exception_ptr& failure) {
   }
 }
 
-// An embedding may be infinite, or only beyond fp16, which the first layer's residual finds: whatever a sequence does
-// alone, it does in company, with the same words, and nobody else notices.
+// An embedding may be infinite, or only beyond fp16, which the first layer's residual finds: whatever a
+// sequence does alone, it does in company, with the same words, and nobody else notices.
 TEST(Batch, ARowThatIsNotFiniteFailsItsOwnSequence) {
   const Model model("dtype=fp16");
   std::mt19937 random(5);

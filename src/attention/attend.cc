@@ -24,7 +24,8 @@ void check_problem(const AttentionProblem& problem) {
   }
   FOVEA_CHECK(problem.scale > 0);
   const KeyBias& bias = problem.key_bias;
-  FOVEA_CHECK(!bias.present() || (bias.cos != nullptr && bias.sin != nullptr && k.head_dim % 2 == 0));
+  FOVEA_CHECK(!bias.present() || k.head_dim % 2 == 0);
+  FOVEA_CHECK(!bias.present() || bias.table != nullptr || (bias.cos != nullptr && bias.sin != nullptr));
   const auto& bounds = problem.cu_seqlens;
   if (bounds.empty()) return;
   FOVEA_CHECK(!problem.causal && q.tokens == k.tokens);
@@ -76,7 +77,8 @@ void attend(AttentionKind kind, std::span<const AttentionProblem> problems) {
 int64_t attention_scratch_bytes(AttentionKind kind, std::span<const AttentionProblem> problems) {
   if (kind == AttentionKind::flash_attention_2) return flash_scratch_bytes(problems);
   int64_t most = 0;
-  for (const AttentionProblem& problem : problems) most = std::max(most, attention_scratch_bytes(kind, problem));
+  for (const AttentionProblem& problem : problems)
+    most = std::max(most, attention_scratch_bytes(kind, problem));
   return most;
 }
 

@@ -236,9 +236,7 @@ template <typename Worker>
 class FlashCall {
  public:
   explicit FlashCall(std::span<const FlashPlan> plans)
-      : plans_(plans),
-        sizes_(plans),
-        scratch_(scratch_of(plans.front().problem(), sizes_.floats, own_)) {}
+      : plans_(plans), sizes_(plans), scratch_(scratch_of(plans.front().problem(), sizes_.floats, own_)) {}
 
   void run() {
     for (int64_t round = 0; for_each(round, &FlashPlan::tasks_in, [this](const FlashTask& t) { compute(t); });

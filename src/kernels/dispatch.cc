@@ -40,8 +40,8 @@ bool tiles_granted() {
 #endif
 
 #ifdef __x86_64__
-// Not __builtin_cpu_supports("f16c"): clang knows the name only from 17 on. That the system saves the registers is
-// asked with "avx2".
+// Not __builtin_cpu_supports("f16c"): clang knows the name only from 17 on. That the system saves the
+// registers is asked with "avx2".
 bool converts_f16() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;

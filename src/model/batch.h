@@ -12,16 +12,16 @@
 
 namespace fovea {
 
-// The rows that one sequence has in a step: tokens behind those in its cache. In a batch's matrices they follow
-// those of the segment before. Everything is borrowed for the length of the call.
+// The rows that one sequence has in a step: tokens behind those in its cache. In a batch's matrices they
+// follow those of the segment before. Everything is borrowed for the length of the call.
 struct Segment {
   KvCache* cache = nullptr;
   int64_t count = 0;
   std::array<std::span<const int64_t>, 3> positions = {};  // (t, h, w) of `count` tokens each
   GuardReport* guard = nullptr;                            // has an entry for every decoder layer and head
   LayerObserver* observer = nullptr;                       // sees these rows alone
-  // Set when one of these rows is not finite: an Error(numeric) naming the layer and the node. The rows are zeros
-  // from then on, the cache is not to be used again, and the other segments are none the wiser.
+  // Set when one of these rows is not finite: an Error(numeric) naming the layer and the node. The rows are
+  // zeros from then on, the cache is not to be used again, and the other segments are none the wiser.
   std::exception_ptr failure = nullptr;
 };
 

@@ -40,7 +40,7 @@ class LayerLoader {
 };
 
 DecoderLayer load_layer(const WeightStore& store, int64_t index, const TowerPrecision& precision,
-                 const TensorPart& part, bool whole, bool held) {
+                        const TensorPart& part, bool whole, bool held) {
   DecoderLayer layer;
   layer.precision = precision;
   if (!held) return layer;

@@ -46,11 +46,11 @@ class Decoder {
   void embed(std::span<const int32_t> ids, float* out) const;
 
   // Runs the rows of a batch through all layers, in place: hidden [rows_of(segments), hidden_size] f32, and
-  // appends them to their caches. A row's result depends on its own sequence alone: not on the company, not on
-  // how the sequence is cut into calls, nor on `piece`: so many rows go through a layer at once (0: all), and all
-  // of them through it before any goes through the next, so that each layer's weights are taken once. A segment
-  // with a non-finite value gets its failure; the call ends early when all have one. When a hook throws, or
-  // memory runs out, nothing is appended.
+  // appends them to their caches. A row's result depends on its own sequence alone: not on the company, not
+  // on how the sequence is cut into calls, nor on `piece`: so many rows go through a layer at once (0: all),
+  // and all of them through it before any goes through the next, so that each layer's weights are taken once.
+  // A segment with a non-finite value gets its failure; the call ends early when all have one. When a hook
+  // throws, or memory runs out, nothing is appended.
   void forward(float* hidden, std::span<Segment> segments, DecoderScratch& scratch,
                const PassHooks& hooks = {}, int64_t piece = 0) const;
 
@@ -59,8 +59,9 @@ class Decoder {
   void forward_layers(int64_t first, int64_t last, float* hidden, std::span<Segment> segments,
                       DecoderScratch& scratch, const PassHooks& hooks = {}, int64_t piece = 0) const;
 
-  // hidden: [rows, hidden_size] as forward left it; out: [rows, vocab_size] f32 (final norm and output head). A row
-  // that is not finite: Error(numeric), thrown, or with one entry of `failures` for each row, put there.
+  // hidden: [rows, hidden_size] as forward left it; out: [rows, vocab_size] f32 (final norm and output head).
+  // A row that is not finite: Error(numeric), thrown, or with one entry of `failures` for each row, put
+  // there.
   void logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch,
               const std::function<void()>& while_waiting = {},
               std::span<std::exception_ptr> failures = {}) const;

@@ -1,5 +1,5 @@
-// A layer of the decoder over the rows of a batch: projections, norms and the MLP see rows; rotation, cache and
-// attention see the sequences they belong to.
+// A layer of the decoder over the rows of a batch: projections, norms and the MLP see rows; rotation, cache
+// and attention see the sequences they belong to.
 #include <algorithm>
 #include <cmath>
 
@@ -12,8 +12,8 @@ namespace fovea {
 
 namespace {
 
-// Whoever has a row that is not finite fails with what refuse() throws. Rows of failed segments become zeros, which
-// every operation of a layer leaves finite: nothing of them is seen twice.
+// Whoever has a row that is not finite fails with what refuse() throws. Rows of failed segments become zeros,
+// which every operation of a layer leaves finite: nothing of them is seen twice.
 template <typename Refuse>
 void fail_segment(Segment& segment, float* rows, int64_t count, Refuse refuse) {
   if (!segment.failure && !all_finite(rows, count)) {
@@ -88,17 +88,18 @@ AttentionGuard Decoder::State::guard_of(int64_t index, const HeadsView& k, const
   const DecoderLayer& layer = layers[static_cast<size_t>(index)];
   if (layer.precision.kind == AttentionKind::eager) return guard;
   key_norms(k, norms);
-  float* largest = part.segment->cache->largest_key_norms(index);
+  const int64_t first = part.first_token();
   for (int64_t h = 0; h < k.heads; ++h) {
     double bias = 0;
     for (int64_t c = 0; c < k.head_dim && !layer.k_bias.empty(); ++c) {
       const auto b = double{layer.k_bias[static_cast<size_t>(h * k.head_dim + c)]};
       bias += b * b;
     }
+    float largest = first == 0 ? 0.f : part.segment->cache->largest_key_norms(index, first - 1)[h];
     for (int64_t t = 0; t < k.tokens; ++t) {
       float& norm = norms[t * k.heads + h];
-      largest[h] = std::max(largest[h], norm + static_cast<float>(std::sqrt(bias)));
-      norm = largest[h];
+      largest = std::max(largest, norm + static_cast<float>(std::sqrt(bias)));
+      part.segment->cache->largest_key_norms(index, first + t)[h] = norm = largest;
     }
   }
   guard.key_norms = norms;
@@ -179,14 +180,16 @@ void Decoder::State::pose(int64_t index, DecoderCall& call) const {
     }
     if (segment.guard != nullptr && !segment.failure) {
       scratch.key_norms.reserve(call.rows * heads_kv);
-      scratch.guards.push_back(guard_of(index, {q + q_width, DType::f32, part.count, heads_kv, head_dim, stride},
+      scratch.guards.push_back(guard_of(index,
+                                        {q + q_width, DType::f32, part.count, heads_kv, head_dim, stride},
                                         part, scratch.key_norms.data() + part.row * heads_kv));
       problem.guard = &scratch.guards.back();
     }
   }
 }
 
-void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* hidden, DecoderCall& call) const {
+void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* hidden,
+                                  DecoderCall& call) const {
   const DecoderLayer& layer = layers[static_cast<size_t>(index)];
   const TowerPrecision& nodes = layer.precision;
   DecoderScratch& scratch = call.scratch;

@@ -1,5 +1,5 @@
-// What a decoder consists of; private to decoder.cc, which loads it and runs batches, and decoder_layer.cc, which
-// computes a layer.
+// What a decoder consists of; private to decoder.cc, which loads it and runs batches, and decoder_layer.cc,
+// which computes a layer.
 #pragma once
 
 #include "model/decoder.h"
@@ -53,7 +53,8 @@ struct Decoder::State {
                      RopeTable& table) const;
   void load_head(const std::string& tensor, const LinearTypes& types);
   void prepare_ropes(size_t piece, const DecoderCall& call) const;
-  void project(const DecoderLayer& layer, const RopeTable& rope, const float* hidden, DecoderCall& call) const;
+  void project(const DecoderLayer& layer, const RopeTable& rope, const float* hidden,
+               DecoderCall& call) const;
   void remember(int64_t index, DecoderCall& call) const;
   void pose(int64_t index, DecoderCall& call) const;
   void attend_layer(int64_t index, const RopeTable& rope, float* hidden, DecoderCall& call) const;

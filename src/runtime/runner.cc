@@ -78,8 +78,9 @@ Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, co
 
 KvCache make_cache(const EngineState& state, int64_t capacity) {
   if (state.pipeline) state.pipeline->begin(capacity);
-  return {state.decoder.config(), capacity, state.precision.text.layers, state.held(),
-          state.options.kv_offload};
+  return {state.decoder.config(),      capacity,
+          state.precision.text.layers, state.held(),
+          state.options.kv_offload,    state.options.guard.mode != GuardMode::off};
 }
 
 GuardReport guard_report(const EngineState& state) {
