@@ -89,10 +89,11 @@ TEST(Memory, DecoderAndCacheHoldWhatTheirFormulasSay) {
     std::iota(places.begin(), places.end(), 0);
     int64_t held = 0;
     DecoderScratch scratch;
-    ForwardHooks hooks;
+    PassHooks hooks;
     hooks.after_layer = [&] { held = in_use(); };
     const int64_t before = in_use();
-    decoder.forward(hidden.data(), kRows, {places, places, places}, cache, scratch, hooks);
+    Segment segment{&cache, kRows, {places, places, places}};
+    decoder.forward(hidden.data(), {&segment, 1}, scratch, hooks);
     const CallMemory memory = Decoder::memory(config, engine.precision().text, kRows, kRows, false);
     // The caller keeps the scratch of flash and sdpa, the thread that of projections, perhaps from before.
     EXPECT_GE(held - before, memory.activations - kFreedMeanwhile) << policy;

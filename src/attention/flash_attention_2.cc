@@ -2,6 +2,7 @@
 // Scores, running maximum, running sum and output are f32; the sum takes the unrounded exponentials while the
 // product with V takes them rounded to precision.probabilities, as flash-attention's softmax.h does.
 #include <algorithm>
+#include <vector>
 
 #include "attention/flash_worker.h"
 #include "attention/implementations.h"
@@ -32,7 +33,7 @@ enum class Way { tiles, windows, splits };
 class FlashPlan {
  public:
   explicit FlashPlan(const AttentionProblem& problem)
-      : tiles_(problem, rows_wanted(problem)), bf16_(FlashWorkerBf16::takes(problem)) {
+      : problem_(problem), tiles_(problem, rows_wanted(problem)), bf16_(FlashWorkerBf16::takes(problem)) {
     sizes_ = {round_up(tiles_.rows_max(), FlashSizes::kRowPadding), tiles_.group(), problem.q.head_dim, 1};
     splits_max_ = divide_up(tiles_.keys_max(), kKeySplit);
     const int64_t heads = problem.k.heads;
@@ -48,27 +49,48 @@ class FlashPlan {
           std::min(heads, bf16_ ? FlashWorkerBf16::kWindowHeads : FlashWorkerF32::kWindowHeads);
       states_per_thread_ = bf16_ ? FlashWorkerBf16::kWindowHeadsAtOnce : FlashWorkerF32::kWindowHeadsAtOnce;
     }
-    const int64_t states =
-        way_ == Way::splits ? heads * (splits_at_once_ + 1) : states_per_thread_ * threads();
     worker_floats_ = bf16_ ? FlashWorkerBf16::scratch_floats(sizes_) : FlashWorkerF32::scratch_floats(sizes_);
-    floats_ = states * sizes_.state_floats() + threads() * worker_floats_;
   }
 
+  const AttentionProblem& problem() const { return problem_; }
   const QueryTiles& tiles() const { return tiles_; }
-  int64_t floats() const { return floats_; }
   bool bf16() const { return bf16_; }
   const FlashSizes& sizes() const { return sizes_; }
-  int64_t worker_floats() const { return worker_floats_; }
   int64_t splits_max() const { return splits_max_; }
   int64_t splits_at_once() const { return splits_at_once_; }
-  int64_t states_per_thread() const { return states_per_thread_; }  // but in splits
   Way way() const { return way_; }
 
+  // Scratch of a thread while it works on this problem: the worker's, then the states of its tile.
+  int64_t worker_floats() const { return worker_floats_; }
+  int64_t thread_floats() const {
+    return worker_floats_ + (way_ == Way::splits ? 0 : states_per_thread_ * sizes_.state_floats());
+  }
+  // Scratch that lives as long as the call: the states of splits, and of all splits so far, of each head.
+  int64_t own_floats() const {
+    return way_ == Way::splits ? problem_.k.heads * (splits_at_once_ + 1) * sizes_.state_floats() : 0;
+  }
+
+  // Tasks come in rounds: all of them in the first, but splits, of which a bounded number is done at a time.
+  int64_t splits_in(int64_t round) const {
+    return std::clamp<int64_t>(splits_max_ - round * splits_at_once_, 0, splits_at_once_);
+  }
+  int64_t tasks_in(int64_t round) const {
+    if (way_ == Way::splits) return splits_in(round) * parts();
+    if (round > 0) return 0;
+    return way_ == Way::tiles ? tiles_.count() : tiles_.count() / problem_.k.heads * parts();
+  }
+  int64_t merges_in(int64_t round) const {
+    return way_ == Way::splits && splits_in(round) > 0 ? problem_.k.heads : 0;
+  }
+  // How many tasks share the heads of a segment or a split.
+  int64_t parts() const { return divide_up(problem_.k.heads, sizes_.heads_per_task); }
+
  private:
+  const AttentionProblem& problem_;
   QueryTiles tiles_;
   bool bf16_;
   FlashSizes sizes_;
-  int64_t worker_floats_, splits_max_, floats_, splits_at_once_ = 1;
+  int64_t worker_floats_, splits_max_, splits_at_once_ = 1;
   int64_t states_per_thread_ = 2;  // of a tile: all splits so far, and one
   Way way_ = Way::tiles;
 };
@@ -110,127 +132,193 @@ void merge(const RunningSoftmax& total, const RunningSoftmax& part, int64_t rows
   }
 }
 
-// One attention call: the plan, its scratch, and the two ways to spread the work. Both merge the same splits
-// in the same order.
+// The scratch of a call: a part for each thread, whatever problem it works on, then one for each problem.
+struct FlashScratch {
+  explicit FlashScratch(std::span<const FlashPlan> plans) {
+    for (const FlashPlan& plan : plans) {
+      of_thread = std::max(of_thread, plan.thread_floats());
+      floats += plan.own_floats();
+    }
+    floats += threads() * of_thread;
+  }
+
+  int64_t of_thread = 0, floats = 0;
+};
+
+// One task, or one merge, of a problem: its number there, and where the problem's own scratch begins.
+struct FlashTask {
+  const FlashPlan* plan;
+  int64_t number, round;
+  float* own;
+
+  RunningSoftmax state(int64_t slot) const {
+    const FlashSizes& sizes = plan->sizes();
+    float* begin = own + slot * sizes.state_floats();
+    return {begin, begin + sizes.rows, begin + 2 * sizes.rows};
+  }
+};
+
+// A tile with all its keys.
+template <typename Worker>
+void run_tile(const FlashTask& task, float* scratch) {
+  const FlashPlan& plan = *task.plan;
+  const AttentionProblem& problem = plan.problem();
+  const QueryTile tile = plan.tiles()[task.number];
+  const Worker worker(problem, plan.sizes(), scratch);
+  const FlashTask of_thread{&plan, 0, 0, scratch + plan.worker_floats()};
+  const RunningSoftmax total = of_thread.state(0), part = of_thread.state(1);
+  worker.gather(tile, 1);
+  worker.add_split(tile, 0, 1, 0, total);
+  for (int64_t split = 1; split * kKeySplit < tile.keys; ++split) {
+    worker.add_split(tile, 0, 1, split, part);
+    merge(total, part, tile.queries * plan.tiles().group(), problem.q.head_dim, Worker::kShiftUnit);
+  }
+  write_output(problem, tile, total.out, total.sum);
+}
+
+// Some heads of a segment. Every segment is one tile per kv head, so that tiles of consecutive heads have
+// consecutive indices.
+template <typename Worker>
+void run_window(const FlashTask& task, float* scratch) {
+  const FlashPlan& plan = *task.plan;
+  const AttentionProblem& problem = plan.problem();
+  const int64_t heads = problem.k.heads, per_task = plan.sizes().heads_per_task;
+  const int64_t head = task.number % plan.parts() * per_task, count = std::min(per_task, heads - head);
+  const QueryTile tile = plan.tiles()[task.number / plan.parts() * heads + head];
+  const Worker worker(problem, plan.sizes(), scratch);
+  const FlashTask of_thread{&plan, 0, 0, scratch + plan.worker_floats()};
+  worker.gather(tile, count);
+  for (int64_t first = 0; first < count; first += Worker::kWindowHeadsAtOnce) {
+    const int64_t now = std::min(Worker::kWindowHeadsAtOnce, count - first);
+    worker.add_split(tile, first, now, 0, of_thread.state(0));
+    for (int64_t h = 0; h < now; ++h) {
+      const RunningSoftmax done = of_thread.state(h);
+      QueryTile of_head = tile;
+      of_head.kv_head += first + h;
+      write_output(problem, of_head, done.out, done.sum);
+    }
+  }
+}
+
+// One split of some heads, each of which is one tile.
+template <typename Worker>
+void run_split(const FlashTask& task, float* scratch) {
+  const FlashPlan& plan = *task.plan;
+  const int64_t heads = plan.problem().k.heads, per_task = plan.sizes().heads_per_task;
+  const int64_t split = task.number / plan.parts(), head = task.number % plan.parts() * per_task;
+  const int64_t count = std::min(per_task, heads - head);
+  const Worker worker(plan.problem(), plan.sizes(), scratch);
+  const QueryTile tile = plan.tiles()[head];
+  worker.gather(tile, count);
+  worker.add_split(tile, 0, count, task.round * plan.splits_at_once() + split,
+                   task.state(split * heads + head));
+}
+
+// The splits of a round, just computed, join the total of one head.
+template <typename Worker>
+void merge_splits(const FlashTask& task) {
+  const FlashPlan& plan = *task.plan;
+  const AttentionProblem& problem = plan.problem();
+  const int64_t head = task.number, heads = problem.k.heads, head_dim = problem.q.head_dim;
+  const QueryTile tile = plan.tiles()[head];
+  const int64_t rows = tile.queries * plan.tiles().group();
+  const RunningSoftmax total = task.state(plan.splits_at_once() * heads + head);
+  if (task.round == 0) total.clear(rows, head_dim);
+  for (int64_t split = 0; split < plan.splits_in(task.round); ++split) {
+    merge(total, task.state(split * heads + head), rows, head_dim, Worker::kShiftUnit);
+  }
+  if (plan.splits_in(task.round + 1) == 0) write_output(problem, tile, total.out, total.sum);
+}
+
+// Tasks of all problems as one list. Whatever the way and the company, a head's splits are merged in the same
+// order.
 template <typename Worker>
 class FlashCall {
  public:
-  FlashCall(const AttentionProblem& problem, const FlashPlan& plan)
-      : problem_(problem),
-        plan_(plan),
-        scratch_(scratch_of(problem, plan.floats(), own_)),
-        head_dim_(problem.q.head_dim) {}
+  explicit FlashCall(std::span<const FlashPlan> plans)
+      : plans_(plans), sizes_(plans), scratch_(scratch_of(plans.front().problem(), sizes_.floats, own_)) {}
 
   void run() {
-    switch (plan_.way()) {
-      case Way::tiles:
-        return run_tiles();
-      case Way::windows:
-        return run_windows();
-      case Way::splits:
-        return run_splits();
+    for (int64_t round = 0; for_each(round, &FlashPlan::tasks_in, [this](const FlashTask& t) { compute(t); });
+         ++round) {
+      for_each(round, &FlashPlan::merges_in, merge_splits<Worker>);
     }
   }
 
  private:
-  void run_tiles() {
-    parallel_for(plan_.tiles().count(), [&](int64_t index) {
-      const QueryTile tile = plan_.tiles()[index];
-      const Worker worker = worker_of_thread();
-      const RunningSoftmax total = state(plan_.states_per_thread() * thread_index()),
-                           part = total.after(plan_.sizes().state_floats());
-      worker.gather(tile, 1);
-      worker.add_split(tile, 0, 1, 0, total);
-      for (int64_t split = 1; split * kKeySplit < tile.keys; ++split) {
-        worker.add_split(tile, 0, 1, split, part);
-        merge(total, part, tile.queries * plan_.tiles().group(), head_dim_, Worker::kShiftUnit);
-      }
-      write_output(problem_, tile, total.out, total.sum);
-    });
-  }
+  using CountIn = int64_t (FlashPlan::*)(int64_t round) const;
 
-  // Every segment is one tile per kv head, so that tiles of consecutive heads have consecutive indices.
-  void run_windows() {
-    const int64_t heads = problem_.k.heads, per_task = plan_.sizes().heads_per_task,
-                  parts = divide_up(heads, per_task);
-    parallel_for(plan_.tiles().count() / heads * parts, [&](int64_t task) {
-      const int64_t head = task % parts * per_task, count = std::min(per_task, heads - head);
-      const QueryTile tile = plan_.tiles()[task / parts * heads + head];
-      const Worker worker = worker_of_thread();
-      constexpr int64_t kAtOnce = Worker::kWindowHeadsAtOnce;
-      const RunningSoftmax states = state(plan_.states_per_thread() * thread_index());
-      worker.gather(tile, count);
-      for (int64_t first = 0; first < count; first += kAtOnce) {
-        const int64_t now = std::min(kAtOnce, count - first);
-        worker.add_split(tile, first, now, 0, states);
-        for (int64_t h = 0; h < now; ++h) {
-          const RunningSoftmax done = states.after(h * plan_.sizes().state_floats());
-          QueryTile of_head = tile;
-          of_head.kv_head += first + h;
-          write_output(problem_, of_head, done.out, done.sum);
-        }
-      }
-    });
-  }
-
-  // One tile per kv head: tasks are splits, a bounded number of them at a time.
-  void run_splits() {
-    const int64_t heads = problem_.k.heads, per_task = plan_.sizes().heads_per_task,
-                  parts = divide_up(heads, per_task);
-    for (int64_t first = 0; first < plan_.splits_max(); first += plan_.splits_at_once()) {
-      const int64_t now = std::min(plan_.splits_at_once(), plan_.splits_max() - first);
-      parallel_for(now * parts, [&](int64_t task) {
-        const int64_t split = task / parts, head = task % parts * per_task;
-        const int64_t count = std::min(per_task, heads - head);
-        const Worker worker = worker_of_thread();
-        const QueryTile tile = plan_.tiles()[head];
-        worker.gather(tile, count);
-        worker.add_split(tile, 0, count, first + split, state(split * heads + head));
-      });
-      parallel_for(heads, [&](int64_t head) { merge_splits(head, first, now); });
+  void compute(const FlashTask& task) const {
+    float* scratch = scratch_ + thread_index() * sizes_.of_thread;
+    switch (task.plan->way()) {
+      case Way::tiles:
+        return run_tile<Worker>(task, scratch);
+      case Way::windows:
+        return run_window<Worker>(task, scratch);
+      case Way::splits:
+        return run_split<Worker>(task, scratch);
     }
   }
 
-  // Splits [first, first + count) of one head, just computed, join the head's total.
-  void merge_splits(int64_t head, int64_t first, int64_t count) {
-    const QueryTile tile = plan_.tiles()[head];
-    const int64_t heads = problem_.k.heads, rows = tile.queries * plan_.tiles().group();
-    const RunningSoftmax total = state(plan_.splits_at_once() * heads + head);
-    if (first == 0) total.clear(rows, head_dim_);
-    for (int64_t split = 0; split < count; ++split) {
-      merge(total, state(split * heads + head), rows, head_dim_, Worker::kShiftUnit);
+  // Whether there was any.
+  template <typename Body>
+  bool for_each(int64_t round, CountIn count_in, Body body) {
+    int64_t count = 0;
+    for (const FlashPlan& plan : plans_) count += (plan.*count_in)(round);
+    parallel_for(count, [&](int64_t number) { body(task_at(number, round, count_in)); });
+    return count > 0;
+  }
+
+  FlashTask task_at(int64_t number, int64_t round, CountIn count_in) const {
+    float* own = scratch_ + threads() * sizes_.of_thread;
+    const FlashPlan* plan = plans_.data();
+    for (int64_t count = 0; number >= (count = (plan->*count_in)(round)); ++plan) {
+      number -= count;
+      own += plan->own_floats();
     }
-    if (first + count == plan_.splits_max()) write_output(problem_, tile, total.out, total.sum);
+    return {plan, number, round, own};
   }
 
-  Worker worker_of_thread() {
-    return Worker(problem_, plan_.sizes(), scratch_ + thread_index() * plan_.worker_floats());
-  }
-
-  RunningSoftmax state(int64_t slot) {
-    float* begin = scratch_ + threads() * plan_.worker_floats() + slot * plan_.sizes().state_floats();
-    return {begin, begin + plan_.sizes().rows, begin + 2 * plan_.sizes().rows};
-  }
-
-  const AttentionProblem& problem_;
-  const FlashPlan& plan_;
+  std::span<const FlashPlan> plans_;
+  FlashScratch sizes_;
   Buffer<float> own_;
   float* scratch_;
-  int64_t head_dim_;
 };
+
+void run(std::span<const FlashPlan> plans) {
+  if (plans.front().bf16()) return FlashCall<FlashWorkerBf16>(plans).run();
+  FlashCall<FlashWorkerF32>(plans).run();
+}
+
+std::vector<FlashPlan> plans_of(std::span<const AttentionProblem> problems) {
+  std::vector<FlashPlan> plans;
+  plans.reserve(problems.size());
+  for (const AttentionProblem& problem : problems) {
+    if (problem.q.tokens > 0) plans.emplace_back(problem);
+  }
+  return plans;
+}
 
 }  // namespace
 
 void flash_attention_2(const AttentionProblem& problem) {
   check_problem(problem);
   if (problem.q.tokens == 0) return;
-  const FlashPlan plan(problem);
-  if (plan.bf16()) return FlashCall<FlashWorkerBf16>(problem, plan).run();
-  FlashCall<FlashWorkerF32>(problem, plan).run();
+  const FlashPlan plan(problem);  // no list: one problem allocates nothing
+  run({&plan, 1});
 }
 
-int64_t flash_scratch_bytes(const AttentionProblem& problem) {
-  return FlashPlan(problem).floats() * int64_t{sizeof(float)};
+void flash_attention_2(std::span<const AttentionProblem> problems) {
+  for (const AttentionProblem& problem : problems) check_problem(problem);
+  const std::vector<FlashPlan> plans = plans_of(problems);
+  if (plans.empty()) return;
+  for (const FlashPlan& plan : plans) FOVEA_CHECK(plan.bf16() == plans.front().bf16());
+  run(plans);
+}
+
+int64_t flash_scratch_bytes(std::span<const AttentionProblem> problems) {
+  const std::vector<FlashPlan> plans = plans_of(problems);
+  return FlashScratch(plans).floats * int64_t{sizeof(float)};
 }
 
 }  // namespace fovea

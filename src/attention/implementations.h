@@ -7,7 +7,10 @@ namespace fovea {
 
 int64_t eager_scratch_bytes(const AttentionProblem& problem);
 int64_t sdpa_scratch_bytes(const AttentionProblem& problem);
-int64_t flash_scratch_bytes(const AttentionProblem& problem);
+int64_t flash_scratch_bytes(std::span<const AttentionProblem> problems);
+
+// flash_attention_2 of each, as one list of work.
+void flash_attention_2(std::span<const AttentionProblem> problems);
 
 // `floats` of working memory: the problem's own if it brings some, else `own`.
 inline float* scratch_of(const AttentionProblem& problem, int64_t floats, Buffer<float>& own) {

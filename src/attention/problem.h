@@ -71,8 +71,20 @@ struct HeadsView {
 struct KeyBias {
   const float* bias = nullptr;                 // [heads_kv, head_dim]; null: keys are whole
   const float *cos = nullptr, *sin = nullptr;  // [tokens_kv, head_dim / 2]
+  // In their place: pages of kPageTokens rows each, which begin so many bytes behind the page's beginning.
+  const char* const* table = nullptr;
+  int64_t cos_rows = 0, sin_rows = 0;
 
   bool present() const { return bias != nullptr; }
+  const float* cos_of(int64_t token, int64_t pairs) const { return row(cos, cos_rows, token, pairs); }
+  const float* sin_of(int64_t token, int64_t pairs) const { return row(sin, sin_rows, token, pairs); }
+
+ private:
+  const float* row(const float* dense, int64_t rows, int64_t token, int64_t pairs) const {
+    if (table == nullptr) return dense + token * pairs;
+    const char* page = table[token / kPageTokens] + rows;
+    return reinterpret_cast<const float*>(page) + token % kPageTokens * pairs;
+  }
 };
 
 struct AttentionProblem {
@@ -96,6 +108,9 @@ struct AttentionProblem {
 // Writes problem.out. Parallel inside. The result for a query does not depend on the number of threads nor on
 // which other queries are in the problem: chunked prefill, whole prefill and decode agree bit for bit.
 void attend(AttentionKind kind, const AttentionProblem& problem);
+// The sequences of a batch, each with its own keys; heads, dtypes and precision are the same in all. Each
+// result has the bits of attend() alone. Scratch is that of the first problem.
+void attend(AttentionKind kind, std::span<const AttentionProblem> problems);
 // The implementations by name. Each reads the nodes of `precision` that it has (base/precision.h); a policy
 // that asks for others was refused before it came here.
 void eager_attention(const AttentionProblem& problem);
@@ -113,5 +128,6 @@ std::string non_finite_node(AttentionKind kind, const AttentionProblem& problem)
 // The most working memory attend() allocates for this problem on the current number of threads(), in bytes.
 // eager grows with tokens_q * tokens_kv, sdpa with tokens_kv, flash_attention_2 with neither.
 int64_t attention_scratch_bytes(AttentionKind kind, const AttentionProblem& problem);
+int64_t attention_scratch_bytes(AttentionKind kind, std::span<const AttentionProblem> problems);
 
 }  // namespace fovea

@@ -54,8 +54,8 @@ void add_key_bias(const AttentionProblem& problem, int64_t head, int64_t first, 
   const int64_t d = problem.k.head_dim, pairs = d / 2;
   const float *low = problem.key_bias.bias + head * d, *high = low + pairs;
   for (int64_t i = 0; i < count; ++i, out += d) {
-    const float* cos = problem.key_bias.cos + (first + i) * pairs;
-    const float* sin = problem.key_bias.sin + (first + i) * pairs;
+    const float* cos = problem.key_bias.cos_of(first + i, pairs);
+    const float* sin = problem.key_bias.sin_of(first + i, pairs);
     for (int64_t p = 0; p < pairs; ++p) {
       out[p] += factor * (low[p] * cos[p] - high[p] * sin[p]);
       out[p + pairs] += factor * (high[p] * cos[p] + low[p] * sin[p]);
@@ -78,8 +78,8 @@ double key_at(const AttentionProblem& problem, int64_t token, int64_t head, int6
   const int64_t d = problem.k.head_dim, pairs = d / 2, pair = column % pairs;
   const float* bias = problem.key_bias.bias + head * d;
   const double low = double{bias[pair]}, high = double{bias[pair + pairs]},
-               cos = double{problem.key_bias.cos[token * pairs + pair]},
-               sin = double{problem.key_bias.sin[token * pairs + pair]};
+               cos = double{problem.key_bias.cos_of(token, pairs)[pair]},
+               sin = double{problem.key_bias.sin_of(token, pairs)[pair]};
   return stored + (column < pairs ? low * cos - high * sin : high * cos + low * sin);
 }
 

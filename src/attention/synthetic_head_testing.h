@@ -90,7 +90,11 @@ class SyntheticHead {
     p.scale = static_cast<float>(1 / std::sqrt(128.0));
     p.causal = true;
     p.precision = all_in(options_.dtype);
-    if (options_.split) p.key_bias = {bias_.data(), cos_.data(), sin_.data()};
+    if (options_.split) {
+      p.key_bias.bias = bias_.data();
+      p.key_bias.cos = cos_.data();
+      p.key_bias.sin = sin_.data();
+    }
     return p;
   }
 

@@ -54,7 +54,7 @@ void add_bias(const KeyBias& bias, int64_t head, int64_t dim, std::vector<float>
   const int64_t half = dim / 2, tokens = std::ssize(keys) / dim;
   const float* b = bias.bias + head * dim;
   for (int64_t t = 0; t < tokens; ++t) {
-    const float *cos = bias.cos + t * half, *sin = bias.sin + t * half;
+    const float *cos = bias.cos_of(t, half), *sin = bias.sin_of(t, half);
     float* key = keys.data() + t * dim;
     for (int64_t i = 0; i < half; ++i) {
       key[i] += b[i] * cos[i] - b[i + half] * sin[i];

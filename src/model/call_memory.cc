@@ -105,7 +105,7 @@ CallMemory Decoder::memory(const TextConfig& c, const LayeredPrecision& text, in
     problem.causal = true;
     problem.precision = nodes.attention;
     static constexpr float kPresent = 0;
-    if (nodes.bias_split) problem.key_bias = {&kPresent, &kPresent, &kPresent};
+    if (nodes.bias_split) problem.key_bias.bias = problem.key_bias.cos = problem.key_bias.sin = &kPresent;
     memory.attention = std::max(memory.attention, attention_scratch_bytes(nodes.kind, problem));
     memory.products =
         std::max(memory.products, products(nodes, rows, c.hidden_size, q_width, c.intermediate_size));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attention/problem.h"
+#include "model/batch.h"
 #include "model/call_memory.h"
 #include "model/held_parts.h"
 #include "model/kv_cache.h"
@@ -21,6 +22,10 @@ namespace fovea {
 // before allocates nothing.
 struct DecoderScratch {
   Buffer<float> normed, qkv, attended, attended_piece, gate, up, key_norms, attention;
+  std::vector<BatchPiece> pieces;
+  std::vector<BatchPart> parts;
+  std::vector<AttentionProblem> problems, piece_problems;  // of each part of a piece
+  std::vector<AttentionGuard> guards;
   std::vector<RopeTable> ropes;  // of each piece, each variant
   RopeTable split_rope;
   std::vector<double> angles;
@@ -40,25 +45,26 @@ class Decoder {
   // out: [ids.size(), hidden_size] f32. Throws Error(invalid_argument) for an id outside the vocabulary.
   void embed(std::span<const int32_t> ids, float* out) const;
 
-  // Runs `count` tokens behind those in the cache through all layers, in place: hidden [count, hidden_size]
-  // f32. positions: three spans (t, h, w) of `count` ids. Appends to the cache. Results of a token do not
-  // depend on how the sequence is cut into calls, nor on `piece`: so many tokens go through a layer at once
-  // (0: all), and all of them through it before any goes through the next, so that each layer's weights are
-  // taken once. Throws Error(numeric) naming the layer and the node of a non-finite value. When
-  // hooks.after_layer throws, nothing is appended.
-  void forward(float* hidden, int64_t count, const std::array<std::span<const int64_t>, 3>& positions,
-               KvCache& cache, DecoderScratch& scratch, const ForwardHooks& hooks = {},
-               int64_t piece = 0) const;
+  // Runs the rows of a batch through all layers, in place: hidden [rows_of(segments), hidden_size] f32, and
+  // appends them to their caches. A row's result depends on its own sequence alone: not on the company, not
+  // on how the sequence is cut into calls, nor on `piece`: so many rows go through a layer at once (0: all),
+  // and all of them through it before any goes through the next, so that each layer's weights are taken once.
+  // A segment with a non-finite value gets its failure; the call ends early when all have one. When a hook
+  // throws, or memory runs out, nothing is appended.
+  void forward(float* hidden, std::span<Segment> segments, DecoderScratch& scratch,
+               const PassHooks& hooks = {}, int64_t piece = 0) const;
 
   // The same through layers [first, last) only, nothing appended: whoever has run all layers of the model, or
-  // all that this process holds, then calls cache.commit(count).
-  void forward_layers(int64_t first, int64_t last, float* hidden, int64_t count,
-                      const std::array<std::span<const int64_t>, 3>& positions, KvCache& cache,
-                      DecoderScratch& scratch, const ForwardHooks& hooks = {}, int64_t piece = 0) const;
+  // all that this process holds, then commits the segments' counts to their caches.
+  void forward_layers(int64_t first, int64_t last, float* hidden, std::span<Segment> segments,
+                      DecoderScratch& scratch, const PassHooks& hooks = {}, int64_t piece = 0) const;
 
   // hidden: [rows, hidden_size] as forward left it; out: [rows, vocab_size] f32 (final norm and output head).
+  // A row that is not finite: Error(numeric), thrown, or with one entry of `failures` for each row, put
+  // there.
   void logits(const float* hidden, int64_t rows, float* out, DecoderScratch& scratch,
-              const std::function<void()>& while_waiting = {}) const;
+              const std::function<void()>& while_waiting = {},
+              std::span<std::exception_ptr> failures = {}) const;
 
   // With several ranks, heads and intermediate_size are this rank's own: a KvCache is made for it.
   const TextConfig& config() const;

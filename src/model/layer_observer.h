@@ -21,9 +21,13 @@ class LayerObserver {
 };
 
 // What a caller of a forward pass may ask for; all of it may be missing.
-struct ForwardHooks {
+struct PassHooks {
   std::function<void()> after_layer = {};    // may throw, which ends the pass
   std::function<void()> while_waiting = {};  // likewise, ten times a second while weights are awaited
+};
+
+// Of the vision tower, whose passes are one picture's.
+struct ForwardHooks : PassHooks {
   LayerObserver* layers = nullptr;
   GuardReport* guard = nullptr;  // has an entry for every layer and head of the part that runs
 };

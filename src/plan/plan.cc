@@ -124,7 +124,7 @@ void plan_text(const TextConfig& config, const LayeredPrecision& text, const Pla
                 pieces = layer_by_layer ? (plan.prompt_tokens + rows - 1) / rows : 1;
   const CallMemory prefill = Decoder::memory(config, text, rows, plan.prompt_tokens, request.guard, pieces),
                    decode = Decoder::memory(config, text, 1, plan.context, request.guard);
-  const KvState cache = KvCache::state_for(config, plan.context, text.layers, plan.kv_limit);
+  const KvState cache = KvCache::state_for(config, plan.context, text.layers, plan.kv_limit, request.guard);
   plan.kv_cache = cache.bytes;
   plan.kv_disk = cache.disk_bytes;
   plan.attention = std::max(prefill.attention, decode.attention);

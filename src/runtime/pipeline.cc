@@ -95,8 +95,9 @@ void Pipeline::run_layers(const Parts& parts, float* hidden, int64_t count, KvCa
     }
     before = stage.rank;
     if (self != stage.rank) continue;
-    parts.decoder.forward_layers(stage.first, stage.last, hidden, count, {axis(0), axis(1), axis(2)}, cache,
-                                 scratch);
+    Segment segment{&cache, count, {axis(0), axis(1), axis(2)}};
+    parts.decoder.forward_layers(stage.first, stage.last, hidden, {&segment, 1}, scratch);
+    rethrow_failure({&segment, 1});
   }
   cache.commit(count);
 }

@@ -78,8 +78,9 @@ Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, co
 
 KvCache make_cache(const EngineState& state, int64_t capacity) {
   if (state.pipeline) state.pipeline->begin(capacity);
-  return {state.decoder.config(), capacity, state.precision.text.layers, state.held(),
-          state.options.kv_offload};
+  return {state.decoder.config(),      capacity,
+          state.precision.text.layers, state.held(),
+          state.options.kv_offload,    state.options.guard.mode != GuardMode::off};
 }
 
 GuardReport guard_report(const EngineState& state) {
@@ -114,14 +115,14 @@ int64_t Runner::feed(const Sequence& sequence, int64_t first, int64_t count, int
     state_.pipeline->forward(state_.pipeline_parts(), hidden_.data(), count, positions, cache, scratch_);
     return vision_row;
   }
-  state_.decoder.forward(hidden_.data(), count, positions, cache, scratch_, hooks_for(count, cache), chunk_);
+  Segment segment{&cache, count, positions, guard_, observer_.layers};
+  state_.decoder.forward(hidden_.data(), {&segment, 1}, scratch_, hooks_for(count, cache), chunk_);
+  rethrow_failure({&segment, 1});
   return vision_row;
 }
 
-ForwardHooks Runner::hooks_for(int64_t count, const KvCache& cache) const {
-  ForwardHooks hooks;
-  hooks.layers = observer_.layers;
-  hooks.guard = guard_;
+PassHooks Runner::hooks_for(int64_t count, const KvCache& cache) const {
+  PassHooks hooks;
   // One layer of a long chunk takes a second on a slow machine, and so does fetching one.
   const bool waits = layer_by_layer(cache);
   if (count > 1 || waits) hooks.after_layer = [this] { check_cancelled(observer_); };

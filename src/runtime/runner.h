@@ -89,7 +89,7 @@ class Runner {
   bool layer_by_layer(const KvCache& cache) const {
     return state_.parts->weights.streams() || cache.on_disk();
   }
-  ForwardHooks hooks_for(int64_t count, const KvCache& cache) const;
+  PassHooks hooks_for(int64_t count, const KvCache& cache) const;
   bool is_pad(const Sequence& sequence, int64_t at) const;
   int64_t count_pads(const Sequence& sequence, int64_t end) const;
   // Runs `count` tokens from `first` on; hidden_ then holds their hidden states. Returns the next vision row.
