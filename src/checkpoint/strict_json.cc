@@ -38,10 +38,10 @@ class Watch {
 
 }  // namespace
 
-nlohmann::json parse_json_object(std::string_view text, const std::string& file_name) {
-  if (static_cast<int64_t>(text.size()) > kMaxJsonBytes) {
+nlohmann::json parse_json_object(std::string_view text, const std::string& file_name, int64_t max_bytes) {
+  if (static_cast<int64_t>(text.size()) > max_bytes) {
     throw Error(ErrorKind::exhausted,
-                fmt::format("{} has {} bytes, the limit is {}", file_name, text.size(), kMaxJsonBytes),
+                fmt::format("{} has {} bytes, the limit is {}", file_name, text.size(), max_bytes),
                 "check that it is the right file");
   }
   nlohmann::json object;

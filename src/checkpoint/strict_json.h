@@ -14,7 +14,8 @@ inline constexpr int kMaxJsonDepth = 32;
 
 // Throws Error(corrupt) naming `file_name` for anything that is not one JSON object, and Error(exhausted)
 // beyond the limits above.
-nlohmann::json parse_json_object(std::string_view text, const std::string& file_name);
+nlohmann::json parse_json_object(std::string_view text, const std::string& file_name,
+                                 int64_t max_bytes = kMaxJsonBytes);
 
 // The text of a JSON file of at most kMaxJsonBytes. Throws Error(not_found | io | exhausted).
 std::string read_json_text(const std::filesystem::path& path);

@@ -1,55 +1,16 @@
 #include "suite/reader.h"
 
 #include <algorithm>
-#include <fstream>
 #include <set>
 
 #include "base/error.h"
+#include "suite/line_reader.h"
 
 namespace fovea {
 
 namespace {
 
 namespace fs = std::filesystem;
-
-// Reads lines without ever holding more than a bound.
-class LineReader {
- public:
-  LineReader(const fs::path& path, int64_t max_bytes)
-      : path_(path), file_(path, std::ios::binary), max_bytes_(static_cast<size_t>(max_bytes)) {
-    if (!file_)
-      throw Error(ErrorKind::not_found, "cannot open " + path.string(), "check the path of the suite");
-  }
-
-  enum class Result { line, too_long, end };
-  Result next(std::string& line) {
-    line.clear();
-    ++number_;
-    bool too_long = false, any = false;
-    std::streambuf* bytes = file_.rdbuf();
-    for (int c = bytes->sbumpc(); c != std::char_traits<char>::eof(); c = bytes->sbumpc()) {
-      any = true;
-      if (c == '\n') return too_long ? Result::too_long : Result::line;
-      if (line.size() >= max_bytes_) {
-        too_long = true;
-        line.clear();
-        line.shrink_to_fit();
-      }
-      if (!too_long) line.push_back(static_cast<char>(c));
-    }
-    if (!any) return Result::end;
-    return too_long ? Result::too_long : Result::line;
-  }
-  int64_t number() const { return number_; }
-
- private:
-  fs::path path_;
-  std::ifstream file_;
-  size_t max_bytes_;
-  int64_t number_ = 0;
-};
-
-bool is_blank(const std::string& line) { return line.find_first_not_of(" \t\r\n") == std::string::npos; }
 
 class SuiteBuilder {
  public:
@@ -58,7 +19,7 @@ class SuiteBuilder {
   }
 
   void read_file(const fs::path& path) {
-    LineReader lines(path, max_line_bytes_);
+    LineReader lines(path, max_line_bytes_, "check the path of the suite");
     std::string line;
     for (auto result = lines.next(line); result != LineReader::Result::end; result = lines.next(line)) {
       if (result == LineReader::Result::too_long) {
@@ -69,7 +30,6 @@ class SuiteBuilder {
                   "store pictures as files and give their paths"));
         continue;
       }
-      if (lines.number() == 1 && line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);
       if (!is_blank(line)) read_line(path, lines.number(), line);
     }
   }

@@ -35,7 +35,9 @@ json parse_object(std::string_view text) {
   return record;
 }
 
-std::string id_of(const json& record) {
+}  // namespace
+
+std::string record_id(const json& record) {
   const auto found = record.find("id");
   if (found == record.end()) refuse("the record has no field \"id\"", "give every record an id of its own");
   if (found->is_number_integer()) return found->dump();
@@ -44,6 +46,8 @@ std::string id_of(const json& record) {
   }
   return found->get<std::string>();
 }
+
+namespace {
 
 std::vector<std::string> answers_of(const json& record) {
   constexpr auto kRemedy = R"(write "answer": "7", or a list of strings each of which is right)";
@@ -99,20 +103,15 @@ std::string located(const std::string& source, const std::filesystem::path& fold
   return std::filesystem::absolute(path).lexically_normal().string();
 }
 
-std::vector<Message> messages_of(const json& record, const std::filesystem::path& folder) {
+std::vector<Message> conversation_of(const json& record, const std::filesystem::path& folder) {
   const auto found = record.find("messages");
   if (found == record.end()) {
     refuse("the record has no field \"messages\"",
            R"(write "messages": [{"role": "user", "content": [...]}])");
   }
-  std::vector<Message> messages = parse_messages(found->dump(-1, ' ', false, json::error_handler_t::replace));
-  for (Message& message : messages) {
-    for (ContentPart& part : message.content) {
-      if (part.type == ContentPart::Type::text) continue;
-      if (!part.source.empty()) part.source = located(part.source, folder);
-      for (std::string& frame : part.frames) frame = located(frame, folder);
-    }
-  }
+  std::vector<Message> messages = messages_of(*found);
+  for_each_source(messages,
+                  [&](std::string& source, const std::string&) { source = located(source, folder); });
   return messages;
 }
 
@@ -121,12 +120,12 @@ std::vector<Message> messages_of(const json& record, const std::filesystem::path
 void parse_suite_item(std::string_view text, const std::filesystem::path& folder, SuiteItem& item) {
   const json record = parse_object(text);
   item.record_hash = fnv1a(text);
-  item.id = id_of(record);
+  item.id = record_id(record);
   item.match = match_of(record);
   item.answers = answers_of(record);
   for (const std::string& answer : item.answers) check_expected(answer, item.match);
   item.tags = tags_of(record);
-  item.messages = messages_of(record, folder);
+  item.messages = conversation_of(record, folder);
 }
 
 }  // namespace fovea

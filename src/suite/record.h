@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -32,5 +33,9 @@ struct SuiteItem {
 // that is no string or that its rule could never accept, a picture that does not exist. `item` then holds
 // what was read before, so that a report can name the id.
 void parse_suite_item(std::string_view json, const std::filesystem::path& folder, SuiteItem& item);
+
+// The id of a record: its string, or its integer as text. Throws Error(invalid_argument). Requires: an
+// object.
+std::string record_id(const nlohmann::json& record);
 
 }  // namespace fovea

@@ -14,14 +14,13 @@ using nlohmann::json;
 // A path, a file:// URL or a data:...;base64, URL. Nothing is fetched from the network.
 std::string checked_source(const json& value, const std::string& where) {
   if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
-    refuse_message(where + " is not a path or URL",
+    refuse_message(where, "is not a path or URL",
                    "give a file name, a file:// URL or a data:...;base64, URL");
   }
   const auto& source = value.get_ref<const std::string&>();
   if (source.starts_with("http://") || source.starts_with("https://")) {
-    throw Error(ErrorKind::unsupported,
-                fmt::format("{} is a network address, {}", where, source.substr(0, 200)),
-                "download the file and give its path");
+    not_supported(where, "is a network address, " + source.substr(0, 200),
+                  "download the file and give its path");
   }
   return source;
 }
@@ -31,12 +30,12 @@ std::string url_source(const json& value, const std::string& where, std::vector<
   if (!value.is_object()) return checked_source(value, where);
   MessageFields fields(value, where);
   const json* url = fields.get("url");
-  if (!url) refuse_message(where + " has no field \"url\"", R"(write {"url": "..."})");
+  if (!url) refuse_message(where, "has no field \"url\"", R"(write {"url": "..."})");
   // OpenAI's word for the resolution; transformers and vLLM look at it as little.
   const auto detail = fields.string("detail");
   if (detail && *detail != "auto" && *detail != "low" && *detail != "high") {
-    throw Error(ErrorKind::unsupported, fmt::format("{}.detail = \"{}\" is not supported", where, *detail),
-                "write \"auto\", \"low\" or \"high\"");
+    not_supported(where + ".detail", fmt::format("= \"{}\" is not supported", *detail),
+                  "write \"auto\", \"low\" or \"high\"");
   }
   if (detail && *detail == "low") {
     notes.push_back(where +
@@ -52,12 +51,11 @@ const char* only_source_field(MessageFields& fields, std::initializer_list<const
   for (const char* name : names) {
     if (!fields.get(name)) continue;
     if (chosen)
-      refuse_message(fmt::format("{} has both \"{}\" and \"{}\"", fields.where(), chosen, name),
+      refuse_message(fields.where(), fmt::format("has both \"{}\" and \"{}\"", chosen, name),
                      "give one of them");
     chosen = name;
   }
-  if (!chosen)
-    refuse_message(fmt::format("{} has no field \"{}\"", fields.where(), *names.begin()), kPartForms);
+  if (!chosen) refuse_message(fields.where(), fmt::format("has no field \"{}\"", *names.begin()), kPartForms);
   return chosen;
 }
 
@@ -67,6 +65,7 @@ void read_image(MessageFields& fields, ContentPart& part, std::vector<std::strin
   part.type = ContentPart::Type::image;
   const char* name = only_source_field(fields, {"image", "image_url", "path", "url"});
   const json& value = *fields.get(name);
+  part.field = name;
   part.source = is_url_field(name) ? url_source(value, fields.place_of(name), notes)
                                    : checked_source(value, fields.place_of(name));
 }
@@ -78,14 +77,14 @@ void read_listed_frames(MessageFields& fields, ContentPart& part) {
   const std::optional<double> sampled = fields.rate("sample_fps");
   fields.rate("raw_fps");
   if (sampled && part.fps && *sampled != *part.fps) {
-    refuse_message(fmt::format("{} has fps {} and sample_fps {}", fields.where(), *part.fps, *sampled),
+    refuse_message(fields.where(), fmt::format("has fps {} and sample_fps {}", *part.fps, *sampled),
                    "give one of them: the rate at which the listed frames were taken");
   }
   if (sampled) part.fps = sampled;
   const auto count = std::ssize(part.frames);
   const auto hold_true = [&](const char* name, bool holds) {
     if (holds) return;
-    refuse_message(fmt::format("{} does not fit a list of {} frames", fields.place_of(name), count),
+    refuse_message(fields.place_of(name), fmt::format("does not fit a list of {} frames", count),
                    "leave it out: all listed frames are shown");
   };
   hold_true("nframes", !part.nframes || *part.nframes == count || *part.nframes == count + count % 2);
@@ -105,7 +104,7 @@ void read_sampling(MessageFields& fields, ContentPart& part) {
   part.video_start = fields.seconds("video_start");
   part.video_end = fields.seconds("video_end");
   if (part.min_frames && part.max_frames && *part.min_frames > *part.max_frames) {
-    refuse_message(fields.where() + ".min_frames is greater than max_frames",
+    refuse_message(fields.place_of("min_frames"), "is greater than max_frames",
                    "give a range that is not empty");
   }
 }
@@ -115,14 +114,15 @@ void read_video(MessageFields& fields, ContentPart& part, std::vector<std::strin
   read_sampling(fields, part);
   const char* name = only_source_field(fields, {"video", "video_url", "path", "url"});
   const json& value = *fields.get(name);
+  part.field = name;
   const std::string where = fields.place_of(name);
   if (!value.is_array()) {
     if (part.fps && part.nframes)
-      refuse_message(fields.where() + " has both \"fps\" and \"nframes\"", "give one of them");
+      refuse_message(fields.where(), "has both \"fps\" and \"nframes\"", "give one of them");
     part.source = is_url_field(name) ? url_source(value, where, notes) : checked_source(value, where);
     return;
   }
-  if (value.empty()) refuse_message(where + " is an empty list of frames", "give at least one frame");
+  if (value.empty()) refuse_message(where, "is an empty list of frames", "give at least one frame");
   for (size_t i = 0; i < value.size(); ++i)
     part.frames.push_back(checked_source(value[i], fmt::format("{}[{}]", where, i)));
   read_listed_frames(fields, part);
@@ -134,7 +134,7 @@ std::string type_of(MessageFields& fields) {
   for (const char* name : {"text", "image", "image_url", "video", "video_url"}) {
     if (fields.get(name)) return name;
   }
-  refuse_message(fields.where() + " has no field \"type\"", kPartForms);
+  refuse_message(fields.where(), "has no field \"type\"", kPartForms);
 }
 
 void read_size(MessageFields& fields, ContentPart& part) {
@@ -144,12 +144,11 @@ void read_size(MessageFields& fields, ContentPart& part) {
   part.resized_height = fields.side("resized_height");
   part.resized_width = fields.side("resized_width");
   if (part.min_pixels && part.max_pixels && *part.min_pixels > *part.max_pixels) {
-    refuse_message(fields.where() + ".min_pixels is greater than max_pixels",
+    refuse_message(fields.place_of("min_pixels"), "is greater than max_pixels",
                    "give a range that is not empty");
   }
   if (part.resized_height.has_value() != part.resized_width.has_value()) {
-    refuse_message(fmt::format("{} has only one of \"resized_height\" and \"resized_width\"", fields.where()),
-                   "give both");
+    refuse_message(fields.where(), "has only one of \"resized_height\" and \"resized_width\"", "give both");
   }
 }
 
@@ -160,15 +159,14 @@ ContentPart parse_part(const json& value, const std::string& where, std::vector<
   ContentPart part;
   if (type == "text") {
     const auto text = fields.string("text");
-    if (!text) refuse_message(where + " has no field \"text\"", kPartForms);
+    if (!text) refuse_message(where, "has no field \"text\"", kPartForms);
     part.text = *text;
   } else if (type == "image" || type == "image_url") {
     read_image(fields, part, notes);
   } else if (type == "video" || type == "video_url") {
     read_video(fields, part, notes);
   } else {
-    throw Error(ErrorKind::unsupported, fmt::format("{}.type = \"{}\" is not supported", where, type),
-                kPartForms);
+    not_supported(where + ".type", fmt::format("= \"{}\" is not supported", type), kPartForms);
   }
   if (part.type != ContentPart::Type::text) read_size(fields, part);
   fields.refuse_the_rest();
@@ -186,7 +184,7 @@ bool read_tool_fields(MessageFields& fields, Message& message) {
   if (message.role != "assistant") return false;
   const json* calls = fields.get("tool_calls");
   if (!calls) return false;
-  if (!calls->is_array()) refuse_message(fields.place_of("tool_calls") + " is not a list", "leave it out");
+  if (!calls->is_array()) refuse_message(fields.place_of("tool_calls"), "is not a list", "leave it out");
   message.notes.push_back(fields.place_of("tool_calls") +
                           " is not shown to the model: its chat template has no place for it");
   return true;
@@ -197,10 +195,9 @@ Message parse_message(const json& value, const std::string& where) {
   MessageFields fields(value, where);
   Message message;
   const auto role = fields.string("role");
-  if (!role) refuse_message(where + " has no field \"role\"", kRoles);
+  if (!role) refuse_message(where, "has no field \"role\"", kRoles);
   if (*role != "system" && *role != "user" && *role != "assistant" && *role != "tool") {
-    throw Error(ErrorKind::unsupported, fmt::format("{}.role = \"{}\" is not supported", where, *role),
-                kRoles);
+    not_supported(where + ".role", fmt::format("= \"{}\" is not supported", *role), kRoles);
   }
   message.role = *role;
   const bool calls_tools = read_tool_fields(fields, message);
@@ -211,7 +208,7 @@ Message parse_message(const json& value, const std::string& where) {
     return message;
   }
   if (!content || (!content->is_string() && !content->is_array())) {
-    refuse_message(where + ".content is neither a string nor a list", kPartForms);
+    refuse_message(where + ".content", "is neither a string nor a list", kPartForms);
   }
   if (content->is_string()) {
     message.content.emplace_back().text = content->get<std::string>();
@@ -229,7 +226,7 @@ json parse_document(std::string_view text) {
   try {
     return json::parse(text);
   } catch (const json::exception& error) {
-    refuse_message(fmt::format("the message list is not valid JSON: {}", error.what()),
+    refuse_message("", fmt::format("the message list is not valid JSON: {}", error.what()),
                    "check the file with a JSON tool");
   }
 }
@@ -242,18 +239,35 @@ std::vector<Message> parse_messages(std::string_view text) {
   if (document.is_object()) {
     MessageFields fields(document, "the message list");
     list = fields.get("messages");
-    if (!list) refuse_message("the message list has no field \"messages\"", "write {\"messages\": [...]}");
+    if (!list) refuse_message("the message list", "has no field \"messages\"", "write {\"messages\": [...]}");
     fields.refuse_the_rest();
   }
-  if (!list->is_array() || list->empty()) {
-    refuse_message("the message list is not a list of at least one message",
+  return messages_of(*list);
+}
+
+std::vector<Message> messages_of(const json& list) {
+  if (!list.is_array() || list.empty()) {
+    refuse_message("messages", "is not a list of at least one message",
                    R"(write [{"role": "user", "content": "..."}])");
   }
   std::vector<Message> messages;
-  for (size_t i = 0; i < list->size(); ++i) {
-    messages.push_back(parse_message((*list)[i], fmt::format("messages[{}]", i)));
+  for (size_t i = 0; i < list.size(); ++i) {
+    messages.push_back(parse_message(list[i], fmt::format("messages[{}]", i)));
   }
   return messages;
+}
+
+void for_each_source(std::vector<Message>& messages,
+                     const std::function<void(std::string& source, const std::string& where)>& visit) {
+  for (size_t m = 0; m < messages.size(); ++m) {
+    for (size_t p = 0; p < messages[m].content.size(); ++p) {
+      ContentPart& part = messages[m].content[p];
+      const std::string where = fmt::format("messages[{}].content[{}]", m, p);
+      if (!part.source.empty()) visit(part.source, fmt::format("{}.{}", where, part.field));
+      for (size_t f = 0; f < part.frames.size(); ++f)
+        visit(part.frames[f], fmt::format("{}.{}[{}]", where, part.field, f));
+    }
+  }
 }
 
 }  // namespace fovea

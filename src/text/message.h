@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,7 +14,9 @@ namespace fovea {
 struct ContentPart {
   enum class Type { text, image, video };
   Type type = Type::text;
-  std::string text;    // type text
+  std::string text;  // type text
+  std::string
+      field;  // image or video: the one it was stated in ("image_url"), for errors; empty when it was not
   std::string source;  // image or video: a path, a file:// URL or a data:...;base64, URL
   std::vector<std::string>
       frames;                   // video given as a list of image sources, in order (then `source` is empty)
@@ -34,9 +38,16 @@ struct Message {
 
 // Parses an OpenAI / Qwen message list: content a string or a list of {"type": "text" | "image" | "image_url"
 // | "video" | "video_url", ...}; also {"messages": [...]}. Content that is null is none, and
-// beside an assistant's tool_calls it may be missing. Throws Error(invalid_argument) naming the message and
-// field.
+// beside an assistant's tool_calls it may be missing. Throws FieldError(invalid_argument | unsupported)
+// naming the message and field.
 std::vector<Message> parse_messages(std::string_view json);
+// Likewise of a list that is parsed already, such as the field "messages" of a request.
+std::vector<Message> messages_of(const nlohmann::json& list);
+
+// Shows every source of an image, video or listed frame, in order, with its place
+// ("messages[1].content[0].image_url"); `visit` may replace it.
+void for_each_source(std::vector<Message>& messages,
+                     const std::function<void(std::string& source, const std::string& where)>& visit);
 
 // One user message from a prompt and the images and videos of the command line: each "<image>" or "<video>"
 // in the prompt is replaced by the next item. Without any placeholder of its kind, items stand before the

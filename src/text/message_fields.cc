@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/error.h"
+#include "base/field_error.h"
 #include "base/frame_rate.h"
 
 namespace fovea {
@@ -21,13 +21,17 @@ constexpr uint64_t kMostPixels = uint64_t{1} << 40, kLongestSide = 1 << 20, kMos
 
 }  // namespace
 
-void refuse_message(const std::string& message, const std::string& remedy) {
-  throw Error(ErrorKind::invalid_argument, message, remedy);
+void refuse_message(const std::string& field, const std::string& words, const std::string& remedy) {
+  throw FieldError(ErrorKind::invalid_argument, field, words, remedy);
+}
+
+void not_supported(const std::string& field, const std::string& words, const std::string& remedy) {
+  throw FieldError(ErrorKind::unsupported, field, words, remedy);
 }
 
 MessageFields::MessageFields(const json& object, std::string where)
     : object_(object), where_(std::move(where)) {
-  if (!object.is_object()) refuse_message(where_ + " is not an object", kPartForms);
+  if (!object.is_object()) refuse_message(where_, "is not an object", kPartForms);
 }
 
 const json* MessageFields::get(const char* name) {
@@ -39,7 +43,7 @@ const json* MessageFields::get(const char* name) {
 std::optional<std::string> MessageFields::string(const char* name) {
   const json* value = get(name);
   if (!value) return std::nullopt;
-  if (!value->is_string()) refuse_message(place_of(name) + " is not a string", kPartForms);
+  if (!value->is_string()) refuse_message(place_of(name), "is not a string", kPartForms);
   return value->get<std::string>();
 }
 
@@ -64,7 +68,7 @@ std::optional<int64_t> MessageFields::count(const char* name, const char* unit, 
   const json* value = get(name);
   if (!value) return std::nullopt;
   if (!value->is_number_unsigned() || value->get<uint64_t>() == 0 || value->get<uint64_t>() > most) {
-    refuse_message(fmt::format("{} is not a positive number of {}", place_of(name), unit),
+    refuse_message(place_of(name), fmt::format("is not a positive number of {}", unit),
                    fmt::format("give a whole number such as {}", example));
   }
   return value->get<int64_t>();
@@ -83,9 +87,8 @@ std::optional<double> MessageFields::rate(const char* name) {
   if (!get(name)) return std::nullopt;
   const std::optional<double> value = number(name);
   if (!value || !is_frame_rate(*value)) {
-    refuse_message(
-        fmt::format("{} is not a number from {} to {}", place_of(name), kFrameRateMin, kFrameRateMax),
-        "give frames per second, such as 2.0");
+    refuse_message(place_of(name), fmt::format("is not a number from {} to {}", kFrameRateMin, kFrameRateMax),
+                   "give frames per second, such as 2.0");
   }
   return value;
 }
@@ -94,8 +97,7 @@ std::optional<double> MessageFields::seconds(const char* name) {
   const json* value = get(name);
   if (!value) return std::nullopt;
   if (!value->is_number() || !std::isfinite(value->get<double>()) || value->get<double>() < 0) {
-    refuse_message(place_of(name) + " is not a number of seconds",
-                   "give seconds from the start, such as 2.5");
+    refuse_message(place_of(name), "is not a number of seconds", "give seconds from the start, such as 2.5");
   }
   return value->get<double>();
 }
@@ -103,8 +105,7 @@ std::optional<double> MessageFields::seconds(const char* name) {
 void MessageFields::refuse_the_rest() const {
   for (const auto& [name, value] : object_.items()) {
     if (value.is_null() || std::find(asked_.begin(), asked_.end(), name) != asked_.end()) continue;
-    throw Error(ErrorKind::unsupported, fmt::format("{}.{} is not supported", where_, name),
-                remedy_for(name));
+    not_supported(where_ + '.' + name, "is not supported", remedy_for(name));
   }
 }
 

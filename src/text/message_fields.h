@@ -13,8 +13,11 @@ namespace fovea {
 constexpr const char* kPartForms =
     R"(write {"type": "text", "text": "..."}, {"type": "image", "image": "file.jpg"} or {"type": "video", "video": "file.mp4"})";
 
-[[noreturn]] void refuse_message(const std::string& message,
-                                 const std::string& remedy);  // Error(invalid_argument)
+// Throw FieldError(invalid_argument | unsupported): "<field> <words>".
+[[noreturn]] void refuse_message(const std::string& field, const std::string& words,
+                                 const std::string& remedy);
+[[noreturn]] void not_supported(const std::string& field, const std::string& words,
+                                const std::string& remedy);
 
 class MessageFields {
  public:
@@ -27,7 +30,7 @@ class MessageFields {
 
   // Null when absent.
   const nlohmann::json* get(const char* name);
-  // Throw Error(invalid_argument) naming the field when it is stated as anything else.
+  // Throw FieldError(invalid_argument) naming the field when it is stated as anything else.
   std::optional<std::string> string(const char* name);
   std::optional<int64_t> pixels(const char* name);
   std::optional<int64_t> tokens(const char* name);
@@ -36,7 +39,7 @@ class MessageFields {
   std::optional<double> seconds(const char* name);  // not negative
   // Frames per second (base/frame_rate.h), as a number or, as in Qwen's examples, a string that holds one.
   std::optional<double> rate(const char* name);
-  // Throws Error(unsupported) naming the first field that was never asked for.
+  // Throws FieldError(unsupported) naming the first field that was never asked for.
   void refuse_the_rest() const;
 
  private:

@@ -7,7 +7,7 @@
 
 #include <tuple>
 
-#include "base/error.h"
+#include "base/field_error.h"
 
 namespace fovea {
 namespace {
@@ -116,6 +116,39 @@ TEST(ParseMessages, DetailIsReadAndLowIsSaidToChangeNothing) {
   EXPECT_TRUE(notes("high").empty());
   ASSERT_EQ(notes("low").size(), 1u);
   EXPECT_NE(notes("low")[0].find("messages[0].content[0].image_url.detail"), std::string::npos);
+}
+
+TEST(ParseMessages, SourcesAreShownWithTheirPlaceAndMayBeReplaced) {
+  auto messages = parse_messages(R"([{"role": "system", "content": "S"}, {"role": "user", "content": [
+      {"text": "t"}, {"image_url": {"url": "a"}}, {"image": "b"}, {"video": ["c", "d"]}]}])");
+  std::vector<std::string> seen;
+  for_each_source(messages, [&](std::string& source, const std::string& where) {
+    seen.push_back(where + '=' + source);
+    source += "!";
+  });
+  EXPECT_EQ(seen, (std::vector<std::string>{
+                      "messages[1].content[1].image_url=a", "messages[1].content[2].image=b",
+                      "messages[1].content[3].video[0]=c", "messages[1].content[3].video[1]=d"}));
+  EXPECT_EQ(messages[1].content[1].source, "a!");
+  EXPECT_EQ(messages[1].content[3].frames[1], "d!");
+}
+
+TEST(ParseMessages, ErrorsCarryTheFieldsPath) {
+  const auto field_of = [](const std::string& list) {
+    try {
+      parse_messages(list);
+    } catch (const FieldError& error) {
+      return error.field();
+    }
+    return std::string("accepted");
+  };
+  EXPECT_EQ(field_of("7"), "messages");
+  EXPECT_EQ(field_of("{"), "");
+  EXPECT_EQ(field_of(R"([{"role": "king"}])"), "messages[0].role");
+  EXPECT_EQ(field_of(R"([{"role": "user", "content": [{"image": "a", "min_pixels": 9, "max_pixels": 8}]}])"),
+            "messages[0].content[0].min_pixels");
+  EXPECT_EQ(field_of(R"([{"role": "user", "content": [{"image_url": {"url": ""}}]}])"),
+            "messages[0].content[0].image_url.url");
 }
 
 std::string error_of(const std::string& list, ErrorKind& kind) {

@@ -173,6 +173,40 @@ def messages():
         put("scoring", rule, BETWEEN.join([rule, expected, answer]))
 
 
+def requests():
+    url = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}}
+    messages = [{"role": "system", "content": "You answer."}, {"role": "user", "content": [url, {"type": "text", "text": "What is this?"}]}]
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    full = {"model": "m", "messages": messages, "max_tokens": 7, "max_completion_tokens": 7, "temperature": 0.5, "top_p": 0.9, "top_k": -1,
+            "repetition_penalty": 1.05, "seed": -1, "stop": ["a", "b"], "ignore_eos": False, "n": 2, "logprobs": True, "top_logprobs": 3,
+            "stream": True, "stream_options": {"include_usage": True}, "tools": [tool], "tool_choice": "auto", "user": "u", "cache_salt": "s",
+            "response_format": {"type": "text"}, "presence_penalty": 0, "logit_bias": {}, "reasoning_effort": "low", "unheard_of": [1, {"a": None}]}
+    put("chat_request", "full", full)
+    put("chat_request", "plain", {"messages": [{"role": "user", "content": "Hi"}], "stop": "x", "max_tokens": None})
+    put("chat_request", "file", {"messages": [{"role": "user", "content": [{"type": "video", "video": ["1.png", "file:///2%20.png"]}]}]})
+    put("chat_request", "refused", {"messages": messages, "response_format": {"type": "json_object"}})
+    body = {"messages": messages, "max_tokens": 5}
+    lines = [{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}, {"id": "b", "messages": messages[:1]},
+             {"custom_id": "a", "method": "GET", "url": "/v1/embeddings", "body": {}}]
+    text = "\n".join(json.dumps(line) for line in lines)
+    answer = {"id": "batch_req_0", "custom_id": "a", "response": {"status_code": 400, "request_id": "r", "body": {}}, "error": None}
+    failed = json.dumps(answer)
+    put("batch_file", "lines", "\ufeff" + text + "\n\n{\n")
+    put("batch_file", "resumed", text + BETWEEN + failed + "\n" + failed[:40])
+    # The id is the hash of the line (api/batch_input.cc).
+    line = json.dumps(lines[0])
+    answer["id"] = "batch_req_%016x" % fnv1a(line.encode(), fnv1a(b"0"))
+    answer["response"]["status_code"] = 200
+    put("batch_file", "answered", line + BETWEEN + json.dumps(answer) + "\n")
+    put("batch_file", "foreign", text + BETWEEN + '{"custom_id": "c"}\n')
+
+
+def fnv1a(text, value=0xCBF29CE484222325):
+    for byte in text:
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return value
+
+
 def settings():
     for name, policy in (("preset", "preset=eager-bf16, text.scores=fp32"), ("layers", "dtype=bf16,text.layers.0-3.k=fp32,vision.layers.-1.attention=sdpa"),
                          ("logits", "logits=fp32"), ("json", '{"preset": "eager-bf16", "text": {"scores": "fp32", "layers": {"0-3": {"k": "fp32"}}}}')):
@@ -211,5 +245,5 @@ for folder in (HERE / "corpus").glob("*"):
     for file in folder.iterdir():
         if not file.name.startswith(("reaches-", "crash-")):
             file.unlink()
-for write in (pictures, weights, configs, texts, messages, settings):
+for write in (pictures, weights, configs, texts, messages, requests, settings):
     write()
