@@ -6,7 +6,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/dtype.h"
+#include "checkpoint/safetensors.h"
+#include "checkpoint/safetensors_writer.h"
 #include "ranks_program_testing.h"
+#include "text/tokenizer.h"
 
 namespace fovea {
 namespace {
@@ -78,6 +82,57 @@ TEST_F(PipelineProgram, SeveralQuestionsOfASuiteAreUnderWayAtOnce) {
   }
   EXPECT_EQ(run(2, eval + " --device-map auto --ram 1G"), 1);
   EXPECT_NE(read("err").find("--device-map and --ram exclude"), std::string::npos) << read("err");
+}
+
+// The demo with one token whose embedding is beyond fp16.
+void write_overflowing_model(const fs::path& to, const std::string& token) {
+  const fs::path demo = fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo";
+  fs::copy(demo, to);
+  const std::vector<int32_t> ids = Tokenizer::open(demo).encode(token);
+  ASSERT_EQ(ids.size(), 1u);
+  fs::remove(to / "model.safetensors");
+  const SafetensorsFile file = SafetensorsFile::open(demo / "model.safetensors");
+  std::vector<TensorToWrite> tensors;
+  std::vector<uint16_t> embeddings;
+  for (const StoredTensor& tensor : file.tensors()) {
+    const auto* values = tensor.as<uint16_t>();
+    if (tensor.name == "model.embed_tokens.weight") {
+      embeddings.assign(values, values + tensor.shape[0] * tensor.shape[1]);
+      embeddings[static_cast<size_t>(ids.front() * tensor.shape[1])] = bf16_from_f32(1e6f);
+      values = embeddings.data();
+    }
+    tensors.push_back({tensor.name, tensor.type, tensor.shape, values});
+  }
+  write_safetensors(to / "model.safetensors", tensors, file.metadata());
+}
+
+// A question that overflows ends as it does in one process, whichever rank finds it; those beside it are
+// answered, and nobody waits for ever.
+TEST_F(PipelineProgram, ANumericErrorEndsItsOwnQuestion) {
+  const fs::path model = folder_ / "model", suite = folder_ / "s.jsonl";
+  write_overflowing_model(model, "~");
+  const std::string words = "The red box is in the garden near the green house. ";
+  std::ofstream questions(suite);
+  for (const char* text : {"What is it? ", "What ~ is it? ", "Which? ", "And ~ what? "}) {
+    questions << json({{"id", text},
+                       {"answer", "x"},
+                       {"messages", {{{"role", "user"}, {"content", text + words}}}}})
+              << "\n";
+  }
+  questions.close();
+  const std::string file = (folder_ / "result.json").string(),
+                    eval = "eval -m " + model.string() + " --suite " + suite.string() +
+                           " --dtype fp16 --max-new-tokens 4 --prefill-chunk 8 --json " + file;
+  ASSERT_EQ(run(0, eval), 0) << read("err");
+  const json expected = without_times(json::parse(read("result.json")));
+  EXPECT_NE(expected.dump().find("the embeddings"), std::string::npos);
+  for (const auto& [ranks, map] :
+       {std::pair(2, "vision=0,text.0-1=0,text.2=1,head=1"), std::pair(2, "vision=1,text=1,head=0"),
+        std::pair(2, "vision=1,text.0=1,text.1-2=0,head=1"),
+        std::pair(3, "vision=0,text.0=2,text.1=0,text.2=1,head=2")}) {
+    ASSERT_EQ(run(ranks, eval + " --device-map " + map), 0) << map << read("err");
+    EXPECT_EQ(without_times(json::parse(read("result.json"))), expected) << map;
+  }
 }
 
 TEST_F(PipelineProgram, ThePlanOfEachRankIsWhatItComesToHold) {

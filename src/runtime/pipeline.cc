@@ -36,6 +36,43 @@ void require_same(Communicator& ranks, uint64_t identity) {
               "same kernels");
 }
 
+void Pipeline::Outcome::note(const Error& error) {
+  const auto copy = [](const std::string& text, auto& to) {
+    const size_t count = std::min(text.size(), sizeof to - 1);
+    std::copy_n(text.data(), count, to);
+    to[count] = '\0';
+  };
+  copy(error.message(), message);
+  copy(error.remedy(), remedy);
+}
+
+void Pipeline::Outcome::rethrow() const {
+  if (!good()) throw Error(ErrorKind::numeric, message, remedy);
+}
+
+template <typename Compute>
+void Pipeline::attempt(Outcome& outcome, std::span<float> values, Compute compute) {
+  if (outcome.good()) {
+    try {
+      return compute();
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::numeric) throw;
+      outcome.note(error);
+    }
+  }
+  std::fill(values.begin(), values.end(), 0.f);
+}
+
+void Pipeline::send_outcome(int to, const Outcome& outcome) const {
+  ranks_.send(to, kOutcome, std::as_bytes(std::span(&outcome, 1)));
+}
+
+void Pipeline::receive_outcome(int from, Outcome& outcome) const { start_outcome(from, outcome)->wait(); }
+
+std::unique_ptr<Transfer> Pipeline::start_outcome(int from, Outcome& outcome) const {
+  return ranks_.start_receive(from, kOutcome, std::as_writable_bytes(std::span(&outcome, 1)));
+}
+
 void Pipeline::tell(int rank, Order order) {
   order.request = request();
   ranks_.send(rank, kOrder, std::as_bytes(std::span(&order, 1)));
@@ -67,14 +104,16 @@ void Pipeline::forward(const Parts& parts, float* hidden, int64_t count,
   positions_.clear();
   for (const auto& axis : positions) positions_.insert(positions_.end(), axis.begin(), axis.end());
   tell_all({Task::forward, cache.tokens(), count});
-  run_layers(parts, hidden, count, cache, scratch);
+  Outcome outcome;
+  run_layers(parts, hidden, count, cache, scratch, outcome);
+  outcome.rethrow();
 }
 
 // Every rank goes through chunks and stages in the same order, so a send or receive only ever waits for what
 // its partner does before it: it ends. That sends wait for the receiver keeps one rank from running far
 // ahead.
 void Pipeline::run_layers(const Parts& parts, float* hidden, int64_t count, KvCache& cache,
-                          DecoderScratch& scratch) {
+                          DecoderScratch& scratch, Outcome& outcome) {
   const int self = ranks_.rank();
   positions_.resize(static_cast<size_t>(3 * count));
   const auto axis = [&](int64_t i) {
@@ -88,16 +127,23 @@ void Pipeline::run_layers(const Parts& parts, float* hidden, int64_t count, KvCa
       if (self == before) {
         ranks_.send(stage.rank, kHidden, bytes);
         ranks_.send(stage.rank, kHidden, std::as_bytes(std::span(positions_)));
+        send_outcome(stage.rank, outcome);
       } else if (self == stage.rank) {
         ranks_.receive(before, kHidden, bytes);
         ranks_.receive(before, kHidden, std::as_writable_bytes(std::span(positions_)));
+        Outcome before_us;
+        receive_outcome(before, before_us);
+        if (outcome.good()) outcome = before_us;
       }
     }
     before = stage.rank;
     if (self != stage.rank) continue;
-    Segment segment{&cache, count, {axis(0), axis(1), axis(2)}};
-    parts.decoder.forward_layers(stage.first, stage.last, hidden, {&segment, 1}, scratch);
-    rethrow_failure({&segment, 1});
+    const auto values = static_cast<size_t>(count * parts.decoder.config().hidden_size);
+    attempt(outcome, {hidden, values}, [&] {
+      Segment segment{&cache, count, {axis(0), axis(1), axis(2)}};
+      parts.decoder.forward_layers(stage.first, stage.last, hidden, {&segment, 1}, scratch);
+      rethrow_failure({&segment, 1});
+    });
   }
   cache.commit(count);
 }
@@ -108,17 +154,29 @@ void Pipeline::logits(const Parts& parts, const float* hidden, int64_t first, in
   const int64_t width = parts.decoder.config().hidden_size, vocab = parts.decoder.config().vocab_size;
   const float* own = hidden + first * width;
   Buffer<float> of_last(head == 0 && last != 0 ? rows * width : 0);
-  std::unique_ptr<Transfer> answer;
-  if (head != 0) answer = ranks_.start_receive(head, kLogits, bytes_of_floats(out, rows * vocab));
+  std::unique_ptr<Transfer> answer, said;
+  Outcome outcome;
+  if (head != 0) {
+    answer = ranks_.start_receive(head, kLogits, bytes_of_floats(out, rows * vocab));
+    said = start_outcome(head, outcome);
+  }
   if (of_last.size() > 0) {
     answer = ranks_.start_receive(last, kHidden, bytes_of_floats(of_last.data(), rows * width));
+    said = start_outcome(last, outcome);
     own = of_last.data();
   }
   for (int rank = 1; rank < ranks_.size(); ++rank) {
     if (rank == head || rank == last) tell(rank, {Task::logits, first, rows});
   }
-  if (last == 0 && head != 0) ranks_.send(head, kHidden, bytes_of_floats(own, rows * width));
-  if (answer) wait(*answer);
+  if (last == 0 && head != 0) {
+    ranks_.send(head, kHidden, bytes_of_floats(own, rows * width));
+    send_outcome(head, {});  // else forward() would have thrown it
+  }
+  if (answer) {
+    wait(*answer);
+    wait(*said);
+  }
+  outcome.rethrow();
   if (head == 0) parts.decoder.logits(own, rows, out, scratch);
 }
 
@@ -127,35 +185,49 @@ void Pipeline::serve_logits(const Parts& parts, const Order& order) {
   const int64_t width = parts.decoder.config().hidden_size, rows = order.b,
                 count = rows * parts.decoder.config().vocab_size;
   const float* hidden = hidden_.data() + order.a * width;
-  if (self != head) return ranks_.send(head, kHidden, bytes_of_floats(hidden, rows * width));
+  Outcome outcome = outcomes_[static_cast<size_t>(order.request)];
+  if (self != head) {
+    ranks_.send(head, kHidden, bytes_of_floats(hidden, rows * width));
+    return send_outcome(head, outcome);
+  }
   if (last != head) {
     rows_.reserve(rows * width);
     ranks_.receive(last, kHidden, bytes_of_floats(rows_.data(), rows * width));
+    receive_outcome(last, outcome);
     hidden = rows_.data();
   }
   logits_.reserve(count);
-  parts.decoder.logits(hidden, rows, logits_.data(), scratch_);
+  attempt(outcome, {logits_.data(), static_cast<size_t>(count)},
+          [&] { parts.decoder.logits(hidden, rows, logits_.data(), scratch_); });
   ranks_.send(0, kLogits, bytes_of_floats(std::as_const(logits_).data(), count));
+  send_outcome(0, outcome);
 }
 
 Buffer<float> Pipeline::encode(const Parts& parts, const float* patches, const Grid& grid,
                                const ForwardHooks& hooks) {
   if (map_.vision == 0) return parts.vision.encode(patches, grid, hooks);
   Buffer<float> embeddings(embedding_values(parts.vision_config, grid));
+  Outcome outcome;
   const auto answer =
       ranks_.start_receive(map_.vision, kEmbeddings, bytes_of_floats(embeddings.data(), embeddings.size()));
+  const auto said = start_outcome(map_.vision, outcome);
   tell(map_.vision, {Task::encode, grid.t, grid.h, grid.w});
   ranks_.send(map_.vision, kPatches,
               bytes_of_floats(patches, grid.patches() * parts.vision_config.patch_dim()));
   wait(*answer);
+  wait(*said);
+  outcome.rethrow();
   return embeddings;
 }
 
 void Pipeline::serve_encode(const Parts& parts, const Grid& grid) {
-  Buffer<float> patches(grid.patches() * parts.vision_config.patch_dim());
+  Buffer<float> patches(grid.patches() * parts.vision_config.patch_dim()),
+      embeddings(embedding_values(parts.vision_config, grid));
   ranks_.receive(0, kPatches, bytes_of_floats(patches.data(), patches.size()));
-  const Buffer<float> embeddings = parts.vision.encode(patches.data(), grid);
-  ranks_.send(0, kEmbeddings, bytes_of_floats(embeddings.data(), embeddings.size()));
+  Outcome outcome;
+  attempt(outcome, embeddings.span(), [&] { embeddings = parts.vision.encode(patches.data(), grid); });
+  ranks_.send(0, kEmbeddings, bytes_of_floats(std::as_const(embeddings).data(), embeddings.size()));
+  send_outcome(0, outcome);
 }
 
 void Pipeline::serve_forward(const Parts& parts, const Order& order) {
@@ -164,7 +236,7 @@ void Pipeline::serve_forward(const Parts& parts, const Order& order) {
   FOVEA_CHECK(cache && count > 0 && first >= 0 && first <= cache->tokens());
   cache->truncate(first);
   hidden_.reserve(count * parts.decoder.config().hidden_size);
-  run_layers(parts, hidden_.data(), count, *cache, scratch_);
+  run_layers(parts, hidden_.data(), count, *cache, scratch_, outcomes_[static_cast<size_t>(order.request)]);
 }
 
 void Pipeline::serve(const Parts& parts) {
@@ -172,10 +244,14 @@ void Pipeline::serve(const Parts& parts) {
     Order order{};
     ranks_.receive(0, kOrder, std::as_writable_bytes(std::span(&order, 1)));
     const auto request = static_cast<size_t>(order.request);
-    if (request >= caches_.size()) caches_.resize(request + 1);
+    if (request >= caches_.size()) {
+      caches_.resize(request + 1);
+      outcomes_.resize(request + 1);
+    }
     switch (order.task) {
       case Task::begin:
         caches_[request].reset();  // before the next is allocated
+        outcomes_[request] = {};
         caches_[request].emplace(parts.decoder.config(), order.a, parts.layers, held());
         break;
       case Task::forward:

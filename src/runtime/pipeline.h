@@ -16,11 +16,18 @@
 //   kLogits     the head's rank to rank 0: [rows, vocab_size] f32
 //   kPatches    rank 0 to the vision tower's: [patches, patch_dim] f32
 //   kEmbeddings and back: [patches / merge^2, out_hidden_size] f32
+//   kOutcome    beside kHidden, kLogits and kEmbeddings: whether a value in them was not finite
+//
+// A numeric error ends its own request and nobody else's. The rank that finds it goes on with zeros, so that
+// every message is sent that somebody waits for, and says so in the outcome beside them; rank 0 throws it
+// when it learns of it, with the layer and the node that the finder named. Until a new request begins in its
+// place, the finder has the same to say of all that follows. Any other error ends all ranks.
 #pragma once
 
 #include <array>
 #include <optional>
 
+#include "base/error.h"
 #include "base/grid.h"
 #include "base/turns.h"
 #include "comm/communicator.h"
@@ -37,7 +44,8 @@ void require_same(Communicator& ranks, uint64_t identity);
 
 class Pipeline {
  public:
-  static constexpr int kOrder = 10, kHidden = 11, kLogits = 12, kPatches = 13, kEmbeddings = 14;
+  static constexpr int kOrder = 10, kHidden = 11, kLogits = 12, kPatches = 13, kEmbeddings = 14,
+                       kOutcome = 15;
 
   // `ranks` is borrowed. Throws Error(invalid_argument) when the map does not suit their number.
   Pipeline(DeviceMap map, Communicator& ranks);
@@ -60,7 +68,7 @@ class Pipeline {
   void begin(int64_t capacity);
   // Rank 0. hidden: [count, hidden_size] embeddings of the tokens behind those in `cache`, overwritten. The
   // other ranks' caches follow this one, also when it was truncated. Returns when this rank's layers are
-  // done.
+  // done. Throws Error(numeric) of these rows, or in logits() if it is found behind this rank's layers.
   void forward(const Parts& parts, float* hidden, int64_t count,
                const std::array<std::span<const int64_t>, 3>& positions, KvCache& cache,
                DecoderScratch& scratch);
@@ -85,13 +93,30 @@ class Pipeline {
     int64_t request = 0;
   };
 
+  // A numeric error on its way to rank 0; without words there is none.
+  struct Outcome {
+    char message[1000] = {}, remedy[1000] = {};
+
+    bool good() const { return message[0] == '\0'; }
+    void note(const Error& error);
+    void rethrow() const;  // if there is an error
+  };
+  // Runs compute(), which may end in Error(numeric): the outcome then, and zeros in `values`.
+  template <typename Compute>
+  static void attempt(Outcome& outcome, std::span<float> values, Compute compute);
+  void send_outcome(int to, const Outcome& outcome) const;
+  void receive_outcome(int from, Outcome& outcome) const;
+  // For when it comes.
+  std::unique_ptr<Transfer> start_outcome(int from, Outcome& outcome) const;
+
   void tell(int rank, Order order);
   void tell_all(const Order& order);
   int64_t request() const { return turns_ != nullptr ? turns_->holder() : 0; }
   // Other requests may have their turn meanwhile.
   void wait(Transfer& transfer);
   // This rank's stages of one chunk, whose positions are in positions_ where the hidden states are.
-  void run_layers(const Parts& parts, float* hidden, int64_t count, KvCache& cache, DecoderScratch& scratch);
+  void run_layers(const Parts& parts, float* hidden, int64_t count, KvCache& cache, DecoderScratch& scratch,
+                  Outcome& outcome);
   // The same of ranks other than 0, with what they have of the rows.
   void serve_logits(const Parts& parts, const Order& order);
   void serve_forward(const Parts& parts, const Order& order);
@@ -104,6 +129,7 @@ class Pipeline {
   std::vector<int64_t> positions_;  // of the chunk
   // Of ranks other than 0.
   std::vector<std::optional<KvCache>> caches_;  // of each request
+  std::vector<Outcome> outcomes_;               // likewise, of its last chunk
   DecoderScratch scratch_;
   Buffer<float> hidden_, rows_, logits_;
 };
