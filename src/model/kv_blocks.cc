@@ -36,7 +36,6 @@ int64_t lay_page(KvLayout::Layer& layer, int64_t begin, int64_t heads, int64_t h
 KvLayout::KvLayout(const TextConfig& config, const std::vector<TowerPrecision>& precision,
                    const HeldParts& held, bool guard)
     : heads_(config.num_key_value_heads), head_dim_(config.head_dim), guard_(guard) {
-  FOVEA_CHECK(static_cast<int64_t>(precision.size()) == config.num_hidden_layers);
   for (const TowerPrecision& nodes : precision) {
     Layer layer{{nodes.k_cache, 0, 0}, {nodes.v_cache, 0, 0}, 0};
     if (held.layer(std::ssize(layers_))) layer.page_bytes = lay_page(layer, 0, heads_, head_dim_);

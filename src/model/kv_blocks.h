@@ -32,7 +32,8 @@ class KvLayout {
     int64_t cos, sin;  // [kPageTokens, head_dim / 2] f32 each
   };
 
-  // One entry of `precision` per layer. Layers that are not held take nothing.
+  // One entry of `precision` per layer; a planner may give those of a part of the model. Layers that are not
+  // held take nothing.
   KvLayout(const TextConfig& config, const std::vector<TowerPrecision>& precision, const HeldParts& held,
            bool guard);
 

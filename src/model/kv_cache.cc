@@ -46,6 +46,7 @@ KvLease::~KvLease() {
 KvCache::KvCache(const TextConfig& config, int64_t capacity, const std::vector<TowerPrecision>& layers,
                  const HeldParts& held, const std::optional<KvOffload>& offload, bool guard)
     : capacity_(capacity) {
+  FOVEA_CHECK(static_cast<int64_t>(layers.size()) == config.num_hidden_layers);
   KvLayout layout(config, layers, held, guard);
   const std::vector<int64_t> bytes = layer_bytes(layout, capacity);
   const auto out =

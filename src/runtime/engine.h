@@ -117,6 +117,7 @@ struct Prompt {
   std::vector<int32_t> ids;       // pads expanded to each item's token count
   std::vector<Picture> pictures;  // in order of appearance
   Positions positions;
+  VideoPositions video_positions = VideoPositions::qwen;  // the rule they follow
   // Pictures that the request's limits made too small to be read well; fields that the model is not shown.
   std::vector<std::string> warnings;
   double preprocess_seconds = 0;
@@ -242,6 +243,7 @@ class Engine {
 
  private:
   friend class Session;
+  friend class BatchEngine;
   explicit Engine(std::unique_ptr<EngineState> state);
   std::unique_ptr<EngineState> state_;
 };

@@ -5,45 +5,12 @@
 #include <utility>
 
 #include "base/error.h"
+#include "runtime/answer_text.h"
 #include "runtime/next_logits.h"
-#include "runtime/stop_strings.h"
 
 namespace fovea {
 
 namespace {
-
-// The text side of an answer: bytes to characters, stop strings, streaming.
-class AnswerText {
- public:
-  AnswerText(const Tokenizer& tokenizer, const std::vector<std::string>& stops, const Observer& observer)
-      : decoder_(tokenizer), stops_(stops), observer_(observer) {}
-
-  void push(int32_t id) { show(stops_.push(decoder_.push(id))); }
-  std::string finish() {
-    if (!stops_.stopped()) {
-      show(stops_.push(decoder_.finish()));
-      show(stops_.finish());
-    }
-    return std::move(text_);
-  }
-  bool stopped() const { return stops_.stopped(); }
-
- private:
-  void show(const std::string& piece) {
-    if (piece.empty()) return;
-    text_ += piece;
-    if (observer_.on_text) observer_.on_text(piece);
-  }
-
-  StreamDecoder decoder_;
-  StopStrings stops_;
-  const Observer& observer_;
-  std::string text_;
-};
-
-bool contains(const std::vector<int64_t>& ids, int32_t id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
-}
 
 void refuse_unsupported(const std::vector<std::string>& stated) {
   if (stated.empty()) return;
@@ -51,6 +18,8 @@ void refuse_unsupported(const std::vector<std::string>& stated) {
               fmt::format("{}, which fovea does not support", fmt::join(stated, ", ")),
               "give --greedy to take the most likely token each time, or remove it from the file");
 }
+
+}  // namespace
 
 void check_options(const GenerationOptions& options, const Checkpoint& checkpoint) {
   refuse_unsupported(options.other_methods);
@@ -75,6 +44,8 @@ void check_options(const GenerationOptions& options, const Checkpoint& checkpoin
                 "give --prefill-chunk 0 (whole prompt) or more");
   }
 }
+
+namespace {
 
 // What keeps a request from speculation: tokens that are then rejected would be recomputed or counted, or end
 // other ranks by a value that is not finite.
@@ -127,7 +98,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
   check_options(options, s.parts->checkpoint);
   const ModelConfig& config = s.parts->checkpoint.config();
   Sampler sampler(options.sampling);
-  AnswerText text(s.parts->tokenizer, options.stop, observer);
+  AnswerText text(s.parts->tokenizer, options.stop, observer.on_text);
   Answer answer;
   answer.finish_reason = "length";
   answer.timings.load_s = s.load_seconds;
@@ -170,7 +141,7 @@ Answer Engine::generate(const Prompt& prompt, const GenerationOptions& options,
       }
       answer.token_ids.push_back(id);
       sequence.append(id);
-      const bool ended = !options.ignore_eos && contains(options.eos_token_ids, id);
+      const bool ended = ends_answer(options, id);
       if (!ended) text.push(id);
       if (ended || text.stopped()) {
         answer.finish_reason = "stop";

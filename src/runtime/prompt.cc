@@ -185,6 +185,7 @@ Prompt Engine::prepare(const std::vector<Message>& conversation, const MediaLimi
   }
   prompt.ids = expand_pads(ids, prompt.pictures, config);
   prompt.positions = mrope_positions(prompt.ids, visual, config, limits.video_positions);
+  prompt.video_positions = limits.video_positions;
   const auto tokens = static_cast<int64_t>(prompt.ids.size());
   if (tokens >= context) refuse_length(tokens, context);
   return_freed_memory();

@@ -37,14 +37,32 @@ std::array<std::span<const int64_t>, 3> Sequence::positions(int64_t first, int64
   return {part(0), part(1), part(2)};
 }
 
+float* encode_picture(const EngineState& state, const Picture& picture, int64_t groups_at_once,
+                      const ForwardHooks& hooks, float* to) {
+  const VisionConfig& config = state.parts->checkpoint.config().vision;
+  for (int64_t t = 0; t < picture.grid.t; t += groups_at_once) {
+    const Grid slice{std::min(groups_at_once, picture.grid.t - t), picture.grid.h, picture.grid.w};
+    const float* patches = picture.patches.data() + t * slice.h * slice.w * config.patch_dim();
+    const Buffer<float> encoded = state.pipeline
+                                      ? state.pipeline->encode(state.pipeline_parts(), patches, slice, hooks)
+                                      : state.vision.encode(patches, slice, hooks);
+    to = std::copy_n(encoded.data(), encoded.size(), to);
+  }
+  return to;
+}
+
+int64_t groups_at_once(const EngineState& state, const Picture& picture, bool guard) {
+  return frame_groups_at_once(state.parts->checkpoint.config().vision, state.precision.vision, picture.grid,
+                              state.options.vision_budget_bytes, guard);
+}
+
 Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, const Observer& observer,
                               GuardReport* guard) {
   const VisionConfig& config = state.parts->checkpoint.config().vision;
   int64_t tokens = 0, blocks_done = 0, blocks_total = 0;
   std::vector<Grid> slices;  // of each picture
   for (const Picture& picture : prompt.pictures) {
-    const int64_t groups = frame_groups_at_once(config, state.precision.vision, picture.grid,
-                                                state.options.vision_budget_bytes, guard != nullptr);
+    const int64_t groups = groups_at_once(state, picture, guard != nullptr);
     tokens += picture.tokens(config.spatial_merge_size);
     slices.push_back({groups, picture.grid.h, picture.grid.w});
     blocks_total += (picture.grid.t + groups - 1) / groups * state.vision.blocks();
@@ -62,15 +80,7 @@ Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, co
     if (observer.progress) observer.progress("vision", ++blocks_done, blocks_total);
   };
   for (size_t i = 0; i < slices.size(); ++i) {
-    const Picture& picture = prompt.pictures[i];
-    for (int64_t t = 0; t < picture.grid.t; t += slices[i].t) {
-      const Grid slice{std::min(slices[i].t, picture.grid.t - t), picture.grid.h, picture.grid.w};
-      const float* patches = picture.patches.data() + t * slice.h * slice.w * config.patch_dim();
-      const Buffer<float> encoded =
-          state.pipeline ? state.pipeline->encode(state.pipeline_parts(), patches, slice, hooks)
-                         : state.vision.encode(patches, slice, hooks);
-      to = std::copy_n(encoded.data(), encoded.size(), to);
-    }
+    to = encode_picture(state, prompt.pictures[i], slices[i].t, hooks, to);
   }
   return_freed_memory();
   return embeddings;

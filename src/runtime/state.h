@@ -1,6 +1,7 @@
 // What an open engine holds; private to runtime.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 
 #include "model/decoder.h"
@@ -56,6 +57,14 @@ struct EngineState {
 struct Cancelled {};
 inline void check_cancelled(const Observer& observer) {
   if (observer.cancel != nullptr && observer.cancel->load()) throw Cancelled{};
+}
+
+// Throws Error(invalid_argument) for options that no request may have.
+void check_options(const GenerationOptions& options, const Checkpoint& checkpoint);
+
+inline bool ends_answer(const GenerationOptions& options, int32_t id) {
+  const auto& ends = options.eos_token_ids;
+  return !options.ignore_eos && std::find(ends.begin(), ends.end(), id) != ends.end();
 }
 
 }  // namespace fovea

@@ -94,8 +94,8 @@ int64_t Scheduler::room(const LiveRequest& live) const {
 
 struct Scheduler::Plan {
   Step step;
-  std::vector<Segment> chunks;  // of prompts
-  int64_t rows_left = 0;        // besides one row for each decode that has its turn
+  std::vector<StepSegment> chunks;  // of prompts
+  int64_t rows_left = 0;            // besides one row for each decode that has its turn
   int64_t kept_for_prompts = 0;
 };
 
@@ -199,7 +199,7 @@ void Scheduler::place(Plan& plan, LiveRequest& live, int64_t rows) {
   live.state = decodes ? RequestState::decode : RequestState::prefill;
   if (!decodes) reserve_blocks(live, rows);
   plan.rows_left -= decodes ? rows - 1 : rows;
-  Segment segment;
+  StepSegment segment;
   segment.request = live.id();
   segment.first = live.computed;
   segment.count = rows;
@@ -352,7 +352,7 @@ void Scheduler::take_in(const VisionSlice& slice, bool ok) {
   }
 }
 
-void Scheduler::apply(const Segment& segment, const SegmentResult& result, std::vector<Ending>& endings) {
+void Scheduler::apply(const StepSegment& segment, const SegmentResult& result, std::vector<Ending>& endings) {
   LiveRequest& live = *find(segment.request);
   live.in_step = false;
   RequestState over = RequestState::failed;

@@ -119,7 +119,7 @@ class Scheduler {
   std::optional<VisionSlice> slice_for(const LiveRequest& live, int64_t known) const;
 
   void take_in(const VisionSlice& slice, bool ok);
-  void apply(const Segment& segment, const SegmentResult& result, std::vector<Ending>& endings);
+  void apply(const StepSegment& segment, const SegmentResult& result, std::vector<Ending>& endings);
   void publish(LiveRequest& live);
   void publish_tail(const LiveRequest& live);
   void release(LiveRequest& live);

@@ -35,8 +35,8 @@ Request with_picture(RequestId id, Tokens tokens, uint64_t number, int64_t first
   return request;
 }
 
-const Segment* segment_of(const Step& step, RequestId id) {
-  const auto found = std::ranges::find(step.segments, id, &Segment::request);
+const StepSegment* segment_of(const Step& step, RequestId id) {
+  const auto found = std::ranges::find(step.segments, id, &StepSegment::request);
   return found == step.segments.end() ? nullptr : &*found;
 }
 
@@ -44,7 +44,7 @@ const Segment* segment_of(const Step& step, RequestId id) {
 StepResults well(const Step& step) {
   StepResults results;
   results.number = step.number;
-  for (const Segment& segment : step.segments) {
+  for (const StepSegment& segment : step.segments) {
     results.segments.emplace_back();
     if (segment.logits > 0) results.segments.back().appended = {1000 + segment.request};
   }
@@ -121,7 +121,7 @@ TEST(Scheduler, NeitherDecodesNorPromptsStarve) {
   std::vector<int64_t> rows(9);
   for (int i = 0; i < 6; ++i) {
     const Step s = step(scheduler);
-    for (const Segment& segment : s.segments) rows[segment.request] += segment.count;
+    for (const StepSegment& segment : s.segments) rows[segment.request] += segment.count;
     EXPECT_EQ(segment_of(s, 8)->count, 1);  // a quarter of the step
   }
   // Six steps with three rows for seven decodes.
@@ -148,7 +148,7 @@ TEST(Scheduler, AHitLeavesATokenToComputeInACopy) {
   const Step first = step(scheduler);
   scheduler.arrive(text(2, counting(0, 8)));
   const Step s = step(scheduler);
-  const Segment& hit = *segment_of(s, 2);
+  const StepSegment& hit = *segment_of(s, 2);
   EXPECT_EQ(hit.first, 7);
   EXPECT_EQ(hit.count, 1);
   EXPECT_EQ(hit.logits, 1);
@@ -195,7 +195,7 @@ TEST(Scheduler, AnswersOfOnePromptComputeItOnce) {
   const Step s = step(scheduler);
   EXPECT_EQ(s.segments.size(), 4u);
   EXPECT_EQ(s.copies.size(), 3u);
-  for (const Segment& segment : s.segments) EXPECT_EQ(segment.count, 1);
+  for (const StepSegment& segment : s.segments) EXPECT_EQ(segment.count, 1);
   finish_all(scheduler);
 }
 
@@ -247,7 +247,7 @@ TEST(Scheduler, TheYoungestIsPreemptedAndComputedAgain) {
   const auto known = static_cast<int64_t>(scheduler.tokens(2).size());
   EXPECT_GT(known, 7);
   while (!segment_of(s, 2)) s = step(scheduler);
-  const Segment& again = *segment_of(s, 2);
+  const StepSegment& again = *segment_of(s, 2);
   EXPECT_EQ(again.table_from, 0);
   EXPECT_EQ(again.first + again.count, known);  // the answer so far is part of the prompt
   EXPECT_GT(again.first, 0);                    // some of it was still to be found

@@ -67,7 +67,7 @@ class SimulatedModel {
   }
 
   // Takes the changes of the table over and checks what lies before the segment.
-  void prepare(const Segment& segment, const SimulatedSequence& sequence) {
+  void prepare(const StepSegment& segment, const SimulatedSequence& sequence) {
     auto& table = tables_[segment.request];
     FOVEA_CHECK(segment.table_from <= static_cast<int64_t>(table.size()));
     for (size_t i = 0; i < segment.table.size(); ++i) {
@@ -81,8 +81,8 @@ class SimulatedModel {
   }
 
   // Computes the rows: those of the sequence, then those of `drafts`; spoilt ones if the segment fails.
-  void compute(const Segment& segment, const SimulatedSequence& sequence, std::span<const uint64_t> drafts,
-               bool fails) {
+  void compute(const StepSegment& segment, const SimulatedSequence& sequence,
+               std::span<const uint64_t> drafts, bool fails) {
     const auto known = static_cast<int64_t>(sequence.tokens.size());
     uint64_t state = 0;
     for (int64_t i = segment.first; i < segment.first + segment.count; ++i) {
@@ -93,7 +93,7 @@ class SimulatedModel {
   }
 
   // After all segments have been computed: nobody wrote over the rows of another.
-  void expect_rows(const Segment& segment, const SimulatedSequence& sequence) {
+  void expect_rows(const StepSegment& segment, const SimulatedSequence& sequence) {
     const auto known = static_cast<int64_t>(sequence.tokens.size());
     expect(tables_[segment.request], sequence, segment.first, std::min(known, segment.first + segment.count));
   }

@@ -174,7 +174,7 @@ class Simulation {
   void expect_within_limits(const Step& step) const {
     int64_t rows = 0;
     bool prompts = false;
-    for (const Segment& segment : step.segments) {
+    for (const StepSegment& segment : step.segments) {
       rows += segment.count;
       const bool decodes = scheduler_.state(segment.request) == RequestState::decode;
       EXPECT_FALSE(decodes && prompts);
@@ -198,14 +198,14 @@ class Simulation {
     ++tally_.cancelled_in_step;
   }
 
-  const Segment& any_of(const std::vector<Segment>& segments) {
+  const StepSegment& any_of(const std::vector<StepSegment>& segments) {
     return segments[static_cast<size_t>(dice_.below(static_cast<int64_t>(segments.size())))];
   }
 
   // While a step is under way, one that it does not work for.
   void cancel_waiting_meanwhile(const Step& step) {
     for (const auto& [id, live] : live_) {
-      const auto of_it = [&](const Segment& segment) { return segment.request == id; };
+      const auto of_it = [&](const StepSegment& segment) { return segment.request == id; };
       if (std::ranges::any_of(step.segments, of_it) || (step.vision && step.vision->request == id)) continue;
       if (!dice_.one_in(10)) continue;
       ++tally_.cancelled_in[static_cast<int>(*scheduler_.state(id))];
@@ -217,7 +217,7 @@ class Simulation {
 
   std::vector<SegmentResult> compute(const Step& step) {
     for (const BlockCopy& copy : step.copies) model_.copy(copy);
-    for (const Segment& segment : step.segments) {
+    for (const StepSegment& segment : step.segments) {
       const Live& live = live_.at(segment.request);
       model_.prepare(segment, live.drawn.sequence);
       for (const PromptPicture& picture : live.drawn.request.pictures) {
@@ -242,7 +242,7 @@ class Simulation {
     return results;
   }
 
-  void sample(const Segment& segment, Live& live, SegmentResult& result) {
+  void sample(const StepSegment& segment, Live& live, SegmentResult& result) {
     SimulatedSequence& sequence = live.drawn.sequence;
     for (int64_t row = 0; row < segment.logits; ++row) {
       const uint64_t token = sampled_behind(sequence.states.back(), sequence.seed);

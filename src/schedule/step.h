@@ -19,7 +19,7 @@ struct BlockCopy {
 // The rows of one sequence: its tokens first ... first + count - 1 are computed and stored in its blocks;
 // those before them lie there already. Behind the sequence's end follow the drafts that were proposed, so
 // many of them as `count` says.
-struct Segment {
+struct StepSegment {
   RequestId request = 0;
   int64_t first = 0, count = 0;
   int64_t logits = 0;  // so many of the last rows want logits
@@ -40,7 +40,7 @@ struct VisionSlice {
 struct Step {
   int64_t number = 0;
   std::vector<BlockCopy> copies;
-  std::vector<Segment> segments;  // decode rows, then chunks of prompts
+  std::vector<StepSegment> segments;  // decode rows, then chunks of prompts
   std::optional<VisionSlice> vision;
   std::vector<RequestId> preempted;  // their blocks belong to others from now on
 
