@@ -11,6 +11,7 @@ find_package(TIFF 4.3 REQUIRED)
 pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp>=1.2.2)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.39)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc>=2.4)  # the version of its interface, behind that of the package
+pkg_check_modules(libedit REQUIRED IMPORTED_TARGET libedit>=3.1)
 pkg_check_modules(lzma REQUIRED IMPORTED_TARGET liblzma>=5.2.5)
 pkg_check_modules(pugixml REQUIRED IMPORTED_TARGET pugixml>=1.12)
 pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat>=58.76 libavcodec>=58.134 libswscale>=5.9

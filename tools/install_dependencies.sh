@@ -18,6 +18,7 @@ ninja-build|command ninja|runs the build on all cores
 pkg-config|command pkg-config|finds the libraries below
 nlohmann-json3-dev|module nlohmann_json|reads configs, tokenizers and messages; writes --json
 libcli11-dev|module CLI11|the command line
+libedit-dev|module libedit|edits the lines of fovea chat
 libfmt-dev|module fmt|formats messages
 libpugixml-dev|module pugixml|writes the HTML report of an audit, escaped
 libpcre2-dev|module libpcre2-8|runs the checkpoint's own pre-tokenizer pattern

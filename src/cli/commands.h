@@ -6,6 +6,8 @@
 namespace fovea {
 
 void add_run_command(CLI::App& app);
+void add_chat_command(CLI::App& app);
+void add_batch_command(CLI::App& app);
 void add_audit_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);

@@ -25,4 +25,11 @@ void stop_on_interrupt() {
     sigaction(SIGHUP, &action, nullptr);
 }
 
+void watch_interrupts() {
+  noted = false;
+  struct sigaction action {};
+  action.sa_handler = [](int) { noted = true; };  // without SA_RESTART: a read that waits for a line returns
+  sigaction(SIGINT, &action, nullptr);
+}
+
 }  // namespace fovea

@@ -11,5 +11,7 @@ inline constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells report it
 // Set by the first of these signals after stop_on_interrupt().
 const std::atomic<bool>& interrupted();
 void stop_on_interrupt();
+// For who goes on after Ctrl-C: forgets it, and notes the next one. SIGTERM and SIGHUP end the process.
+void watch_interrupts();
 
 }  // namespace fovea

@@ -42,6 +42,8 @@ void refuse_several_ranks(const CLI::App& app) {
 
 void add_commands(CLI::App& app) {
   fovea::add_run_command(app);
+  fovea::add_chat_command(app);
+  fovea::add_batch_command(app);
   fovea::add_audit_command(app);
   fovea::add_eval_command(app);
   fovea::add_inspect_command(app);

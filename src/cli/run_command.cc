@@ -10,6 +10,7 @@
 #include "cli/progress_bar.h"
 #include "cli/ranks.h"
 #include "cli/run_summary.h"
+#include "cli/sampling_flags.h"
 #include "cli/warnings.h"
 
 namespace fovea {
@@ -18,28 +19,15 @@ namespace {
 
 struct RunFlags {
   EngineFlags engine;
-  std::optional<int64_t> max_new_tokens, top_k, prompt_lookup_num_tokens, no_repeat_ngram_size;
-  std::optional<double> temperature, top_p, repetition_penalty;
-  std::vector<std::string> stop;
+  SamplingFlags sampling;
+  std::optional<int64_t> prompt_lookup_num_tokens;
   std::optional<std::string> ram;
-  uint64_t seed = 0;
-  bool greedy = false, json = false, no_kv_cache = false, ignore_eos = false;
+  bool json = false, no_kv_cache = false;
 };
 
 GenerationOptions generation_options(const RunFlags& flags, const Engine& engine) {
   GenerationOptions options = engine.default_generation();
-  SamplingOptions& sampling = options.sampling;
-  sampling.seed = flags.seed;
-  if (flags.temperature || flags.top_p || flags.top_k) sampling.greedy = false;
-  if (flags.greedy || flags.temperature == 0.0) options.choose_greedy();
-  if (flags.temperature) sampling.temperature = *flags.temperature;
-  if (flags.top_p) sampling.top_p = *flags.top_p;
-  if (flags.top_k) sampling.top_k = *flags.top_k;
-  if (flags.repetition_penalty) sampling.repetition_penalty = *flags.repetition_penalty;
-  if (flags.max_new_tokens) options.max_new_tokens = *flags.max_new_tokens;
-  if (flags.no_repeat_ngram_size) sampling.no_repeat_ngram_size = *flags.no_repeat_ngram_size;
-  if (!flags.stop.empty()) options.stop = flags.stop;
-  options.ignore_eos = flags.ignore_eos;
+  flags.sampling.apply(options);
   options.use_kv_cache = !flags.no_kv_cache;
   options.prompt_lookup_num_tokens = flags.prompt_lookup_num_tokens;
   options.prefill_chunk = flags.engine.prefill_chunk;
@@ -133,56 +121,13 @@ void run(const RunFlags& flags) {
   if (cancelled) throw ExitWith{kInterrupted};
 }
 
-void add_sampling(CLI::App& command, RunFlags& flags) {
-  constexpr const char* kGroup = "Sampling and ending";
-  CLI::Option* greedy = command.add_flag("--greedy", flags.greedy, "always take the most likely token");
-  greedy->group(kGroup);
-  const auto sampled = [&](CLI::Option* option, const char* type) {
-    option->type_name(type)->excludes(greedy)->group(kGroup);
-  };
-  sampled(command.add_option("--temperature,--temp", flags.temperature,
-                             "sample; higher is more random (0: greedy)"),
-          "T");
-  sampled(command.add_option("--top-p", flags.top_p, "sample from the smallest set with this probability"),
-          "P");
-  sampled(command.add_option("--top-k", flags.top_k, "sample from the K most likely tokens (0: from all)"),
-          "K");
-  command
-      .add_option("--repetition-penalty,--repeat-penalty", flags.repetition_penalty,
-                  "divide the logits of tokens already seen")
-      ->type_name("R")
-      ->group(kGroup);
-  command
-      .add_option("--no-repeat-ngram-size", flags.no_repeat_ngram_size,
-                  "never repeat N tokens in a row that prompt or answer already have (0: off)")
-      ->type_name("N")
-      ->group(kGroup);
-  command.add_option("-s,--seed", flags.seed, "seed of the sampler")
-      ->type_name("S")
-      ->capture_default_str()
-      ->group(kGroup);
-  command
-      .add_option(
-          "--stop", flags.stop,
-          "end the answer at this string; repeatable; takes the place of the checkpoint's stop_strings")
-      ->type_name("TEXT")
-      ->allow_extra_args(false)
-      ->group(kGroup);
-  command.add_flag("--ignore-eos", flags.ignore_eos, "go on to --max-new-tokens whatever the model says")
-      ->group(kGroup);
-}
-
 }  // namespace
 
 void add_run_command(CLI::App& app) {
   const auto flags = std::make_shared<RunFlags>();
   CLI::App* command = app.add_subcommand("run", "answer a question about images, videos and text");
   flags->engine.add_to(*command);
-  command
-      ->add_option("-n,--max-new-tokens,--max-tokens,--n-predict", flags->max_new_tokens,
-                   "length limit of the answer")
-      ->type_name("N")
-      ->group(kCommonOptions);
+  flags->sampling.add_length_to(*command);
   command->add_flag("--json", flags->json, "print one JSON object instead of streaming text")
       ->group(kCommonOptions);
   EngineFlags::add_ram_to(*command, flags->ram);
@@ -190,7 +135,7 @@ void add_run_command(CLI::App& app) {
   flags->engine.add_zero_to(*command);
   flags->engine.add_tensor_parallel_to(*command);
   flags->engine.add_device_map_to(*command);
-  add_sampling(*command, *flags);
+  flags->sampling.add_to(*command);
   command
       ->add_option("--prompt-lookup-num-tokens", flags->prompt_lookup_num_tokens,
                    "tokens to propose where prompt or answer repeats itself, verified in one step; no token "
