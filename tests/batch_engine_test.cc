@@ -148,6 +148,7 @@ class Schedule {
     limits.max_num_seqs = 3 + below(4);
     limits.max_num_batched_tokens = below(3) == 0 ? 2 + below(14) : 16 + below(200);
     limits.vision_cache_bytes = below(2) == 0 ? 0 : int64_t{1} << 20;
+    limits.step_seconds = below(2) == 0 ? 1e-9 : 0.5;  // pictures in the smallest slices
     BatchEngine batch(model_.engine(), limits);
     const int64_t count = 5 + below(5);
     for (int64_t step = 0; step < 3000; ++step) {
@@ -311,6 +312,27 @@ TEST(BatchEngine, TwinsWaitForEachOther) {
   own_tokens = batch.metrics().rows - prompt_tokens;
   EXPECT_LT(own_tokens, 50 * 64);  // at most a block each, of several hundred tokens
   EXPECT_GT(prompt_tokens, 256);
+}
+
+// While somebody's picture is encoded, somebody else's tokens come.
+TEST(BatchEngine, NobodyWaitsForAPicture) {
+  Model model("dtype=bf16");
+  BatchLimits limits = model.limits(64);
+  limits.step_seconds = 1e-9;
+  BatchEngine batch(model.engine(), limits);
+  const Case talker{"tell me", {}, 0, true, 400}, shower{"what is it?", {"jpeg_420.jpg"}, 0, true, 3};
+  Told first, second;
+  batch.add(model.prompt(talker), model.options(talker), listen(first));
+  while (first.logits.empty()) batch.step();
+  const size_t before = first.logits.size();
+  batch.add(model.prompt(shower), model.options(shower), listen(second));
+  while (second.logits.empty()) batch.step();
+  const size_t vocab = model.alone(shower).logits.size() / model.alone(shower).answer.token_ids.size();
+  EXPECT_GE((first.logits.size() - before) / vocab, 10u);
+  while (batch.step()) {
+  }
+  EXPECT_TRUE(same_bits(first.logits, model.alone(talker).logits));
+  EXPECT_TRUE(same_bits(second.logits, model.alone(shower).logits));
 }
 
 // Pictures of equal shape have equal pads. What tells them apart is their digest: with one that cannot, the

@@ -3,6 +3,7 @@
 
 #include "model/decoder.h"
 #include "model/linear.h"
+#include "model/vision_pieces.h"
 #include "model/vision_tower.h"
 #include "model/window_index.h"
 
@@ -35,6 +36,16 @@ int64_t products(const TowerPrecision& nodes, int64_t rows, int64_t width, int64
                              inner)});
 }
 
+// Scratch of the largest piece of a block's attention.
+int64_t largest_piece(AttentionKind kind, const AttentionProblem& problem) {
+  int64_t most = 0;
+  std::vector<int64_t> bounds;
+  for (const VisionPiece& piece : vision_pieces(problem.cu_seqlens, rows_of_vision_piece())) {
+    most = std::max(most, attention_scratch_bytes(kind, problem_of_piece(problem, piece, bounds)));
+  }
+  return most;
+}
+
 }  // namespace
 
 CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vision, const Grid& grid,
@@ -54,7 +65,7 @@ CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vi
     const bool is_full = std::find(full.begin(), full.end(), block++) != full.end();
     problem.cu_seqlens = is_full ? order.frame_bounds : order.window_bounds;
     problem.precision = nodes.attention;
-    memory.attention = std::max(memory.attention, attention_scratch_bytes(nodes.kind, problem));
+    memory.attention = std::max(memory.attention, largest_piece(nodes.kind, problem));
     memory.products = std::max(memory.products, products(nodes, pass, width, width, c.intermediate_size));
   }
   const int64_t rope = rows * head_dim, hidden = rows * width, q = rows * width, narrow = rows * width;

@@ -42,6 +42,7 @@ class VisionTower {
                            bool guard);
 
  private:
+  friend class VisionPass;
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -7,13 +7,15 @@
 #include "base/parallel.h"
 #include "model/batch.h"
 #include "runtime/batch_request.h"
+#include "runtime/pace.h"
+#include "runtime/picture_encoding.h"
 
 namespace fovea {
 
 namespace {
 
-// A picture is one unit of work: it is encoded between two steps.
-constexpr int64_t kUnitsOfPicture = 1;
+constexpr int64_t kFewestRows = 8;  // of prompts in a step, however slow they are
+constexpr int64_t kNoLimit = int64_t{1} << 40;
 
 void refuse(const char* option, const char* remedy) {
   throw Error(ErrorKind::unsupported, fmt::format("many requests at once and {} exclude each other", option),
@@ -34,7 +36,16 @@ KvLayout layout_of(const EngineState& engine) {
 
 SchedulerLimits limits_of(const BatchLimits& limits) {
   return {limits.max_num_seqs, std::max<int64_t>(limits.max_num_batched_tokens, 2), limits.max_queue,
-          kUnitsOfPicture};
+          kNoLimit};
+}
+
+// What was seen of a picture belongs to the request for which it was finished.
+void add_guard(const GuardReport& from, GuardReport& to) {
+  for (size_t layer = 0; layer < from.vision.size(); ++layer) {
+    for (size_t head = 0; head < from.vision[layer].size(); ++head) {
+      to.vision[layer][head].add(from.vision[layer][head]);
+    }
+  }
 }
 
 }  // namespace
@@ -46,6 +57,8 @@ class BatchEngine::State {
         config_(engine.parts->checkpoint.config()),
         pool_(layout_of(engine), blocks_in(layout_of(engine), limits.kv_cache_bytes)),
         digest_(limits.digest),
+        step_seconds_(limits.step_seconds),
+        most_rows_(std::max<int64_t>(limits.max_num_batched_tokens, 2)),
         vision_(limits.vision_cache_bytes),
         scheduler_(limits_of(limits), pool_.blocks(), kPageTokens) {}
 
@@ -69,7 +82,15 @@ class BatchEngine::State {
   }
 
   BatchRequest& request(RequestId id) { return *requests_.at(id); }
+  bool is_wanted(uint64_t picture) const {
+    return std::any_of(requests_.begin(), requests_.end(), [&](const auto& live) {
+      const auto& all = live.second->pictures;
+      return std::any_of(all.begin(), all.end(), [&](const PlacedPicture& p) { return p.number == picture; });
+    });
+  }
+  void set_pace();
   void encode(const VisionSlice& slice, StepResults& results);
+  void hand_out(uint64_t number, Buffer<float> embeddings);
   void forward(const Step& step, StepResults& results);
   void set_table(const StepSegment& segment, BatchRequest& request);
   void embed(const StepSegment& segment, const BatchRequest& request, float* hidden);
@@ -82,9 +103,13 @@ class BatchEngine::State {
   const ModelConfig& config_;
   KvPool pool_;
   Digest (*digest_)(const Picture&);
+  double step_seconds_;
+  int64_t most_rows_;
   VisionCache vision_;
   Scheduler scheduler_;
   Requests requests_;
+  std::unordered_map<uint64_t, PictureEncoding> encodings_;  // under way, by the picture's number
+  Pace pace_;
   RequestId next_id_ = 1;
   BatchMetrics counts_;
   // Of the step under way; memory is kept from step to step.
@@ -113,13 +138,14 @@ RequestId BatchEngine::State::add(Prompt prompt, const GenerationOptions& option
   Request order{
       id, static_cast<uint64_t>(r.prompt.video_positions), identities_of(r.prompt, r.pictures), wanted, {}};
   for (PlacedPicture& picture : r.pictures) {
+    const int64_t units = r.prompt.pictures[order.pictures.size()].grid.patches();
     picture.embeddings = vision_.find(picture.number);
     if (picture.embeddings) {
       ++counts_.picture_hits;
       r.prompt.pictures[order.pictures.size()].patches = {};
     }
-    order.pictures.push_back({picture.number, kUnitsOfPicture, picture.first_token, picture.tokens,
-                              picture.embeddings != nullptr});
+    order.pictures.push_back(
+        {picture.number, units, picture.first_token, picture.tokens, picture.embeddings != nullptr});
   }
   const std::optional<Refusal> refusal = scheduler_.arrive(std::move(order));
   if (refusal == Refusal::queue_full) {
@@ -139,7 +165,17 @@ void BatchEngine::State::cancel(RequestId id) {
   if (scheduler_.cancel(id) == Cancellation::now) end({id, RequestState::cancelled});
 }
 
+// While somebody decodes, prompts and pictures take so much of a step that it ends in time.
+void BatchEngine::State::set_pace() {
+  const bool somebody_waits = scheduler_.metrics().in(RequestState::decode) > 0;
+  scheduler_.set_slice_units(somebody_waits ? pace_.patches_within(step_seconds_ / 2) : kNoLimit);
+  scheduler_.set_step_tokens(somebody_waits ? std::clamp(pace_.rows_within(step_seconds_ / 2),
+                                                         std::min(kFewestRows, most_rows_), most_rows_)
+                                            : most_rows_);
+}
+
 bool BatchEngine::State::step() {
+  set_pace();
   const Step step = scheduler_.next();
   if (step.empty()) return false;
   StepResults results;
@@ -155,31 +191,43 @@ bool BatchEngine::State::step() {
   return true;
 }
 
-// Whoever needs the picture gets its embeddings, and lets its pixels go.
+// A slice of a picture's encoding. The encoding keeps the pixels, for the request that brought them may end
+// before it.
 void BatchEngine::State::encode(const VisionSlice& slice, StepResults& results) {
   BatchRequest& r = request(slice.request);
   const auto placed = std::find_if(r.pictures.begin(), r.pictures.end(),
                                    [&](const PlacedPicture& p) { return p.number == slice.picture; });
-  const Picture& picture = r.prompt.pictures[static_cast<size_t>(placed - r.pictures.begin())];
-  ForwardHooks hooks;
-  hooks.guard = watching(r.answer.guard);
-  Buffer<float> embeddings(placed->tokens * config_.vision.out_hidden_size);
+  Picture& picture = r.prompt.pictures[static_cast<size_t>(placed - r.pictures.begin())];
   const Stopwatch watch;
   try {
-    engine_.parts->weights.begin(ModelPart::vision, 1, engine_.options.weight_limit);
-    encode_picture(engine_, picture, groups_at_once(engine_, picture, hooks.guard != nullptr), hooks,
-                   embeddings.data());
+    if (slice.first == 0) {
+      encodings_.erase(slice.picture);
+      encodings_.try_emplace(slice.picture, engine_, std::move(picture));
+    }
+    PictureEncoding& work = encodings_.at(slice.picture);
+    work.advance_to(slice.first + slice.units);
+    if (slice.first + slice.units == work.patches()) {
+      add_guard(work.guard(), r.answer.guard);
+      hand_out(slice.picture, work.embeddings());
+    }
   } catch (const Error&) {
     r.failure = std::current_exception();
+    encodings_.erase(slice.picture);
     results.vision_ok = false;
     return;
   }
   r.answer.timings.vision_s += watch.seconds();
+  pace_.slice(slice.units, watch.seconds());
+}
+
+// Whoever needs the picture gets its embeddings, and lets its pixels go.
+void BatchEngine::State::hand_out(uint64_t number, Buffer<float> embeddings) {
+  const Embeddings kept = vision_.put(number, std::move(embeddings));
+  encodings_.erase(number);
   ++counts_.pictures_encoded;
-  const Embeddings kept = vision_.put(slice.picture, std::move(embeddings));
   for (const auto& [id, other] : requests_) {
     for (size_t i = 0; i < other->pictures.size(); ++i) {
-      if (other->pictures[i].number != slice.picture) continue;
+      if (other->pictures[i].number != number) continue;
       other->pictures[i].embeddings = kept;
       other->prompt.pictures[i].patches = {};
     }
@@ -227,7 +275,9 @@ void BatchEngine::State::forward(const Step& step, StepResults& results) {
                          watching(r.answer.guard)});
     to += segment.count * width;
   }
+  const Stopwatch watch;
   engine_.decoder.forward(hidden_.data(), segments_, scratch_);
+  pace_.rows(rows, watch.seconds());
   counts_.rows += rows;
   for (size_t i = 0; i < segments_.size(); ++i) {
     if (!segments_[i].failure) continue;
@@ -309,6 +359,9 @@ void BatchEngine::State::take_token(BatchRequest& r, int32_t id, SegmentResult& 
 void BatchEngine::State::end(const Ending& ending) {
   auto node = requests_.extract(ending.request);
   BatchRequest& r = *node.mapped();
+  for (const PlacedPicture& picture : r.pictures) {
+    if (!is_wanted(picture.number)) encodings_.erase(picture.number);
+  }
   if (ending.state == RequestState::failed) {
     FOVEA_CHECK(r.failure != nullptr);
     if (r.callbacks.on_failure) r.callbacks.on_failure(r.failure);
@@ -326,6 +379,7 @@ BatchMetrics BatchEngine::State::metrics() const {
   metrics.schedule = scheduler_.metrics();
   metrics.blocks = pool_.blocks();
   metrics.block_bytes = pool_.layout().block_bytes();
+  for (const auto& [number, work] : encodings_) metrics.pixel_bytes += work.pixel_bytes();
   for (const auto& [id, live] : requests_) {
     for (const Picture& picture : live->prompt.pictures) {
       metrics.pixel_bytes += picture.patches.size() * int64_t{sizeof(float)};

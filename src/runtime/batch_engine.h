@@ -18,6 +18,9 @@ struct BatchLimits {
   int64_t max_queue = 1024;              // requests that wait
   int64_t kv_cache_bytes = 0;            // of the blocks of keys and values; memory is taken as they are used
   int64_t vision_cache_bytes = kVisionBudgetBytes;  // embeddings of pictures that no request needs any more
+  // What a step may take while somebody waits for his next token: prompts and pictures are cut to it, as far
+  // as they were measured. No result depends on it.
+  double step_seconds = 0.5;
   // How pictures are told apart. Tests hand in one that cannot.
   Digest (*digest)(const Picture&) = digest_of;
 };

@@ -9,6 +9,21 @@ namespace {
 
 constexpr int64_t kManyPasses = 1000;  // an answer takes the decoder's weights once for every token
 
+// The embeddings of one picture, so many groups at a time; where they end, which begin at `to`.
+float* encode_picture(const EngineState& state, const Picture& picture, int64_t groups_at_once,
+                      const ForwardHooks& hooks, float* to) {
+  const VisionConfig& config = state.parts->checkpoint.config().vision;
+  for (int64_t t = 0; t < picture.grid.t; t += groups_at_once) {
+    const Grid slice{std::min(groups_at_once, picture.grid.t - t), picture.grid.h, picture.grid.w};
+    const float* patches = picture.patches.data() + t * slice.h * slice.w * config.patch_dim();
+    const Buffer<float> encoded = state.pipeline
+                                      ? state.pipeline->encode(state.pipeline_parts(), patches, slice, hooks)
+                                      : state.vision.encode(patches, slice, hooks);
+    to = std::copy_n(encoded.data(), encoded.size(), to);
+  }
+  return to;
+}
+
 }  // namespace
 
 void Sequence::reserve(int64_t size) {
@@ -35,20 +50,6 @@ std::array<std::span<const int64_t>, 3> Sequence::positions(int64_t first, int64
     return std::span(positions_.axis[axis]).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
   };
   return {part(0), part(1), part(2)};
-}
-
-float* encode_picture(const EngineState& state, const Picture& picture, int64_t groups_at_once,
-                      const ForwardHooks& hooks, float* to) {
-  const VisionConfig& config = state.parts->checkpoint.config().vision;
-  for (int64_t t = 0; t < picture.grid.t; t += groups_at_once) {
-    const Grid slice{std::min(groups_at_once, picture.grid.t - t), picture.grid.h, picture.grid.w};
-    const float* patches = picture.patches.data() + t * slice.h * slice.w * config.patch_dim();
-    const Buffer<float> encoded = state.pipeline
-                                      ? state.pipeline->encode(state.pipeline_parts(), patches, slice, hooks)
-                                      : state.vision.encode(patches, slice, hooks);
-    to = std::copy_n(encoded.data(), encoded.size(), to);
-  }
-  return to;
 }
 
 int64_t groups_at_once(const EngineState& state, const Picture& picture, bool guard) {

@@ -32,11 +32,8 @@ class Sequence {
   int64_t prompt_size_;
 };
 
-// How many frame groups of a picture fit into the vision budget at once; and its embeddings, so many groups
-// at a time: where they end, which begin at `to`.
+// How many frame groups of a picture fit into the vision budget at once, at least one.
 int64_t groups_at_once(const EngineState& state, const Picture& picture, bool guard);
-float* encode_picture(const EngineState& state, const Picture& picture, int64_t groups_at_once,
-                      const ForwardHooks& hooks, float* to);
 
 // The embeddings of all pictures of a prompt, in order, [tokens, out_hidden_size].
 Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, const Observer& observer,
