@@ -1,5 +1,6 @@
 // fovea batch: the lines of a file answered side by side.
 #include <chrono>
+#include <limits>
 #include <list>
 
 #include "api/batch_input.h"
@@ -49,7 +50,7 @@ class BatchRun {
         survey_(survey_batch(flags.input, rules_)),
         input_(flags.input, rules_),
         output_(flags.output, survey_.ids),
-        limits_(flags.limits.limits(engine)),
+        limits_(limits(flags, engine)),
         batch_(engine, limits_),
         done_(std::ssize(output_.completed())) {}
 
@@ -84,6 +85,13 @@ class BatchRun {
   }
 
  private:
+  // Nobody reads along: steps may be as long as is best for all of them.
+  static BatchLimits limits(const BatchFlags& flags, const Engine& engine) {
+    BatchLimits limits = flags.limits.limits(engine);
+    limits.step_seconds = std::numeric_limits<double>::infinity();
+    return limits;
+  }
+
   // Lines are read ahead, so that none that runs waits for one that is read, but not their pictures without
   // end.
   bool has_room() const {
