@@ -24,8 +24,9 @@ TEST(Bench, PatternsSelectByTextAndByWildcard) {
 TEST(Bench, NamesAreUnique) {
   const std::vector<std::string> names = bench_names();
   EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), names.size());
-  for (const char* name : {"linear.bf16", "attention.causal.8192", "attention.vision.window",
-                           "prefill.512.bf16", "vision.1344.bf16", "decode.512.bf16"}) {
+  for (const char* name :
+       {"linear.bf16", "linear.decode.8.int4", "attention.causal.8192", "attention.vision.window",
+        "prefill.512.bf16", "vision.1344.bf16", "decode.512.bf16"}) {
     EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
   }
 }

@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <deque>
 #include <span>
 
+#include "base/parallel.h"
 #include "bench/amounts.h"
 #include "bench/parts.h"
 #include "model/linear.h"
@@ -27,6 +29,11 @@ constexpr Shape kDecode[] = {{"attention_o", 1, 2048, 2048, 32},
                              {"down", 1, 2048, 11008, 8},
                              {"head", 1, 151936, 2048, 1}};
 
+// A step of a batch: the projections of all layers of the 3B model, whose weights lie in memory for some, and
+// the output head.
+constexpr int64_t kBatches[] = {8, 16};
+constexpr int64_t kLayers = 36, kLayersHeld = 4;
+
 // Small integers / 8: exact in every type, and so is any order of their sums.
 float input_at(int64_t i) { return static_cast<float>(i * 7919 % 13 - 6) / 8; }
 float weight_at(int64_t i) { return static_cast<float>(i * 104729 % 17 - 8) / 8; }
@@ -47,13 +54,18 @@ struct Data {
     const DType type = storage.type;
     for (int64_t i = 0; i < x.size(); ++i) x[i] = input_at(i);
     const int64_t count = s.copies * s.cols * s.depth;
+    const auto for_all = [&](auto set) {
+      parallel_for(s.copies * s.cols, [&](int64_t row) {
+        for (int64_t i = row * s.depth; i < (row + 1) * s.depth; ++i) set(i);
+      });
+    };
     const LinearTypes types{type, type, DType::f32, storage.quantization};
     if (type == DType::bf16) {
       narrow.resize(count);
-      for (int64_t i = 0; i < count; ++i) narrow[i] = bf16_from_f32(weight_at(i));
+      for_all([&](int64_t i) { narrow[i] = bf16_from_f32(weight_at(i)); });
     } else {
       wide.resize(count);
-      for (int64_t i = 0; i < count; ++i) wide[i] = weight_at(i);
+      for_all([&](int64_t i) { wide[i] = weight_at(i); });
     }
     for (int64_t copy = 0; copy < s.copies; ++copy) {
       const int64_t first = copy * s.cols * s.depth;
@@ -139,6 +151,55 @@ Part layer_part(const std::string& name, const Storage& storage) {
           }};
 }
 
+// Every row of the last product must have the bits that it has alone.
+void check_rows(const std::string& name, const Shape& s, Data& data) {
+  const Linear& layer = data.layers.back();
+  layer.apply(data.x.data(), s.rows, data.y.data());
+  Buffer<float> alone(s.cols);
+  for (int64_t r = 0; r < s.rows; ++r) {
+    layer.apply(data.x.data() + r * s.depth, 1, alone.data());
+    if (std::equal(alone.data(), alone.data() + s.cols, data.y.data() + r * s.cols)) continue;
+    throw Error(ErrorKind::numeric,
+                fmt::format("{}: row {} of {} differs from itself alone", name, r, s.rows),
+                "report this with the output of lscpu");
+  }
+}
+
+// The projections of a decode step of so many rows: `linear.decode.8.bf16`. Bound by reading the weights or
+// by multiplying them, whichever takes longer here.
+Part step_part(const std::string& name, int64_t rows, const Storage& storage) {
+  return {name, [name, rows, storage] {
+            std::vector<std::shared_ptr<Data>> parts;  // of a layer, then the head
+            Work work;
+            work.name = name;
+            work.bound = storage.bound();
+            work.unit = storage.quantization != Quantization::none ? "Gop/s" : "GFLOP/s";
+            std::vector<Shape> shapes(std::begin(kShapes), std::begin(kShapes) + 4);
+            for (Shape& s : shapes) s.copies = kLayersHeld;
+            shapes.push_back(kDecode[3]);
+            for (Shape& s : shapes) {
+              s.rows = rows;
+              parts.push_back(std::make_shared<Data>(s, storage));
+              check_rows(name, s, *parts.back());
+              check(name, s, *parts.back(), storage.quantization);
+              const auto weights = static_cast<double>(s.cols * s.depth * (s.copies == 1 ? 1 : kLayers));
+              work.amount += 2 * weights * static_cast<double>(rows);
+              work.bytes += weights * bytes_per_weight(storage.quantization, storage.type);
+            }
+            work.call = [parts, rows] {
+              const auto apply = [&](Data& data, int64_t l) {
+                data.layers[static_cast<size_t>(l) % data.layers.size()].apply(data.x.data(), rows,
+                                                                               data.y.data());
+              };
+              for (int64_t l = 0; l < kLayers; ++l) {
+                for (size_t i = 0; i + 1 < parts.size(); ++i) apply(*parts[i], l);
+              }
+              apply(*parts.back(), 0);
+            };
+            return work;
+          }};
+}
+
 }  // namespace
 
 std::vector<Part> linear_parts() {
@@ -155,6 +216,9 @@ std::vector<Part> linear_parts() {
       parts.push_back(part(fmt::format("linear.{}.{}", name, s.name), s, storage));
     for (const Shape& s : kDecode) {
       parts.push_back(part(fmt::format("linear.decode.{}.{}", name, s.name), s, storage));
+    }
+    for (const int64_t rows : kBatches) {
+      parts.push_back(step_part(fmt::format("linear.decode.{}.{}", rows, name), rows, storage));
     }
   }
   return parts;

@@ -56,7 +56,17 @@ double Meter::probe(Bound bound) {
 
 bool Meter::disturbed(Bound bound, double probe) const { return probe < kQuiet * limits_.*limit_of(bound); }
 
-Result Meter::measure(const Work& work, int repetitions) {
+Work Meter::bounded(Work work) const {
+  if (work.bytes / limits_.read_gbps > work.amount / limits_.*limit_of(work.bound)) {
+    work.bound = Bound::read;
+    work.amount = work.bytes;
+    work.unit = "GB/s";
+  }
+  return work;
+}
+
+Result Meter::measure(const Work& of, int repetitions) {
+  const Work work = bounded(of);
   constexpr double kLong = 2;  // seconds: such calls are made at most three times
   const double first = seconds_of(Clock::wall, 1, work.call);  // caches and pages; not counted
   if (first > kLong) repetitions = std::min(repetitions, 3);

@@ -24,6 +24,8 @@ struct Work {
   int64_t calls = 1;
   // A part of `call` that does not count, made on its own: its time is subtracted.
   std::function<void()> excluded = {};
+  // Bytes that it reads beside its operations: where reading takes longer, that is its bound.
+  double bytes = 0;
 };
 
 struct Result {
@@ -52,7 +54,7 @@ class Meter {
   // the mean of its probes lies more than a tenth under the largest probe of the run; it is made again, up to
   // three times as many calls in all. Calls of more than two seconds are made at most three times. What is
   // then still disturbed counts, and the result is not clean.
-  Result measure(const Work& work, int repetitions);
+  Result measure(const Work& of, int repetitions);
   // The same from times that were measured elsewhere with probe(bound) before and after.
   struct Sample {
     double seconds, probe;
@@ -63,6 +65,8 @@ class Meter {
 
  private:
   bool disturbed(Bound bound, double probe) const;
+  // The work with the bound that takes longer of those it has.
+  Work bounded(Work work) const;
 
   Buffer<uint64_t> memory_;
   Limits limits_;
