@@ -19,8 +19,8 @@ import tempfile
 TEXT = " ".join(f"The code of word{i} is {i * 37 % 1000}." for i in range(32)) + " What is the code of word7?"
 # What a line of the report counts, and the functions that do it.
 KERNELS = {
-    "exact": {"projections, prefill": r"tile_nt<.*F32F32, 4, 3>", "projections, one token": r"tile_nt<.*F32Bf16, 1, 8>|few_rows_nt<.*F32Bf16>",
-              "widening of weights": r"matmul_nt_widening", "attention, P.V": r"tile_nn<", "exponentials": r"exp_sum_of"},
+    "exact": {"projections, prefill": r"tile_nt<.*InTiles<.*F32Bf16>, 4, 3,|grouped_nt<.*F32Bf16>", "projections, one token": r"few_rows_nt<.*F32Bf16>",
+              "attention, P.V": r"tile_nn<", "exponentials": r"exp_sum_of"},
     "balanced": {"8-bit products, prefill": r"Int8Weights::tile<4, 2>", "8-bit products, one token": r"Int8Weights::single|quantized_product<.*Int8Weights",
                  "quantized rows": r"::quantize_row\("},
 }

@@ -38,8 +38,6 @@ class TileShapes {
   TileShapes& operator=(const TileShapes&) = delete;
 };
 
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 constexpr int64_t kSide = 16;  // rows of a tile, and columns of a tile of sums
 constexpr int64_t kTileSums = kSide * kSide;
 constexpr int64_t kStepsAtOnce = 16;  // tiles of depth: two rows of right operands stay in the L1 cache

@@ -45,12 +45,15 @@ struct FlashRows {
 struct Kernels {
   const char* name;  // "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"
 
+  static constexpr int64_t kFewRows = 64;
+
   // y[m, n] = sum_k x[m, k] * w[n, k] in f32. x, w f32 with row strides ldx, ldw; y with stride ldy.
-  // For one (m, n) the order of the sum depends on k alone, never on rows, cols or which tile it fell in.
+  // Up to kFewRows rows, as decoding has them, w comes from memory once while they are multiplied: give them
+  // long pieces of it. For one (m, n) the order of the sum depends on k alone, never on rows, cols or which
+  // tile it fell in.
   void (*matmul_nt_f32)(const float* x, int64_t ldx, const float* w, int64_t ldw, float* y, int64_t ldy,
                         int64_t rows, int64_t cols, int64_t k);
-  // The same with w in bf16 / f16 and any number of rows (meant for few): streams w once per 4 rows of x.
-  // Bit-equal to widening w and calling matmul_nt_f32.
+  // The same with w in bf16 / f16. Bit-equal to widening w and calling matmul_nt_f32.
   void (*matmul_nt_bf16)(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                          int64_t rows, int64_t cols, int64_t k);
   void (*matmul_nt_f16)(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,

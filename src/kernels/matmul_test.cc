@@ -4,6 +4,7 @@
 // with n counted from the documented order of the sum (Higham 2002, 3.1).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -166,6 +167,24 @@ class Checker {
     }
   }
 
+  // Every count of rows up to the largest must give each row the bits it has alone.
+  void check_row_counts(int64_t cols, int64_t k) const {
+    constexpr int64_t kMost = Kernels::kFewRows;
+    const auto x = laid_out<float>(reference_.x, DType::f32, kMost, k, 5);
+    const auto w = laid_out<W>(reference_.w, reference_.w_type, cols, k, 3);
+    std::vector<float> alone(static_cast<size_t>(kMost * cols), kCanary);
+    for (int64_t m = 0; m < kMost; ++m) multiply(*x, *w, m, m + 1, 0, cols, alone);
+    for (int64_t rows = 1; rows <= kMost; ++rows) {
+      std::vector<float> together(alone.size(), kCanary);
+      multiply(*x, *w, 0, rows, 0, cols, together);
+      ASSERT_EQ(std::memcmp(together.data(), alone.data(), static_cast<size_t>(rows * cols) * sizeof(float)),
+                0)
+          << variant_.kernels->name << " rows " << rows << ", cols " << cols << ", k " << k;
+      ASSERT_TRUE(std::all_of(together.begin() + rows * cols, together.end(),
+                              [](float value) { return value == kCanary; }));
+    }
+  }
+
  private:
   void multiply(const GuardedMatrix<float>& x, const GuardedMatrix<W>& w, int64_t row, int64_t row_end,
                 int64_t col, int64_t col_end, std::vector<float>& y) const {
@@ -235,6 +254,16 @@ TEST_P(Matmul, BitsDoNotDependOnTheSplitOfRowsAndColumns) {
       ASSERT_NO_FATAL_FAILURE(checker.check_splits(13, 97, k));
       ASSERT_NO_FATAL_FAILURE(checker.check_splits(64, 49, k));
     }
+  });
+}
+
+TEST_P(Matmul, EveryCountOfFewRowsHasTheBitsOfEachRowAlone) {
+  static_assert(Kernels::kFewRows <= kMaxRows);
+  // Emulations are slow: all counts, but few columns.
+  const bool emulated = std::string_view(kernels().name).ends_with("emulated");
+  for_every_type([&](const auto& checker) {
+    ASSERT_NO_FATAL_FAILURE(checker.check_row_counts(emulated ? 9 : 97, 1091));
+    ASSERT_NO_FATAL_FAILURE(checker.check_row_counts(emulated ? 5 : 49, 2063));
   });
 }
 

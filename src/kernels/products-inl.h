@@ -1,8 +1,10 @@
-// Products of rows in f32 and bf16 with weights as they lie in a checkpoint, over the including file's Simd. Part of
-// kernels-inl.h.
+// Products of rows in f32 and bf16 with weights as they lie in a checkpoint, over the including file's Simd.
+// Part of kernels-inl.h.
 
 // ---- how work is cut
 // ---------------------------------------------------------------------------------------------
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Calls body(first, height) for strips of at most kMost rows; `height` is a constant. The last two strips
 // share what they have, because a strip of one or two rows waits for its weights.
@@ -21,23 +23,25 @@ __attribute__((always_inline)) inline void for_strips(int64_t rows, Body body) {
   }
 }
 
-// Memory that is read next, `rows` rows of `bytes` each, brought to the L2 cache in pieces while `steps`
-// steps of other work are done: the first strip of a product would wait for it. Nothing is fetched that would
-// drive out what is in use.
+// Memory that is read next, `rows` rows of `bytes` each, brought to the L2 cache evenly while some() is
+// called `calls` times beside other work: the first strip of a product would wait for it. Nothing is fetched
+// that would drive out what is in use.
 class Fetch {
  public:
+  static constexpr int kSteps = 0;  // tiles of many rows take long enough to fetch between them
+
   Fetch() = default;
-  Fetch(const void* at, int64_t rows, int64_t bytes, int64_t stride, int64_t steps) {
+  Fetch(const void* at, int64_t rows, int64_t bytes, int64_t stride, int64_t calls) {
     constexpr int64_t kMost = 512 << 10;  // half of the smallest L2 cache among machines with fast products
-    if (at == nullptr || steps < 1 || rows * bytes > kMost) return;
+    if (at == nullptr || calls < 1 || rows * bytes > kMost) return;
     row_ = at_ = static_cast<const char*>(at);
     rows_ = rows;
     bytes_ = bytes;
     stride_ = stride;
-    lines_ = (rows * ((bytes + kLine - 1) / kLine) + steps - 1) / steps;
+    rate_ = (rows * ((bytes + kLine - 1) / kLine) * kOne + calls - 1) / calls;
   }
   void some() {
-    for (int64_t i = 0; i < lines_ && rows_ > 0; ++i) {
+    for (due_ += rate_; due_ >= kOne && rows_ > 0; due_ -= kOne) {
       __builtin_prefetch(at_, 0, 2);
       at_ += kLine;
       if (at_ < row_ + bytes_) continue;
@@ -47,9 +51,16 @@ class Fetch {
   }
 
  private:
-  static constexpr int64_t kLine = 64;
+  static constexpr int64_t kLine = 64,
+                           kOne = 1 << 16;  // lines are counted in parts: few rows need less than one
   const char *row_ = nullptr, *at_ = nullptr;
-  int64_t rows_ = 0, bytes_ = 0, stride_ = 0, lines_ = 0;
+  int64_t rows_ = 0, bytes_ = 0, stride_ = 0, rate_ = 0, due_ = 0;
+};
+// For few rows, whose product takes as long as the memory: within tiles, every so many steps of depth,
+// because what is asked for at once waits in a queue.
+struct SteadyFetch : Fetch {
+  static constexpr int kSteps = 16;
+  using Fetch::Fetch;
 };
 
 // ---- y[m, n] = sum_k x[m, k] w[n, k]
@@ -78,6 +89,8 @@ struct F32F32 {
   }
   static Simd::F mac(Simd::F acc, XVec x, XVec w) { return Simd::fma(x, w, acc); }
 };
+template <typename Op>
+struct InTiles : Op {};
 
 struct F32Bf16 : F32F32 {
   using W = uint16_t;
@@ -86,6 +99,15 @@ struct F32Bf16 : F32F32 {
     return Simd::load_bf16(p, count...);
   }
   static void widen(const W* in, float* out, int64_t count);
+};
+
+// As tiles of many sums load it.
+template <>
+struct InTiles<F32Bf16> : F32Bf16 {
+  template <typename... Count>
+  static XVec load_w(const W* p, Count... count) {
+    return Simd::load_bf16_beside_sums(p, count...);
+  }
 };
 
 struct F32F16 : F32F32 {
@@ -118,9 +140,9 @@ struct Bf16Bf16 {
 
 // The partial sums of a kRows x kCols tile over at most one block of k, added to y (or stored, for the first
 // block).
-template <typename Op, int kRows, int kCols>
+template <typename Op, int kRows, int kCols, typename Ahead>
 void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
-             int64_t ldy, int64_t k, bool first) {
+             int64_t ldy, int64_t k, bool first, Ahead& ahead) {
   constexpr int kTotal = kRows * kCols;
   Simd::F acc[(kTotal + 3) / 4 * 4];
   for (Simd::F& a : acc) a = Simd::splat(0.f);
@@ -130,12 +152,20 @@ void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int6
     for (int c = 0; c < kCols; ++c) ws[c] = Op::load_w(w + c * ldw + at, count...);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const typename Op::XVec xs = Op::load_x(x + r * ldx + at, count...);
+      typename Op::XVec xs = Op::load_x(x + r * ldx + at, count...);
+      if constexpr (Ahead::kSteps > 0) FOVEA_IN_REGISTER(xs);
 #pragma GCC unroll 8
       for (int c = 0; c < kCols; ++c) acc[r * kCols + c] = Op::mac(acc[r * kCols + c], xs, ws[c]);
     }
   };
   int64_t at = 0;
+  if constexpr (Ahead::kSteps > 0) {
+    constexpr int64_t kRun = Ahead::kSteps * Op::kStep;
+    for (int64_t end = kRun; end <= k; end += kRun) {
+      for (; at < end; at += Op::kStep) step(at);
+      ahead.some();
+    }
+  }
   for (; at + Op::kStep <= k; at += Op::kStep) step(at);
   if (at < k) step(at, static_cast<int>(k - at));
   constexpr int kPaired = kCols == 4 ? kRows / 2 * 2 : 0;
@@ -159,13 +189,13 @@ void tile_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int6
 }
 
 // A strip of kRows rows of x against all rows of w, over one block of k.
-template <typename Op, int kRows, int kCols>
+template <typename Op, int kRows, int kCols, typename Ahead>
 void strip_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
-              int64_t ldy, int64_t cols, int64_t k, bool first, Fetch& ahead) {
+              int64_t ldy, int64_t cols, int64_t k, bool first, Ahead& ahead) {
   int64_t n = 0;
   for (; n + kCols <= cols; n += kCols) {
-    tile_nt<Op, kRows, kCols>(x, ldx, w + n * ldw, ldw, y + n, ldy, k, first);
-    ahead.some();
+    tile_nt<Op, kRows, kCols>(x, ldx, w + n * ldw, ldw, y + n, ldy, k, first, ahead);
+    if constexpr (Ahead::kSteps == 0) ahead.some();
   }
   if constexpr (kCols > 1) {
     if (n < cols) {
@@ -174,14 +204,16 @@ void strip_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int
   }
 }
 
-// One block of k for any number of rows.
-template <typename Op>
+// One block of k for any number of rows, in strips of at most kMost, whose tiles have as many columns as
+// registers allow.
+template <typename Op, int kMost, typename Ahead>
 void block_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
-              int64_t ldy, int64_t rows, int64_t cols, int64_t k, bool first, Fetch& ahead) {
-  for_strips<Simd::kTileRows>(
+              int64_t ldy, int64_t rows, int64_t cols, int64_t k, bool first, Ahead& ahead) {
+  for_strips<kMost>(
       rows, [&](int64_t m, auto height) __attribute__((always_inline)) {
-        strip_nt<Op, decltype(height)::value, Simd::kTileCols>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy,
-                                                               cols, k, first, ahead);
+        constexpr int kRows = decltype(height)::value, kSums = Simd::kTileRows * Simd::kTileCols,
+                      kCols = kSums / kRows < Simd::kTileCols ? kSums / kRows : Simd::kTileCols;
+        strip_nt<Op, kRows, kCols>(x + m * ldx, ldx, w, ldw, y + m * ldy, ldy, cols, k, first, ahead);
       });
 }
 
@@ -193,7 +225,8 @@ __attribute__((always_inline)) inline void columns_apart_nt(const typename Op::X
   for (int64_t at = 0; at < k; at += Op::kBlock) {
     const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
     float sums[kRows * kCols];
-    tile_nt<Op, kRows, kCols>(x + at, ldx, w + at, apart * ldw, sums, kCols, k_now, true);
+    Fetch none;
+    tile_nt<Op, kRows, kCols>(x + at, ldx, w + at, apart * ldw, sums, kCols, k_now, true, none);
     for (int r = 0; r < kRows; ++r) {
       for (int c = 0; c < kCols; ++c) {
         float& out = y[r * ldy + c * apart];
@@ -223,6 +256,30 @@ __attribute__((noinline)) void few_rows_nt(const typename Op::X* x, int64_t ldx,
       });
 }
 
+// More rows than one tile has: a block of depth of some columns stays in the L2 cache while the strips of
+// rows pass over it, and the block that follows comes from memory in the same time.
+template <typename Op>
+void grouped_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
+                int64_t ldy, int64_t rows, int64_t cols, int64_t k) {
+  constexpr int64_t kElement = sizeof(typename Op::W), kGroup = (96 << 10) / (Op::kBlock * kElement);
+  constexpr int64_t kSums = Simd::kTileRows * Simd::kTileCols, kRun = SteadyFetch::kSteps * Op::kStep;
+  for (int64_t n = 0; n < cols; n += kGroup) {
+    const int64_t cols_now = smaller(kGroup, cols - n), tiles = rows * cols_now / kSums;
+    for (int64_t at = 0; at < k; at += Op::kBlock) {
+      const int64_t k_now = smaller(Op::kBlock, k - at);
+      const bool deeper = at + k_now < k;
+      const int64_t next = deeper ? n : n + kGroup, next_at = deeper ? at + k_now : 0;
+      SteadyFetch ahead;
+      if (next < cols) {
+        ahead = {w + next * ldw + next_at, smaller(kGroup, cols - next),
+                 smaller(Op::kBlock, k - next_at) * kElement, ldw * kElement, tiles * (k_now / kRun)};
+      }
+      block_nt<InTiles<Op>, Simd::kFewTileRows>(x + at, ldx, w + n * ldw + at, ldw, y + n, ldy, rows,
+                                                cols_now, k_now, at == 0, ahead);
+    }
+  }
+}
+
 template <typename Op>
 void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, int64_t ldw, float* y,
                int64_t ldy, int64_t rows, int64_t cols, int64_t k) {
@@ -232,11 +289,7 @@ void matmul_nt(const typename Op::X* x, int64_t ldx, const typename Op::W* w, in
     }
   }
   if (rows <= Simd::kTileRows) return few_rows_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k);
-  Fetch none;
-  for (int64_t at = 0; at < k; at += Op::kBlock) {
-    const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
-    block_nt<Op>(x + at, ldx, w + at, ldw, y, ldy, rows, cols, k_now, at == 0, none);
-  }
+  grouped_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k);
 }
 
 #ifdef FOVEA_BF16_DOT
@@ -272,7 +325,7 @@ class AlignedBlock {
 inline void matmul_nt_bf16_rows(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                                 int64_t rows, int64_t cols, int64_t k, Upcoming next) {
   const int64_t ldx = padded_depth(k);
-  if (rows <= Simd::kTileRows || k == 0) {
+  if (rows <= Kernels::kFewRows || k == 0) {
     matmul_nt<Bf16Bf16>(x, ldx, w, ldw, y, ldy, rows, cols, k);
     return;
   }
@@ -287,8 +340,9 @@ inline void matmul_nt_bf16_rows(const uint16_t* x, const uint16_t* w, int64_t ld
       Fetch ahead =
           beyond > 0 ? Fetch(from + k_now, cols_now, 2 * (beyond < kBlock ? beyond : kBlock), 2 * ldw, tiles)
                      : Fetch(next.at, next.bytes / (2 * ldw), 2 * (k < kBlock ? k : kBlock), 2 * ldw, tiles);
-      block_nt<Bf16Bf16>(x + at, ldx, block.rows(from, ldw, cols_now, k_now), block.stride(ldw), y + n, ldy,
-                         rows, cols_now, k_now, at == 0, ahead);
+      block_nt<Bf16Bf16, Simd::kTileRows>(x + at, ldx, block.rows(from, ldw, cols_now, k_now),
+                                          block.stride(ldw), y + n, ldy, rows, cols_now, k_now, at == 0,
+                                          ahead);
     }
   }
 }
@@ -298,11 +352,12 @@ inline void pack_bf16_rows(const float* x, int64_t ldx, int64_t rows, int64_t k,
 }
 #endif
 
-// 16-bit weights against many rows: each block of w is widened once into scratch that fits the L2 cache.
+// 16-bit weights against many rows, where widening takes time from the sums: each block of w is widened once
+// into scratch that fits the L2 cache.
 template <typename Op>
 void matmul_nt_widening(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
                         int64_t rows, int64_t cols, int64_t k) {
-  if (rows <= Simd::kTileRows || k == 0) {
+  if (rows <= Simd::kMostWidening || k == 0) {
     matmul_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k);
     return;
   }
@@ -314,7 +369,8 @@ void matmul_nt_widening(const float* x, int64_t ldx, const uint16_t* w, int64_t 
     for (int64_t at = 0; at < k; at += Op::kBlock) {
       const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
       for (int64_t c = 0; c < cols_now; ++c) Op::widen(w + (n + c) * ldw + at, wide + c * Op::kBlock, k_now);
-      block_nt<F32F32>(x + at, ldx, wide, Op::kBlock, y + n, ldy, rows, cols_now, k_now, at == 0, none);
+      block_nt<F32F32, Simd::kTileRows>(x + at, ldx, wide, Op::kBlock, y + n, ldy, rows, cols_now, k_now,
+                                        at == 0, none);
     }
   }
 }

@@ -330,22 +330,44 @@ struct Int4Weights {
     for (int v = 0; v < kVectorsNow; ++v) {
       w[v] = packed_vector(p.values, vector + v, groups * kGroupBytes) + g * kGroupBytes;
     }
+#pragma GCC unroll 2
+    for (int64_t half = 0; half < kQuantGroup / 2; half += kQuantGroup / 4) {
+      Simd::I sums[kRowsNow][kVectorsNow];
 #pragma GCC unroll 8
-    for (int64_t k = 0; k < kQuantGroup / 2; k += 4) {
-      Simd::I low[kVectorsNow], high[kVectorsNow];
+      for (int r = 0; r < kRowsNow; ++r) {
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectorsNow; ++v) {
-        const Simd::I both = Simd::load_int(w[v] + k * kQuantColumns);
-        low[v] = Simd::low_nibbles(both);
-        high[v] = Simd::high_nibbles(both);
+        for (int v = 0; v < kVectorsNow; ++v) sums[r][v] = Simd::begin_nibbles(acc[r][v]);
+      }
+#pragma GCC unroll 4
+      for (int64_t k = half; k < half + kQuantGroup / 4; k += 4) {
+        add_eight<kRowsNow, kVectorsNow>(x + k, depth, w, k, sums);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < kRowsNow; ++r) {
-        const Simd::I first = splat_four(x + r * depth + k), second = splat_four(x + r * depth + k + 32);
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectorsNow; ++v) {
-          acc[r][v] = Simd::dot_nibbles(Simd::dot_nibbles(acc[r][v], low[v], first), high[v], second);
-        }
+        for (int v = 0; v < kVectorsNow; ++v) acc[r][v] = Simd::end_nibbles(acc[r][v], sums[r][v]);
+      }
+    }
+  }
+
+  // The elements k to k + 3 of a group, and those 32 behind.
+  template <int kRowsNow, int kVectorsNow>
+  __attribute__((always_inline)) static void add_eight(const int8_t* x, int64_t depth,
+                                                       const char* const (&w)[kVectorsNow], int64_t k,
+                                                       Simd::I (&sums)[kRowsNow][kVectorsNow]) {
+    Simd::I low[kVectorsNow], high[kVectorsNow];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectorsNow; ++v) {
+      const Simd::I both = Simd::load_int(w[v] + k * kQuantColumns);
+      low[v] = Simd::low_nibbles(both);
+      high[v] = Simd::high_nibbles(both);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRowsNow; ++r) {
+      const Simd::I first = splat_four(x + r * depth), second = splat_four(x + r * depth + 32);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectorsNow; ++v) {
+        sums[r][v] = Simd::add_nibbles(Simd::add_nibbles(sums[r][v], low[v], first), high[v], second);
       }
     }
   }

@@ -283,6 +283,39 @@ TEST_P(QuantizedTest, LargeProductsHaveTheBitsOfSmallOnes) {
   }
 }
 
+TEST_P(QuantizedTest, EveryCountOfFewRowsHasTheBitsOfEachRowAlone) {
+  const Product p(Kernels::kFewRows, 101, 1100, 7, false);
+  const PackedInt8 w8(p);
+  const PackedInt4 w4(p);
+  const int64_t stride = p.cols + 3;
+  for (const bool int8 : {true, false}) {
+    const auto multiply = [&](int64_t row, int64_t rows, const GuardedArray<float>& y) {
+      QuantizedProduct product{p.quantized_rows(row),
+                               w4.values.data(),
+                               w4.scales.data(),
+                               y.data() + row * stride,
+                               stride,
+                               rows,
+                               p.cols};
+      if (int8) {
+        product.values = w8.values.data();
+        product.scales = w8.scales.data();
+      }
+      (int8 ? kernels().matmul_int8 : kernels().matmul_int4)(product);
+    };
+    const GuardedArray<float> alone = result_of(p);
+    for (int64_t m = 0; m < p.rows; ++m) multiply(m, 1, alone);
+    for (int64_t rows = 1; rows <= p.rows; ++rows) {
+      const GuardedArray<float> together = result_of(p);
+      multiply(0, rows, together);
+      for (int64_t i = 0; i < together.size(); ++i) {
+        ASSERT_EQ(together[i], i < rows * stride ? alone[i] : kCanary)
+            << (int8 ? "int8 " : "int4 ") << rows << " rows, element " << i;
+      }
+    }
+  }
+}
+
 TEST_P(QuantizedTest, EveryVariantHasTheBitsOfTheScalarOne) {
   const Kernels& scalar = *available_kernels().front();
   std::vector<float> x(1000);

@@ -5,14 +5,18 @@
 
 #include <cstdint>
 
+#define FOVEA_IN_REGISTER(a) __asm__("" : "+x"(a))
+
 namespace fovea {
 namespace {
 
 struct Simd {
   static constexpr int kWidth = 8;
   static constexpr int kTileRows = 4, kTileCols = 3;  // 12 accumulators + 3 + 1 of 16 registers
+  static constexpr int kFewTileRows = 4;
+  static constexpr int64_t kMostWidening = INT64_MAX;  // a third unit widens beside the two that add
   static constexpr int kOuterRows = 6, kOuterVectors = 2;
-  static constexpr int kInt8Rows = 4, kInt8Vectors = 2, kInt4Rows = 2, kInt4Vectors = 2;
+  static constexpr int kInt8Rows = 4, kInt8Vectors = 2, kInt4Rows = 4, kInt4Vectors = 2;
   using F = __m256;
   using I = __m256i;
 
@@ -34,6 +38,17 @@ struct Simd {
   static F load(const float* p, int count) { return _mm256_maskload_ps(p, first(count)); }
   static F load_bf16(const uint16_t* p) { return widen_bf16(load_u16(p)); }
   static F load_bf16(const uint16_t* p, int count) { return widen_bf16(load_u16(p, count)); }
+  // Both halves get all eight, and each spreads its own four by a pattern that stays in memory: that leaves
+  // more time to the sums than widening and shifting.
+  static F load_bf16_beside_sums(const uint16_t* p) {
+    alignas(32) static constexpr int8_t kSpread[32] = {-1, -1, 0,  1,  -1, -1, 2,  3,  -1, -1, 4,
+                                                       5,  -1, -1, 6,  7,  -1, -1, 8,  9,  -1, -1,
+                                                       10, 11, -1, -1, 12, 13, -1, -1, 14, 15};
+    __m256i bits = _mm256_broadcastsi128_si256(load_u16(p));
+    __asm__("vpshufb %1, %0, %0" : "+x"(bits) : "m"(kSpread));
+    return _mm256_castsi256_ps(bits);
+  }
+  static F load_bf16_beside_sums(const uint16_t* p, int count) { return load_bf16(p, count); }
   static F load_f16(const uint16_t* p) { return _mm256_cvtph_ps(load_u16(p)); }
   static F load_f16(const uint16_t* p, int count) { return _mm256_cvtph_ps(load_u16(p, count)); }
   static void store(float* p, F a) { _mm256_storeu_ps(p, a); }
@@ -109,6 +124,12 @@ struct Simd {
   // Unsigned times signed bytes whose pairs fit 16 bits.
   static I dot_nibbles(I acc, I w, I x) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+  }
+  static I begin_nibbles(I /*acc*/) { return _mm256_setzero_si256(); }
+  // In 16 bits, which hold eight sums of two products of at most 15 * 127.
+  static I add_nibbles(I sums, I w, I x) { return _mm256_add_epi16(sums, _mm256_maddubs_epi16(w, x)); }
+  static I end_nibbles(I acc, I sums) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
   }
   static I low_nibbles(I a) { return _mm256_and_si256(a, _mm256_set1_epi8(15)); }
   static I high_nibbles(I a) { return low_nibbles(_mm256_srli_epi32(a, 4)); }

@@ -5,12 +5,20 @@
 
 #include <cstdint>
 
+#ifdef __AVX512F__
+#define FOVEA_IN_REGISTER(a) __asm__("" : "+v"(a))
+#else
+#define FOVEA_IN_REGISTER(a) static_cast<void>(a)
+#endif
+
 namespace fovea {
 namespace {
 
 struct Simd {
   static constexpr int kWidth = 16;
   static constexpr int kTileRows = 6, kTileCols = 4;  // 24 accumulators + 4 + 1 of 32 registers
+  static constexpr int kFewTileRows = 8;              // one strip of 8 x 3 for a batch of 8
+  static constexpr int64_t kMostWidening = 16;        // widening takes one of the two units that add
   static constexpr int kOuterRows = 8, kOuterVectors = 3;
   static constexpr int kInt8Rows = 6, kInt8Vectors = 4;  // 24 accumulators + 4 + 1
   static constexpr int kInt4Rows = 6, kInt4Vectors = 2;  // 12 of integers, 12 of f32, 4 + 2
@@ -40,6 +48,10 @@ struct Simd {
   static F load(const float* p, int count) { return _mm512_maskz_loadu_ps(first(count), p); }
   static F load_bf16(const uint16_t* p) { return widen_bf16(load_u16(p)); }
   static F load_bf16(const uint16_t* p, int count) { return widen_bf16(load_u16(p, count)); }
+  template <typename... Count>
+  static F load_bf16_beside_sums(const uint16_t* p, Count... count) {
+    return load_bf16(p, count...);
+  }
   static F load_f16(const uint16_t* p) { return _mm512_cvtph_ps(load_u16(p)); }
   static F load_f16(const uint16_t* p, int count) { return _mm512_cvtph_ps(load_u16(p, count)); }
   static void store(float* p, F a) { _mm512_storeu_ps(p, a); }
@@ -137,6 +149,9 @@ struct Simd {
   static void store_int8(int8_t* p, F a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
   }
+  static I begin_nibbles(I acc) { return acc; }
+  static I add_nibbles(I sums, I w, I x) { return dot_nibbles(sums, w, x); }
+  static I end_nibbles(I /*acc*/, I sums) { return sums; }
   static I low_nibbles(I a) { return (I)_mm512_and_si512((__m512i)a, _mm512_set1_epi32(0x0f0f0f0f)); }
   static I high_nibbles(I a) { return low_nibbles((I)_mm512_srli_epi32((__m512i)a, 4)); }
   static void store_int(void* p, I a) { _mm512_storeu_epi16(p, (__m512i)a); }

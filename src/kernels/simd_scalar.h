@@ -6,12 +6,17 @@
 
 #include "base/dtype.h"
 
+// Keeps a vector that several sums multiply in a register: gcc 12 would load it for each of them.
+#define FOVEA_IN_REGISTER(a) static_cast<void>(a)
+
 namespace fovea {
 namespace {
 
 struct Simd {
   static constexpr int kWidth = 8;
-  static constexpr int kTileRows = 4, kTileCols = 3;       // matmul_nt register tile
+  static constexpr int kTileRows = 4, kTileCols = 3;  // matmul_nt register tile
+  static constexpr int kFewTileRows = 4;              // the same for few rows
+  static constexpr int64_t kMostWidening = 16;        // rows up to which 16-bit weights are widened in tiles
   static constexpr int kOuterRows = 4, kOuterVectors = 2;  // matmul_nn register tile
   static constexpr int kInt8Rows = 2, kInt8Vectors = 2, kInt4Rows = 2,
                        kInt4Vectors = 2;  // quantized products
@@ -42,6 +47,11 @@ struct Simd {
   }
   static F load_bf16(const uint16_t* p, int count) {
     return each([&](int i) { return i < count ? f32_from_bf16(p[i]) : 0.f; });
+  }
+  // The same where every register holds a sum.
+  template <typename... Count>
+  static F load_bf16_beside_sums(const uint16_t* p, Count... count) {
+    return load_bf16(p, count...);
   }
   static F load_f16(const uint16_t* p) {
     return each([&](int i) { return f32_from_f16(p[i]); });
@@ -158,6 +168,11 @@ struct Simd {
   }
   // The same for w of 0 to 15, without offset.
   static I dot_nibbles(I acc, I w, I x) { return dot_bytes(acc, w, x); }
+  // end_nibbles() of what add_nibbles() added to begin_nibbles(acc) is acc with all these products, at most
+  // eight times dot_nibbles().
+  static I begin_nibbles(I acc) { return acc; }
+  static I add_nibbles(I sums, I w, I x) { return dot_nibbles(sums, w, x); }
+  static I end_nibbles(I /*acc*/, I sums) { return sums; }
   static I low_nibbles(I a) {
     for (int32_t& lane : a.lane) lane &= 0x0f0f0f0f;
     return a;

@@ -13,8 +13,8 @@ namespace {
 
 // Rows handed to one thread at a time: they stay in the shared cache.
 constexpr int64_t kRowsPerTask = 512;
-// So few only stream weights.
-constexpr int64_t kFewRows = 4;
+// So few wait for weights, or take no longer than they do: each task streams a long piece of them.
+constexpr int64_t kFewRows = Kernels::kFewRows;
 // Columns of such a task when `left` are left to all threads: streams are long at first, and threads end
 // together.
 int64_t streamed_cols(int64_t left) {
