@@ -188,7 +188,7 @@ class Schedule {
     for (int64_t i = 0; i < words; ++i) c.text += i % 7 == 0 ? "how many dots " : "red ";
     c.seed = static_cast<uint64_t>(below(3));
     c.greedy = c.seed == 0;
-    c.tokens = crowded_ || below(2) == 0 ? 150 : 2;
+    c.tokens = crowded_ ? 150 : below(2) == 0 ? 40 : 2;
     return c;
   }
 

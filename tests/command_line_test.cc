@@ -417,8 +417,8 @@ TEST_F(CommandLine, WhatCannotFitIsRefusedWithThePlannersWords) {
   EXPECT_EQ(run(ask(kModel, flags)).exit_code, 0);
 #ifndef __SANITIZE_ADDRESS__  // there the program alone needs more
   expect_error(
-      ask(kModel, flags + " --ram 120M"),
-      {"needs", "at its peak, while", "vision attention scratch", "--ram allows a resident set of 120.0 MB",
+      ask(kModel, flags + " --ram 80M"),
+      {"needs", "at its peak, while", "vision attention scratch", "--ram allows a resident set of 80.0 MB",
        "any one of these is enough", "--attn flash_attention_2 (", "accuracy: none"});
 #endif
   expect_error(ask(kModel, flags + " --ram 5M"), {"needs", "program and tokenizer", "no single change"});
