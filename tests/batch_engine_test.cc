@@ -143,7 +143,7 @@ class Schedule {
 
   void run(Seen& seen) {
     const int threads_before = threads();
-    set_threads(1 + static_cast<int>(below(4)));
+    set_threads(below(3) == 0 ? 1 + static_cast<int>(below(4)) : 1);
     BatchLimits limits = model_.limits(5 + below(4));
     limits.max_num_seqs = 3 + below(4);
     limits.max_num_batched_tokens = below(3) == 0 ? 2 + below(14) : 16 + below(200);
