@@ -10,6 +10,7 @@
 #include "api/request_fields.h"
 #include "base/error.h"
 #include "base/printable.h"
+#include "runtime/logprobs.h"
 
 namespace fovea {
 namespace {
@@ -87,7 +88,7 @@ void read_sampling(const RequestFields& body, ChatRequest& request) {
 
 void read_output(const RequestFields& body, ChatRequest& request) {
   request.logprobs = body.boolean("logprobs").value_or(false);
-  request.top_logprobs = body.integer("top_logprobs", 0, kMostTopLogprobsSent).value_or(0);
+  request.top_logprobs = body.integer("top_logprobs", 0, kMostTopLogprobs).value_or(0);
   if (request.top_logprobs > 0 && !request.logprobs) {
     body.refuse("top_logprobs", "wants logprobs", "send \"logprobs\": true beside it");
   }

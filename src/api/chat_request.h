@@ -43,7 +43,6 @@ struct ChatRequest {
 
 inline constexpr double kMostTemperature = 100;
 inline constexpr int64_t kMostChoices = 128;
-inline constexpr int64_t kMostTopLogprobsSent = 20;
 inline constexpr size_t kMostStops = 64;
 inline constexpr size_t kMostTools = 128;
 inline constexpr int64_t kMaxRequestBytes = int64_t{64} << 20;

@@ -13,10 +13,8 @@
 #include "cli/engine_flags.h"
 #include "cli/help.h"
 #include "cli/interrupt.h"
-#include "cli/memory_check.h"
 #include "cli/output.h"
 #include "cli/progress_bar.h"
-#include "cli/warnings.h"
 #include "runtime/batch_engine.h"
 #include "runtime/logprobs.h"
 
@@ -229,19 +227,9 @@ class BatchRun {
 
 void run(const BatchFlags& flags) {
   stop_on_interrupt();
-  const MemoryCheck memory(flags.engine, std::nullopt);
-  if (memory.weight_limit()) {
-    throw Error(ErrorKind::exhausted,
-                "the weights do not fit into this machine's memory, and a batch cannot stream them",
-                "take a smaller or a quantized checkpoint (fovea advise), or fovea eval with --ram");
-  }
-  ProgressBar bar;
   Observer observer;
-  observer.progress = bar.callback();
   observer.cancel = &interrupted();
-  const Engine engine = flags.engine.open(observer, std::nullopt, false);
-  bar.clear();
-  print_warnings(engine.warnings());
+  const Engine engine = open_for_batches(flags.engine, observer, "a batch", "fovea eval with --ram");
   const auto start = std::chrono::steady_clock::now();
   BatchRun batch(flags, engine);
   batch.run();

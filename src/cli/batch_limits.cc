@@ -1,6 +1,9 @@
 #include "cli/batch_limits.h"
 
 #include "cli/byte_size.h"
+#include "cli/memory_check.h"
+#include "cli/progress_bar.h"
+#include "cli/warnings.h"
 #include "plan/available_memory.h"
 
 namespace fovea {
@@ -54,6 +57,23 @@ BatchLimits BatchLimitFlags::limits(const Engine& engine) const {
                 free = available_memory() - resident_memory().anonymous;
   limits.kv_cache_bytes = std::max(std::min(wanted, free / 2), block);
   return limits;
+}
+
+Engine open_for_batches(const EngineFlags& flags, Observer& observer, const char* what, const char* instead) {
+  const MemoryCheck memory(flags, std::nullopt);
+  if (memory.weight_limit()) {
+    throw Error(
+        ErrorKind::exhausted,
+        fmt::format("the weights do not fit into this machine's memory, and {} cannot stream them", what),
+        fmt::format("take a smaller or a quantized checkpoint (fovea advise), or {}", instead));
+  }
+  ProgressBar bar;
+  observer.progress = bar.callback();
+  Engine engine = flags.open(observer, std::nullopt, false);
+  observer.progress = {};  // the bar ends here
+  bar.clear();
+  print_warnings(engine.warnings());
+  return engine;
 }
 
 }  // namespace fovea

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "cli/engine_flags.h"
 #include "runtime/batch_engine.h"
 
 namespace fovea {
@@ -20,5 +21,10 @@ struct BatchLimitFlags {
   // that is free now that weights are loaded.
   BatchLimits limits(const Engine& engine) const;
 };
+
+// Opens the engine of a command that serves several requests, and says what was odd about its folder. Throws
+// Error(exhausted) when the weights would have to be streamed: `what` ("a chat") cannot, `instead` is the
+// command that can.
+Engine open_for_batches(const EngineFlags& flags, Observer& observer, const char* what, const char* instead);
 
 }  // namespace fovea

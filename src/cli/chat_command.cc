@@ -8,9 +8,7 @@
 #include "cli/help.h"
 #include "cli/interrupt.h"
 #include "cli/line_editor.h"
-#include "cli/memory_check.h"
 #include "cli/output.h"
-#include "cli/progress_bar.h"
 #include "cli/run_summary.h"
 #include "cli/sampling_flags.h"
 #include "cli/text_file.h"
@@ -233,18 +231,8 @@ class Chat {
 
 void run(const ChatFlags& flags) {
   watch_interrupts();
-  const MemoryCheck memory(flags.engine, std::nullopt);
-  if (memory.weight_limit()) {
-    throw Error(ErrorKind::exhausted,
-                "the weights do not fit into this machine's memory, and a chat cannot stream them",
-                "take a smaller or a quantized checkpoint (fovea advise), or fovea run");
-  }
-  ProgressBar bar;
   Observer observer;
-  observer.progress = bar.callback();
-  const Engine engine = flags.engine.open(observer, std::nullopt, false);
-  bar.clear();
-  print_warnings(engine.warnings());
+  const Engine engine = open_for_batches(flags.engine, observer, "a chat", "fovea run");
   Chat(flags, engine).run();
 }
 
