@@ -305,6 +305,7 @@ def tiffs():
     yield "tiff_grey16.tif", saved(Image.fromarray(deep), "TIFF", compression="tiff_lzw")
     yield "tiff_grey16_white_is_zero.tif", saved(Image.fromarray(deep), "TIFF", tiffinfo={262: 0})
     yield "tiff_grey16_tiles.tif", tiff_of_tiles(deep, ">")
+    yield "tiff_grey16_small_tiles.tif", tiff_of_tiles(deep, "<", side=16)  # libtiff's own buffer is larger than a tile
     yield "tiff_grey16_signed.tif", tiff_of_tiles((deep.astype(np.int16) - 50), "<", sample_format=2)
     yield "tiff_palette.tif", saved(colour.quantize(200), "TIFF")
     rgba = Image.fromarray(np.dstack([rgb, alpha]))

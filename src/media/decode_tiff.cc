@@ -42,6 +42,16 @@ toff_t seek(thandle_t handle, toff_t offset, int whence) {
 }
 
 int close_nothing(thandle_t) { return 0; }
+
+// libtiff reads where the file lies. Its other way, through a buffer of its own, takes the buffer's size for
+// that of an uncompressed tile under 1 KB and calls the file damaged.
+int map_file(thandle_t handle, void** base, toff_t* size) {
+  const Bytes& bytes = state_of(handle).bytes;
+  *base = const_cast<unsigned char*>(bytes.data());  // it only reads there
+  *size = bytes.size();
+  return 1;
+}
+void unmap_nothing(thandle_t, void*, toff_t) {}
 toff_t size_of(thandle_t handle) { return state_of(handle).bytes.size(); }
 
 [[gnu::format(printf, 3, 0)]] void keep_message(thandle_t handle, const char*, const char* format,
@@ -66,8 +76,8 @@ class TiffReader {
  public:
   explicit TiffReader(Bytes bytes) : state_{bytes, 0, ""} {
     silence_libtiff();
-    tiff_.reset(TIFFClientOpen("", "rm", &state_, read_bytes, refuse_to_write, seek, close_nothing, size_of,
-                               nullptr, nullptr));
+    tiff_.reset(TIFFClientOpen("", "r", &state_, read_bytes, refuse_to_write, seek, close_nothing, size_of,
+                               map_file, unmap_nothing));
     if (!tiff_) fail();
   }
   TiffReader(const TiffReader&) = delete;
