@@ -71,6 +71,40 @@ TEST_F(OutputStreams, AFullOrClosedStandardErrorChangesNothing) {
   }
 }
 
+TEST_F(OutputStreams, AConversationWithoutAnOutputEnds) {
+  const std::string chat = fmt::format("chat -m {} -n 2", kTiny);
+  write(folder_ / "questions", "hello\nhello\n");
+  const std::string questions = fmt::format("<{}/questions ", folder_.string());
+  const Outcome usual = run(chat, "", questions);
+  EXPECT_EQ(usual.exit_code, 0) << usual.err;
+  for (const char* redirection : {">/dev/full", ">&-"}) {
+    const Outcome outcome = run(chat, "", questions + redirection);
+    EXPECT_EQ(outcome.exit_code, 1) << redirection;
+    const auto first = outcome.err.find("standard output");
+    EXPECT_NE(first, std::string::npos) << outcome.err;
+    EXPECT_EQ(outcome.err.find("standard output", first + 1), std::string::npos) << outcome.err;
+  }
+  for (const char* redirection : {"2>/dev/full", "2>&-"})
+    EXPECT_EQ(run(chat, "", questions + redirection).out, usual.out) << redirection;
+}
+
+TEST_F(OutputStreams, ABatchWhoseFileTakesNothingMoreFails) {
+  const std::string lines = (folder_ / "lines.jsonl").string(), out = (folder_ / "answers.jsonl").string();
+  std::ofstream(lines)
+      << R"({"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":)"
+      << R"({"messages":[{"role":"user","content":"hello"}],"max_tokens":2,"temperature":0}})"
+      << "\n";
+  const std::string batch = fmt::format("batch -m {} -i {} -o ", kTiny, lines);
+  const Outcome full = run(batch + "/dev/full");
+  EXPECT_EQ(full.exit_code, 1) << full.err;
+  EXPECT_NE(full.err.find("cannot write /dev/full: No space left on device"), std::string::npos) << full.err;
+  for (const char* redirection : {"2>/dev/full", "2>&-", ">&-"}) {
+    std::filesystem::remove(out);
+    EXPECT_EQ(run(batch + out, "", redirection).exit_code, 0) << redirection;
+    EXPECT_NE(read(out).find("\"custom_id\":\"a\""), std::string::npos) << redirection;
+  }
+}
+
 // The reader of the notes is gone before the first is written.
 TEST_F(OutputStreams, NotesIntoAPipeThatNobodyReadsAreLost) {
   const std::string out = (folder_ / "out").string(), code = (folder_ / "code").string();

@@ -85,6 +85,8 @@ class Chat {
       if (line->empty()) continue;
       try {
         line->front() == '/' ? command(*line) : ask(*line);
+      } catch (const OutputError&) {
+        throw;
       } catch (const Error& error) {
         print_warning("fovea: {}\n", error.what());
       }

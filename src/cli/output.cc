@@ -11,8 +11,6 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "base/error.h"
-
 namespace fovea {
 
 namespace {
@@ -26,10 +24,11 @@ Notes wanted_notes = Notes::usual;
     std::raise(SIGPIPE);
   }
   const bool closed = reason == EBADF;
-  throw Error(ErrorKind::io,
-              closed ? "standard output is closed"
-                     : fmt::format("cannot write to standard output: {}", std::strerror(reason)),
-              closed ? "let it go to a terminal, a file or a pipe" : "check the disk or the pipe it goes to");
+  throw OutputError(
+      ErrorKind::io,
+      closed ? "standard output is closed"
+             : fmt::format("cannot write to standard output: {}", std::strerror(reason)),
+      closed ? "let it go to a terminal, a file or a pipe" : "check the disk or the pipe it goes to");
 }
 
 }  // namespace

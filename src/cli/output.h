@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/error.h"
 #include "base/printable.h"
 #include "base/standard_error.h"
 
@@ -18,10 +19,15 @@ namespace fovea {
 // of writing.
 void take_standard_streams();
 
-// Bytes as they are. Throws Error(io) when standard output is closed, full or gone; ends the process
+// Standard output does not take what was asked for: nothing that goes on has a reader.
+struct OutputError : Error {
+  using Error::Error;
+};
+
+// Bytes as they are. Throws OutputError when standard output is closed, full or gone; ends the process
 // silently, as by SIGPIPE, when it is a pipe that nobody reads any more.
 void write_output(std::string_view bytes);
-// All that was written is with the reader, or Error(io).
+// All that was written is with the reader, or OutputError.
 void flush_output();
 
 // Text for a person, with control characters spelled out (base/printable.h).
