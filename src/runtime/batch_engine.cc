@@ -5,10 +5,9 @@
 #include <utility>
 
 #include "base/parallel.h"
-#include "model/batch.h"
 #include "runtime/batch_request.h"
+#include "runtime/local_executor.h"
 #include "runtime/pace.h"
-#include "runtime/picture_encoding.h"
 
 namespace fovea {
 
@@ -27,11 +26,6 @@ void check_engine(const EngineOptions& options) {
   if (!options.tensor_parallel.whole()) refuse("--tensor-parallel", "leave out --tensor-parallel");
   if (options.weight_limit) refuse("streamed weights", "leave out --ram");
   if (options.kv_offload) refuse("--kv-offload", "leave out --kv-offload, and give less to the KV cache");
-}
-
-KvLayout layout_of(const EngineState& engine) {
-  return {engine.decoder.config(), engine.precision.text.layers, engine.held(),
-          engine.options.guard.mode != GuardMode::off};
 }
 
 SchedulerLimits limits_of(const BatchLimits& limits) {
@@ -55,12 +49,12 @@ class BatchEngine::State {
   State(const EngineState& engine, const BatchLimits& limits)
       : engine_(engine),
         config_(engine.parts->checkpoint.config()),
-        pool_(layout_of(engine), blocks_in(layout_of(engine), limits.kv_cache_bytes)),
+        executor_(local_executor(engine, limits.kv_cache_bytes)),
         digest_(limits.digest),
         step_seconds_(limits.step_seconds),
         most_rows_(std::max<int64_t>(limits.max_num_batched_tokens, 2)),
         vision_(limits.vision_cache_bytes),
-        scheduler_(limits_of(limits), pool_.blocks(), kPageTokens) {}
+        scheduler_(limits_of(limits), executor_->blocks(), kPageTokens) {}
 
   RequestId add(Prompt prompt, const GenerationOptions& options, RequestCallbacks callbacks);
   void cancel(RequestId id);
@@ -71,16 +65,6 @@ class BatchEngine::State {
  private:
   using Requests = std::unordered_map<RequestId, std::unique_ptr<BatchRequest>>;
 
-  static int64_t blocks_in(const KvLayout& layout, int64_t bytes) {
-    const int64_t blocks = bytes / layout.block_bytes();
-    if (blocks >= 1) return blocks;
-    throw Error(ErrorKind::exhausted,
-                fmt::format("a KV cache of {:.1f} MB has no room for one block of {} tokens, {:.1f} MB",
-                            static_cast<double>(bytes) / 1e6, kPageTokens,
-                            static_cast<double>(layout.block_bytes()) / 1e6),
-                "give it more");
-  }
-
   BatchRequest& request(RequestId id) { return *requests_.at(id); }
   bool is_wanted(uint64_t picture) const {
     return std::any_of(requests_.begin(), requests_.end(), [&](const auto& live) {
@@ -89,44 +73,40 @@ class BatchEngine::State {
     });
   }
   void set_pace();
-  void encode(const VisionSlice& slice, StepResults& results);
-  void hand_out(uint64_t number, Buffer<float> embeddings);
-  void forward(const Step& step, StepResults& results);
-  void set_table(const StepSegment& segment, BatchRequest& request);
+  void fill_order(Step step);
   void embed(const StepSegment& segment, const BatchRequest& request, float* hidden);
-  void head(const Step& step, std::span<Segment> segments);
-  void sample(const Step& step, StepResults& results);
+  Picture take_pixels(const VisionSlice& slice);
+  void take_picture(const VisionSlice& slice, StepResults& results);
+  void hand_out(uint64_t number, Buffer<float> embeddings);
+  void take_rows(StepResults& results);
+  void sample();
   void take_token(BatchRequest& request, int32_t id, SegmentResult& result);
   void end(const Ending& ending);
 
   const EngineState& engine_;
   const ModelConfig& config_;
-  KvPool pool_;
+  std::unique_ptr<Executor> executor_;
   Digest (*digest_)(const Picture&);
   double step_seconds_;
   int64_t most_rows_;
   VisionCache vision_;
   Scheduler scheduler_;
   Requests requests_;
-  std::unordered_map<uint64_t, PictureEncoding> encodings_;  // under way, by the picture's number
   Pace pace_;
   RequestId next_id_ = 1;
   BatchMetrics counts_;
   // Of the step under way; memory is kept from step to step.
-  DecoderScratch scratch_;
-  Buffer<float> hidden_, last_rows_, logits_;
-  std::vector<Segment> segments_;
-  std::vector<BatchRequest*> samplers_;  // whose rows logits_ holds, in order
+  StepOrder order_;
+  StepOutcome outcome_;
+  std::vector<BatchRequest*> samplers_;  // of each row of logits
   std::vector<int32_t> sampled_;
-  std::vector<std::exception_ptr> failures_;
 };
 
 RequestId BatchEngine::State::add(Prompt prompt, const GenerationOptions& options,
                                   RequestCallbacks callbacks) {
   check_options(options, engine_.parts->checkpoint);
   const RequestId id = next_id_++;
-  auto live =
-      std::make_unique<BatchRequest>(id, engine_, std::move(prompt), options, std::move(callbacks), pool_);
+  auto live = std::make_unique<BatchRequest>(id, engine_, std::move(prompt), options, std::move(callbacks));
   BatchRequest& r = *live;
   const int64_t room = config_.text.max_position_embeddings - r.sequence.size(),
                 wanted = std::min(options.max_new_tokens, room);
@@ -154,7 +134,7 @@ RequestId BatchEngine::State::add(Prompt prompt, const GenerationOptions& option
   if (refusal == Refusal::never_fits) {
     throw Error(ErrorKind::exhausted,
                 fmt::format("{} tokens of prompt and {} of answer do not fit into a KV cache of {} tokens",
-                            r.sequence.size(), wanted, pool_.blocks() * kPageTokens),
+                            r.sequence.size(), wanted, executor_->blocks() * kPageTokens),
                 "ask for a shorter answer, use smaller pictures, or give more memory to the KV cache");
   }
   requests_[id] = std::move(live);
@@ -176,54 +156,73 @@ void BatchEngine::State::set_pace() {
 
 bool BatchEngine::State::step() {
   set_pace();
-  const Step step = scheduler_.next();
+  Step step = scheduler_.next();
   if (step.empty()) return false;
   StepResults results;
   results.number = step.number;
   results.segments.resize(step.segments.size());
-  for (const RequestId id : step.preempted) request(id).cache.drop_blocks(0);
-  for (const BlockCopy& copy : step.copies) pool_.copy(copy.from, copy.to);
-  if (step.vision) encode(*step.vision, results);
-  if (!step.segments.empty()) forward(step, results);
+  const std::optional<VisionSlice> slice = step.vision;
+  fill_order(std::move(step));
+  executor_->begin(order_, outcome_);
+  executor_->finish();
+  if (slice) take_picture(*slice, results);
+  if (!order_.segments.empty()) take_rows(results);
   for (const Ending& ending : scheduler_.finished(results)) end(ending);
   for (const uint64_t number : vision_.shrink()) scheduler_.forget_picture(number);
   ++counts_.steps;
   return true;
 }
 
-// A slice of a picture's encoding. The encoding keeps the pixels, for the request that brought them may end
-// before it.
-void BatchEngine::State::encode(const VisionSlice& slice, StepResults& results) {
+void BatchEngine::State::fill_order(Step step) {
+  order_.number = step.number;
+  order_.forgotten = std::move(step.preempted);
+  order_.copies = std::move(step.copies);
+  order_.segments.clear();
+  for (StepSegment& segment : step.segments) {
+    BatchRequest& r = request(segment.request);
+    if (!std::exchange(r.started, true) && r.callbacks.on_start) r.callbacks.on_start(segment.first);
+    const auto positions = r.sequence.positions(segment.first, segment.count);
+    order_.segments.push_back({std::move(segment), positions, watching(r.answer.guard)});
+  }
+  order_.hidden.reserve(order_.row_count() * config_.text.hidden_size);
+  float* to = order_.hidden.data();
+  for (const SegmentOrder& segment : order_.segments) {
+    embed(segment.rows, request(segment.rows.request), to);
+    to += segment.rows.count * config_.text.hidden_size;
+  }
+  order_.picture.reset();
+  if (!step.vision) return;
+  order_.picture = {step.vision->picture, step.vision->first, step.vision->first + step.vision->units};
+  if (step.vision->first == 0) order_.picture->picture = take_pixels(*step.vision);
+}
+
+// The pixels of a picture whose encoding begins.
+Picture BatchEngine::State::take_pixels(const VisionSlice& slice) {
   BatchRequest& r = request(slice.request);
   const auto placed = std::find_if(r.pictures.begin(), r.pictures.end(),
                                    [&](const PlacedPicture& p) { return p.number == slice.picture; });
-  Picture& picture = r.prompt.pictures[static_cast<size_t>(placed - r.pictures.begin())];
-  const Stopwatch watch;
-  try {
-    if (slice.first == 0) {
-      encodings_.erase(slice.picture);
-      encodings_.try_emplace(slice.picture, engine_, std::move(picture));
-    }
-    PictureEncoding& work = encodings_.at(slice.picture);
-    work.advance_to(slice.first + slice.units);
-    if (slice.first + slice.units == work.patches()) {
-      add_guard(work.guard(), r.answer.guard);
-      hand_out(slice.picture, work.embeddings());
-    }
-  } catch (const Error&) {
-    r.failure = std::current_exception();
-    encodings_.erase(slice.picture);
+  return std::move(r.prompt.pictures[static_cast<size_t>(placed - r.pictures.begin())]);
+}
+
+void BatchEngine::State::take_picture(const VisionSlice& slice, StepResults& results) {
+  BatchRequest& r = request(slice.request);
+  PictureOutcome& outcome = outcome_.picture;
+  if (outcome.failure) {
+    r.failure = outcome.failure;
     results.vision_ok = false;
     return;
   }
-  r.answer.timings.vision_s += watch.seconds();
-  pace_.slice(slice.units, watch.seconds());
+  if (outcome.embeddings) {
+    add_guard(outcome.guard, r.answer.guard);
+    hand_out(slice.picture, std::move(*outcome.embeddings));
+  }
+  r.answer.timings.vision_s += outcome.seconds;
+  pace_.slice(slice.units, outcome.seconds);
 }
 
 // Whoever needs the picture gets its embeddings, and lets its pixels go.
 void BatchEngine::State::hand_out(uint64_t number, Buffer<float> embeddings) {
   const Embeddings kept = vision_.put(number, std::move(embeddings));
-  encodings_.erase(number);
   ++counts_.pictures_encoded;
   for (const auto& [id, other] : requests_) {
     for (size_t i = 0; i < other->pictures.size(); ++i) {
@@ -232,16 +231,6 @@ void BatchEngine::State::hand_out(uint64_t number, Buffer<float> embeddings) {
       other->prompt.pictures[i].patches = {};
     }
   }
-}
-
-void BatchEngine::State::set_table(const StepSegment& segment, BatchRequest& request) {
-  KvCache& cache = request.cache;
-  cache.drop_blocks(segment.table_from);
-  for (size_t i = 0; i < segment.table.size(); ++i) {
-    cache.set_block(segment.table_from + static_cast<int64_t>(i), segment.table[i]);
-  }
-  if (cache.tokens() > segment.first) cache.truncate(segment.first);
-  cache.found(segment.first);
 }
 
 void BatchEngine::State::embed(const StepSegment& segment, const BatchRequest& request, float* hidden) {
@@ -259,83 +248,50 @@ void BatchEngine::State::embed(const StepSegment& segment, const BatchRequest& r
   }
 }
 
-void BatchEngine::State::forward(const Step& step, StepResults& results) {
-  const int64_t width = config_.text.hidden_size;
-  int64_t rows = 0;
-  for (const StepSegment& segment : step.segments) rows += segment.count;
-  hidden_.reserve(rows * width);
-  segments_.clear();
-  float* to = hidden_.data();
-  for (const StepSegment& segment : step.segments) {
-    BatchRequest& r = request(segment.request);
-    if (!std::exchange(r.started, true) && r.callbacks.on_start) r.callbacks.on_start(segment.first);
-    set_table(segment, r);
-    embed(segment, r, to);
-    segments_.push_back({&r.cache, segment.count, r.sequence.positions(segment.first, segment.count),
-                         watching(r.answer.guard)});
-    to += segment.count * width;
-  }
-  const Stopwatch watch;
-  engine_.decoder.forward(hidden_.data(), segments_, scratch_);
-  pace_.rows(rows, watch.seconds());
+void BatchEngine::State::take_rows(StepResults& results) {
+  const int64_t rows = order_.row_count();
+  pace_.rows(rows, outcome_.row_seconds);
   counts_.rows += rows;
-  for (size_t i = 0; i < segments_.size(); ++i) {
-    if (!segments_[i].failure) continue;
+  sample();
+  const int64_t vocab = config_.text.vocab_size;
+  size_t row = 0;
+  for (size_t i = 0; i < order_.segments.size(); ++i) {
+    const StepSegment& segment = order_.segments[i].rows;
+    BatchRequest& r = request(segment.request);
+    std::exception_ptr failure = outcome_.failures[i];
+    for (int64_t n = 0; n < segment.logits; ++n, ++row) {
+      if (!failure) failure = outcome_.logit_failures[row];
+      if (failure) continue;
+      const float* logits = outcome_.logits.data() + static_cast<int64_t>(row) * vocab;
+      if (r.callbacks.on_token) r.callbacks.on_token(sampled_[row], {logits, static_cast<size_t>(vocab)});
+      take_token(r, sampled_[row], results.segments[i]);
+    }
+    if (!failure) continue;
+    r.failure = failure;
     results.segments[i].ok = false;
-    request(step.segments[i].request).failure = segments_[i].failure;
   }
-  head(step, segments_);
-  sample(step, results);
-}
-
-// The logits of the segments' last rows, as far as they are wanted.
-void BatchEngine::State::head(const Step& step, std::span<Segment> segments) {
-  const int64_t width = config_.text.hidden_size, vocab = config_.text.vocab_size;
-  samplers_.clear();
-  last_rows_.reserve(std::ssize(segments) * width);
-  const float* row = hidden_.data();
-  for (size_t i = 0; i < segments.size(); ++i) {
-    row += segments[i].count * width;
-    FOVEA_CHECK(step.segments[i].logits <= 1);  // no drafts were proposed
-    if (step.segments[i].logits == 0 || segments[i].failure) continue;
-    std::copy_n(row - width, width, last_rows_.data() + std::ssize(samplers_) * width);
-    samplers_.push_back(&request(step.segments[i].request));
-  }
-  if (samplers_.empty()) return;
-  logits_.reserve(std::ssize(samplers_) * vocab);
-  failures_.assign(samplers_.size(), nullptr);
-  engine_.decoder.logits(last_rows_.data(), std::ssize(samplers_), logits_.data(), scratch_, {}, failures_);
 }
 
 // A sampler is its request's own, so rows are sampled side by side.
-void BatchEngine::State::sample(const Step& step, StepResults& results) {
+void BatchEngine::State::sample() {
+  samplers_.clear();
+  for (size_t i = 0; i < order_.segments.size(); ++i) {
+    const StepSegment& segment = order_.segments[i].rows;
+    FOVEA_CHECK(segment.logits <= 1);  // no drafts were proposed
+    if (segment.logits > 0) samplers_.push_back(outcome_.failures[i] ? nullptr : &request(segment.request));
+  }
   const int64_t vocab = config_.text.vocab_size;
-  const auto row = [&](size_t i) {
-    return std::span<const float>(logits_.data() + static_cast<int64_t>(i) * vocab,
-                                  static_cast<size_t>(vocab));
-  };
   sampled_.resize(samplers_.size());
   parallel_for(std::ssize(samplers_), [&](int64_t index) {
     const auto i = static_cast<size_t>(index);
-    if (failures_[i]) return;
+    if (samplers_[i] == nullptr || outcome_.logit_failures[i]) return;
     try {
-      sampled_[i] = samplers_[i]->sampler.next(row(i), samplers_[i]->sequence.ids());
+      sampled_[i] = samplers_[i]->sampler.next(
+          {outcome_.logits.data() + index * vocab, static_cast<size_t>(vocab)}, samplers_[i]->sequence.ids());
     } catch (const Error&) {
-      failures_[i] = std::current_exception();
+      outcome_.logit_failures[i] = std::current_exception();
     }
   });
-  for (size_t s = 0, i = 0; s < step.segments.size() && i < samplers_.size(); ++s) {
-    BatchRequest& r = request(step.segments[s].request);
-    if (samplers_[i] != &r) continue;
-    if (failures_[i]) {
-      r.failure = failures_[i];
-      results.segments[s].ok = false;
-    } else {
-      if (r.callbacks.on_token) r.callbacks.on_token(sampled_[i], row(i));
-      take_token(r, sampled_[i], results.segments[s]);
-    }
-    ++i;
-  }
 }
 
 // A token joins its request's sequence and text.
@@ -360,15 +316,16 @@ void BatchEngine::State::end(const Ending& ending) {
   auto node = requests_.extract(ending.request);
   BatchRequest& r = *node.mapped();
   for (const PlacedPicture& picture : r.pictures) {
-    if (!is_wanted(picture.number)) encodings_.erase(picture.number);
+    if (!is_wanted(picture.number)) executor_->drop_picture(picture.number);
   }
+  r.answer.kv_cache = executor_->kv_state(r.id);
+  executor_->forget(r.id);
   if (ending.state == RequestState::failed) {
     FOVEA_CHECK(r.failure != nullptr);
     if (r.callbacks.on_failure) r.callbacks.on_failure(r.failure);
     return;
   }
   if (ending.state == RequestState::cancelled) r.answer.finish_reason = "cancelled";
-  r.answer.kv_cache = r.cache.state();
   r.answer.text = r.text.finish();
   r.answer.timings.generated_tokens = std::ssize(r.answer.token_ids);
   if (r.callbacks.on_answer) r.callbacks.on_answer(std::move(r.answer));
@@ -377,9 +334,9 @@ void BatchEngine::State::end(const Ending& ending) {
 BatchMetrics BatchEngine::State::metrics() const {
   BatchMetrics metrics = counts_;
   metrics.schedule = scheduler_.metrics();
-  metrics.blocks = pool_.blocks();
-  metrics.block_bytes = pool_.layout().block_bytes();
-  for (const auto& [number, work] : encodings_) metrics.pixel_bytes += work.pixel_bytes();
+  metrics.blocks = executor_->blocks();
+  metrics.block_bytes = executor_->block_bytes();
+  metrics.pixel_bytes = executor_->pixel_bytes();
   for (const auto& [id, live] : requests_) {
     for (const Picture& picture : live->prompt.pictures) {
       metrics.pixel_bytes += picture.patches.size() * int64_t{sizeof(float)};
@@ -388,7 +345,7 @@ BatchMetrics BatchEngine::State::metrics() const {
   return metrics;
 }
 
-int64_t BatchEngine::block_bytes(const Engine& engine) { return layout_of(*engine.state_).block_bytes(); }
+int64_t BatchEngine::block_bytes(const Engine& engine) { return kv_layout(*engine.state_).block_bytes(); }
 
 BatchEngine::BatchEngine(const Engine& engine, const BatchLimits& limits) {
   check_engine(engine.options());

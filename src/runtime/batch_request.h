@@ -20,15 +20,14 @@ struct PlacedPicture {
 
 struct BatchRequest {
   BatchRequest(RequestId id_, const EngineState& state, Prompt prompt_, const GenerationOptions& options_,
-               RequestCallbacks callbacks_, KvPool& pool)
+               RequestCallbacks callbacks_)
       : id(id_),
         prompt(std::move(prompt_)),
         options(options_),
         callbacks(std::move(callbacks_)),
         sequence(prompt),
         sampler(options.sampling),
-        text(state.parts->tokenizer, options.stop, callbacks.on_text),
-        cache(pool) {
+        text(state.parts->tokenizer, options.stop, callbacks.on_text) {
     answer.guard = guard_report(state);
     answer.finish_reason = "length";
     answer.timings.load_s = state.load_seconds;
@@ -43,7 +42,6 @@ struct BatchRequest {
   Sequence sequence;
   Sampler sampler;
   AnswerText text;
-  KvCache cache;
   std::vector<PlacedPicture> pictures;
   Answer answer;
   std::exception_ptr failure;

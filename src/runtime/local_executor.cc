@@ -1,0 +1,107 @@
+#include "runtime/local_executor.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/picture_encoding.h"
+#include "runtime/request_tables.h"
+
+namespace fovea {
+
+namespace {
+
+class LocalExecutor final : public Executor {
+ public:
+  LocalExecutor(const EngineState& engine, int64_t kv_cache_bytes)
+      : engine_(engine), tables_(kv_layout(engine), kv_cache_bytes) {}
+
+  // All is done at once.
+  void begin(StepOrder& order, StepOutcome& outcome) override {
+    tables_.prepare(order, segments_);
+    outcome.failures.assign(segments_.size(), nullptr);
+    outcome.logit_failures.clear();
+    outcome.picture = {};
+    if (order.picture) encode(*order.picture, outcome.picture);
+    if (!segments_.empty()) forward(order, outcome);
+  }
+  void finish() override {}
+
+  void forget(RequestId request) override { tables_.forget(request); }
+  void drop_picture(uint64_t number) override { encodings_.erase(number); }
+  KvState kv_state(RequestId request) const override { return tables_.state(request); }
+  int64_t blocks() const override { return tables_.blocks(); }
+  int64_t block_bytes() const override { return tables_.block_bytes(); }
+  int64_t pixel_bytes() const override {
+    int64_t bytes = 0;
+    for (const auto& [number, work] : encodings_) bytes += work.pixel_bytes();
+    return bytes;
+  }
+
+ private:
+  void encode(PictureOrder& order, PictureOutcome& outcome);
+  void forward(StepOrder& order, StepOutcome& outcome);
+  void head(const StepOrder& order, StepOutcome& outcome);
+
+  const EngineState& engine_;
+  RequestTables tables_;
+  std::unordered_map<uint64_t, PictureEncoding> encodings_;  // under way, by the picture's number
+  // Of the step under way; memory is kept from step to step.
+  std::vector<Segment> segments_;
+  DecoderScratch scratch_;
+  Buffer<float> rows_;
+};
+
+// The encoding keeps the pixels, for the request that brought them may end before it.
+void LocalExecutor::encode(PictureOrder& order, PictureOutcome& outcome) {
+  const Stopwatch watch;
+  try {
+    if (order.first == 0) {
+      encodings_.erase(order.number);
+      encodings_.try_emplace(order.number, engine_, std::move(order.picture));
+    }
+    PictureEncoding& work = encodings_.at(order.number);
+    work.advance_to(order.end);
+    if (order.end == work.patches()) {
+      outcome.guard = work.guard();
+      outcome.embeddings = work.embeddings();
+      encodings_.erase(order.number);
+    }
+  } catch (const Error&) {
+    outcome.failure = std::current_exception();
+    encodings_.erase(order.number);
+  }
+  outcome.seconds = watch.seconds();
+}
+
+void LocalExecutor::forward(StepOrder& order, StepOutcome& outcome) {
+  const Stopwatch watch;
+  engine_.decoder.forward(order.hidden.data(), segments_, scratch_, order.hooks, order.piece);
+  outcome.row_seconds = watch.seconds();
+  for (size_t i = 0; i < segments_.size(); ++i) outcome.failures[i] = segments_[i].failure;
+  head(order, outcome);
+}
+
+void LocalExecutor::head(const StepOrder& order, StepOutcome& outcome) {
+  const int64_t width = engine_.decoder.config().hidden_size, vocab = engine_.decoder.config().vocab_size,
+                wanted = order.logit_count();
+  if (wanted == 0) return;
+  rows_.reserve(wanted * width);
+  gather_logit_rows(order, order.hidden.data(), width, rows_.data());
+  outcome.logits.reserve(wanted * vocab);
+  outcome.logit_failures.assign(static_cast<size_t>(wanted), nullptr);
+  engine_.decoder.logits(rows_.data(), wanted, outcome.logits.data(), scratch_, order.hooks.while_waiting,
+                         outcome.logit_failures);
+}
+
+}  // namespace
+
+KvLayout kv_layout(const EngineState& engine) {
+  return {engine.decoder.config(), engine.precision.text.layers, engine.held(),
+          engine.options.guard.mode != GuardMode::off};
+}
+
+std::unique_ptr<Executor> local_executor(const EngineState& engine, int64_t kv_cache_bytes) {
+  return std::make_unique<LocalExecutor>(engine, kv_cache_bytes);
+}
+
+}  // namespace fovea

@@ -1,0 +1,32 @@
+// The blocks of keys and values of a process, and whose they are: what an order says of them, carried out.
+// Private to runtime.
+#pragma once
+
+#include <unordered_map>
+#include <vector>
+
+#include "model/batch.h"
+#include "runtime/executor.h"
+
+namespace fovea {
+
+class RequestTables {
+ public:
+  // As many blocks as `bytes` hold. Throws Error(exhausted) when that is none.
+  RequestTables(KvLayout layout, int64_t bytes);
+
+  int64_t blocks() const { return pool_.blocks(); }
+  int64_t block_bytes() const { return pool_.layout().block_bytes(); }
+  void forget(RequestId request) { caches_.erase(request); }
+  KvState state(RequestId request) const;
+
+  // Makes the order's copies, forgets whom it forgets, and sets its segments' tables; a segment for each of
+  // them, which borrows from here and from the order.
+  void prepare(const StepOrder& order, std::vector<Segment>& segments);
+
+ private:
+  KvPool pool_;
+  std::unordered_map<RequestId, KvCache> caches_;
+};
+
+}  // namespace fovea
