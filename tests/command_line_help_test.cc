@@ -11,7 +11,7 @@ namespace {
 
 constexpr const char* kCommands[] = {"run",    "audit",   "eval",    "inspect",    "synth",
                                      "logits", "presets", "suite",   "suite make", "bench",
-                                     "plan",   "advise",  "quantize"};
+                                     "plan",   "advise",  "quantize", "report"};
 
 class Help : public CommandLineTest {
  protected:

@@ -10,6 +10,7 @@ void add_chat_command(CLI::App& app);
 void add_batch_command(CLI::App& app);
 void add_audit_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
+void add_report_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_synth_command(CLI::App& app);
 void add_logits_command(CLI::App& app);

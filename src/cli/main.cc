@@ -46,6 +46,7 @@ void add_commands(CLI::App& app) {
   fovea::add_batch_command(app);
   fovea::add_audit_command(app);
   fovea::add_eval_command(app);
+  fovea::add_report_command(app);
   fovea::add_inspect_command(app);
   fovea::add_synth_command(app);
   fovea::add_logits_command(app);

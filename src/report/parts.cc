@@ -99,6 +99,8 @@ std::string joined(const std::vector<std::string>& parts, std::string_view separ
 }
 
 std::string run_command(const Audit& audit, const std::string& flags) {
+  // What a probe examined runs in transformers: what is to be set there is no command of ours.
+  if (text(*audit.data, "made_by") == "fovea.probe") return flags;
   const std::string dir = text(member(*audit.data, "model"), "dir");
   std::string command = "fovea run -m " + (dir.empty() ? "DIR" : shell_word(dir));
   // Flags that are quoted already stay as they are.

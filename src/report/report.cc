@@ -1,5 +1,7 @@
 #include "report/report.h"
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 #include "base/format_version.h"
 #include "report/embedded_files.h"
@@ -30,7 +32,30 @@ constexpr Section kSections[] = {
     {"environment", fill_environment},
 };
 
+[[noreturn]] void refuse(std::string what) {
+  throw Error(ErrorKind::corrupt, "this is no audit: " + what,
+              "give what `fovea audit --json` or `fovea.probe` wrote");
+}
+
 }  // namespace
+
+std::string html_report_of_text(std::string_view text) {
+  constexpr int kMaxDepth = 64;  // an audit has seven
+  const auto depth_check = [](int depth, Json::parse_event_t, const Json&) {
+    if (depth > kMaxDepth) refuse("it is nested too deeply");
+    return true;
+  };
+  Json audit;
+  try {
+    audit = Json::parse(text, depth_check);
+  } catch (const Json::exception& error) {
+    refuse(fmt::format("it is not valid JSON: {}", error.what()));
+  }
+  if (!audit.is_object() || report::text(audit, "format") != "fovea-audit") {
+    refuse("it has no \"format\": \"fovea-audit\"");
+  }
+  return html_report(audit);
+}
 
 std::string html_report(const nlohmann::json& audit) {
   // Invalid UTF-8 (strings set by a program, not parsed) becomes U+FFFD.

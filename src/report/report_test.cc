@@ -52,6 +52,29 @@ TEST(Report, HasEverySectionOfTheSample) {
   EXPECT_EQ(count(section(html, "drift"), "<svg class=\"chart\""), 4);
 }
 
+TEST(Report, OfAFileThatAnybodyWrote) {
+  EXPECT_EQ(html_report_of_text(sample().dump()), html_report(sample()));
+  const std::string deep = std::string(100000, '[') + std::string(100000, ']');
+  for (const std::string& text : {std::string("no JSON"), std::string("[]"), std::string(R"({"format": "else"})"), deep,
+                                  R"({"format": "fovea-audit", "x": )" + deep + "}"}) {
+    try {
+      html_report_of_text(text);
+      ADD_FAILURE() << text.substr(0, 40);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::corrupt) << text.substr(0, 40);
+    }
+  }
+}
+
+TEST(Report, OfAProbeShowsWhatToSetInTransformers) {
+  json audit = sample();
+  audit["made_by"] = "fovea.probe";
+  audit["recommended"]["flags"] = "attn_implementation=\"sdpa\"";
+  const std::string html = section(html_report(audit), "verdict");
+  EXPECT_TRUE(has(html, "attn_implementation=")) << html;
+  EXPECT_FALSE(has(html, "fovea run")) << html;
+}
+
 TEST(Report, NamesEveryConfigurationInTableAndCostWithOneStyle) {
   const json audit = sample();
   const std::string html = html_report(audit);

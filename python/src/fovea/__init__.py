@@ -1,0 +1,27 @@
+"""fovea: an engine for Qwen2.5-VL on CPUs, and the audit of attention where a model already runs.
+
+    import fovea
+    report = fovea.probe(model, processor, "suite.jsonl", compare=["eager", "sdpa"])
+    print(report)
+
+Nothing is loaded before it is used: the probe needs torch and transformers, but nothing that is compiled.
+"""
+
+import importlib
+
+from .errors import Error
+
+__version__ = "0.1.0"
+__all__ = ["Error", "probe"]
+
+_MODULES = {"probe"}
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return importlib.import_module("." + name, __name__)
+    raise AttributeError(f"module 'fovea' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(set(globals()) | _MODULES)
