@@ -29,7 +29,7 @@ TABLE = ROOT / "docs" / "measurements" / "full.md"
 LIMIT_S = 80 * 60
 JOBS = os.environ.get("JOBS", str(os.cpu_count() or 1))
 # A result is of the code; documents and goldens' descriptions may change without outdating it.
-CODE = ["src", "tests", "bench", "cmake", "models", "tools", "CMakeLists.txt", "CMakePresets.json"]
+CODE = ["src", "python", "tests", "bench", "cmake", "models", "tools", "CMakeLists.txt", "CMakePresets.json"]
 COLUMNS = ["part", "date", "commit", "passed", "failed", "seconds", "notes"]
 SANITIZER_PARTS = 6
 FUZZ_SECONDS = 120  # each target
@@ -204,6 +204,22 @@ def goldens(run, transformers, scripts):
             run.notes.append(str(reason))
 
 
+def python_package(run):
+    """tests/python in both lines of transformers."""
+    run.command(["cmake", "--preset", "release", "-B", run.folder], "configure")
+    run.command(["cmake", "--build", run.folder, "-j", JOBS, "--target", "fovea"], "build")
+    for version in ("4.57.6", "5.24.0"):
+        output = run.command(["tools/check_python.sh"], f"transformers {version}", {"BUILD": str(run.folder), "TRANSFORMERS": version}, may_fail=True)
+        if run.dry:
+            continue
+        counted = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error)", output.splitlines()[-1] if output else "")}
+        if not counted:
+            raise Stopped(f"transformers {version}: no test ran")
+        run.passed += counted.get("passed", 0)
+        run.failed += counted.get("failed", 0) + counted.get("error", 0)
+        run.notes.append(f"transformers {version}")
+
+
 def parts():
     table = {}
     for release, names in COMPILERS.items():
@@ -217,6 +233,7 @@ def parts():
     table["peers-goldens-5"] = lambda run: goldens(run, "5.24.0", [["tools/make_goldens.py", "--verify", "tests/golden"],
                                                                    ["tools/make_goldens_5.py", "--verify", "tests/golden5"],
                                                                    ["tools/make_media_goldens.py", "--check", "tests/data/media"]])
+    table["python"] = python_package
     return table
 
 

@@ -41,6 +41,15 @@ def demo_processor():
     return PillowProcessor(DEMO)
 
 
+def slow_rope():
+    """Rotary pairs so slow that a planted key is the same for every position, and so is its rounding."""
+    import transformers
+    theta = 1e9
+    if transformers.__version__.startswith("4."):
+        return {"rope_theta": theta}
+    return {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
+
+
 def plant_key_bias(attention, size):
     """A constant key in the slow rotary pairs, and queries along it: it cancels in exact softmax, and moves every score
     to where 16 bits are coarse."""
@@ -64,6 +73,6 @@ def tiny_llama():
     torch.manual_seed(5)
     config = transformers.LlamaConfig(vocab_size=97, hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
                                       num_key_value_heads=2, max_position_embeddings=512, attention_bias=True, bos_token_id=1, eos_token_id=2,
-                                      pad_token_id=0, initializer_range=0.3)
+                                      pad_token_id=0, initializer_range=0.3, **slow_rope())
     model = transformers.LlamaForCausalLM(config).eval()
     return model

@@ -1,14 +1,14 @@
 """fovea.probe: the audit of a model that runs in transformers."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..errors import Error
 from . import checks, report
 from .attribution import Attributor, layers_alone
-from .configuration import FUSED, parse_configuration
+from .configuration import parse_configuration
 from .evaluation import Evaluator
 from .questions import suite_of, tokenizer_of
 from .runner import Runner
@@ -69,8 +69,8 @@ class Report:
 
 
 def _default_compare(runner):
-    names = ["eager", "sdpa"]
-    with_flash = getattr(__import__("transformers").utils, "is_flash_attn_2_available", lambda: False)()
+    from transformers.utils import is_flash_attn_2_available
+    names, with_flash = ["eager", "sdpa"], is_flash_attn_2_available()
     device = next(runner.model.parameters()).device.type
     if with_flash and device == "cuda" and runner.dtype in (torch.bfloat16, torch.float16):
         names.append("flash_attention_2")
@@ -81,11 +81,10 @@ def _configurations(runner, compare, reference):
     registered = runner.functions.valid_keys()
     if reference not in ("fp32", "fp64", "attention-fp32"):
         raise Error("invalid_argument", f"reference={reference!r}", 'use "fp32", "fp64", or "attention-fp32" (attention alone, the rest as it is)')
-    base = parse_configuration({"fp32": "fp32", "fp64": "reference", "attention-fp32": "fp32"}[reference], runner.dtype, registered)
+    base = parse_configuration("reference" if reference == "fp64" else "fp32", runner.dtype, registered)
+    base = replace(base, name=reference)
     if reference == "attention-fp32":
-        from dataclasses import replace
-        base = replace(base, dtype=runner.dtype, advice=f"exact attention, the rest in {runner.dtype}")
-    base = __import__("dataclasses").replace(base, name=reference)
+        base = replace(base, dtype=runner.dtype, advice=f"attention in fp32, the rest in {runner.dtype}")
     names = [compare] if isinstance(compare, str) else list(compare)
     names = [part for name in names for part in (name.split(",") if ":" not in name else [name])]
     if len(set(names)) != len(names):
@@ -222,7 +221,7 @@ def _json(evaluator, suite, chosen, base, others, attribution, alone, findings, 
     json["recommended"] = _recommended(reference, rest, tolerated) if any(q.answers for q in asked) else None
     json["search"] = json["storage_search"] = None
     json["safety"] = report.safety_json(reference, tolerated)
-    json["conclusion"] = conclude(reference, rest, attribution, findings, tolerated)
+    json["conclusion"] = conclude(reference, rest, attribution, findings, tolerated, alone)
     if json["recommended"]:
         json["conclusion"].append(f"Use: {json['recommended']['flags']}.")
     json["seconds"] = seconds

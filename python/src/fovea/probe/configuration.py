@@ -123,8 +123,10 @@ def parse_configuration(text, model_dtype, registered=()):
     if settings:
         configuration = replace(configuration, advice=f"{configuration.advice}, with {settings.strip()}")
     for tower in (configuration.text, configuration.vision):
-        if tower.nodes.kind != "eager" and (tower.nodes.low_nodes() and {"scores", "scaled"} & set(tower.nodes.low_nodes())):
-            raise Error("invalid_argument", f"{text}: {tower.nodes.kind} stores no scores that could be rounded", "vary an eager preset")
+        changed = {node for _, node, _ in tower.layers} & {"scores", "scaled", "scale", "score_shift", "k_centring"}
+        nodes = tower.nodes
+        if nodes.kind != "eager" and (changed or nodes.cured or (nodes.scores, nodes.scaled, nodes.scale) != ("fp32", "fp32", "fused")):
+            raise Error("invalid_argument", f"{text}: {nodes.kind} stores no scores that could be rounded", "vary an eager preset")
     return configuration
 
 

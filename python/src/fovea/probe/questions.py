@@ -267,12 +267,11 @@ def tokenizer_of(processor):
 def inputs_of(processor, question, parameters):
     """The model's inputs on the CPU: a batch of one. `parameters`: names that the model's forward takes."""
     if question.inputs is not None:
-        inputs = {name: value for name, value in question.inputs.items() if torch.is_tensor(value)}
+        inputs = question.inputs
         if inputs["input_ids"].dim() != 2 or inputs["input_ids"].shape[0] != 1:
             raise Error("invalid_argument", f"{question.id}: input_ids has the shape {list(inputs['input_ids'].shape)}",
                         "give each question a batch of one, [1, tokens]")
-        return inputs
-    if question.prompt is not None:
+    elif question.prompt is not None:
         inputs = dict(tokenizer_of(processor)(question.prompt, return_tensors="pt"))
     else:
         inputs = _from_messages(processor, question)

@@ -2,6 +2,7 @@
 dtype of its parameters, hears every attention call and every layer, and puts everything back."""
 
 import contextlib
+import copy
 import hashlib
 import math
 import sys
@@ -19,6 +20,15 @@ _HANDLED = {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "i
             "position_embeddings", "use_cache", "output_attentions", "output_hidden_states", "return_dict", "attention_mask",
             "past_key_values", "past_key_value", "cache", "logits_to_keep", "mm_token_type_ids", "token_type_ids"}
 _NUMERIC = {"softcap": "softcapping of scores", "s_aux": "attention sinks", "position_bias": "a position bias"}
+
+
+_current = None  # the runner of the probe that is under way: transformers keeps what was registered for ever
+
+
+def _variant_of_current(*arguments, **keywords):
+    if _current is None:
+        raise Error("invalid_argument", f'the attention "{NAME}" works inside fovea.probe only', "set another attn_implementation")
+    return _current._variant(*arguments, **keywords)
 
 
 class Stopped(Exception):
@@ -68,11 +78,15 @@ class Runner:
         if self.dtype not in NAMES or self.dtype == torch.float64:
             raise Error("unsupported", f"the model computes in {self.dtype}", "load it in bfloat16, float16 or float32")
         self.quantized = any(not p.is_floating_point() for p in model.parameters())
-        AttentionInterface.register(NAME, self._variant)
+        AttentionInterface.register(NAME, _variant_of_current)
         AttentionMaskInterface.register(NAME, sdpa_mask)
 
     # --- what is put back ------------------------------------------------------------------------------------------
     def __enter__(self):
+        global _current
+        if _current is not None:
+            raise Error("invalid_argument", "a probe is running in this process already", "run one after the other")
+        _current = self
         self._before = [(config, config._attn_implementation) for config in self._configs()]
         self._training = self.model.training
         self._precision = torch.get_float32_matmul_precision()
@@ -84,6 +98,8 @@ class Runner:
         return self
 
     def __exit__(self, *exception):
+        global _current
+        _current = self._configuration = None
         for hook in self._hooks:
             hook.remove()
         for module, original in self._originals:
@@ -136,7 +152,7 @@ class Runner:
                 while len(self._seen_pictures) >= REMEMBERED:
                     del self._seen_pictures[next(iter(self._seen_pictures))]
                 self._seen_pictures[place] = forward(*arguments, **keywords)
-            return self._seen_pictures[place]
+            return copy.copy(self._seen_pictures[place])  # the caller may replace its fields
 
         return remembered
 
@@ -223,8 +239,6 @@ class Runner:
     def _variant(self, module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **extra):
         """What is registered as `fovea_probe`: the nodes of the configuration, or another implementation for one tower."""
         site, configuration = self.site(module), self._configuration
-        if configuration is None:
-            raise Error("invalid_argument", f'the attention "{NAME}" works inside fovea.probe only', "set another attn_implementation")
         for name, what in _NUMERIC.items():
             if extra.get(name) is not None:
                 raise Error("unsupported", f"{site.name} uses {what} ({name})", "compare transformers' own implementations only")

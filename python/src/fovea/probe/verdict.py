@@ -178,8 +178,17 @@ def _say_safe(reference, others, tolerated):
     return words
 
 
-def conclude(reference, others, attribution, findings, tolerated):
-    """Sentences: what is safe, what is not, why."""
+def _say_layers(alone):
+    """alone: {layer: (KL, error of the logits)} of attribution.layers_alone."""
+    worst = sorted(alone, key=lambda layer: -alone[layer][0])[:3]
+    if not worst or alone[worst[0]][0] <= SAFE_KL:
+        return []
+    said = [f"decoder layer {layer} ({alone[layer][0]:.2g} nats)" for layer in worst if alone[layer][0] > SAFE_KL]
+    return [f"Where: this attention in one layer alone, everything else in fp32, costs {', '.join(said)} of KL."]
+
+
+def conclude(reference, others, attribution, findings, tolerated, alone):
+    """Sentences: what is safe, what is not, why, and where."""
     others, words = [c for c in others if c.answered], []
     for found in findings:
         words.append(f"Not attention: {found['message']}. What to do: {found['remedy']}.")
@@ -210,4 +219,4 @@ def conclude(reference, others, attribution, findings, tolerated):
             words.append(why)
     if attribution is not None:
         words.append(f"To blame: {attribution.verdict}.")
-    return words
+    return words + _say_layers(alone)
