@@ -133,6 +133,11 @@ TEST_F(AuditCommand, AuditWritesJsonAndReport) {
   const std::string page = read(folder_ / "r.html");
   EXPECT_NE(page.find("<svg"), std::string::npos);
   EXPECT_EQ(page.find("src=\"http"), std::string::npos);
+  EXPECT_EQ(run("report o.json").out, page);
+  EXPECT_EQ(run("report o.json --out again.html").exit_code, 0);
+  EXPECT_EQ(read(folder_ / "again.html"), page);
+  expect_error("report o.json --out o.json", {"--out", "is read"});
+  expect_error("report s.jsonl", {"no audit"});
 }
 
 TEST_F(AuditCommand, BudgetsAskEverythingAgain) {

@@ -9,8 +9,8 @@
 namespace fovea {
 namespace {
 
-constexpr const char* kCommands[] = {"run",    "audit",   "eval",    "inspect",    "synth",
-                                     "logits", "presets", "suite",   "suite make", "bench",
+constexpr const char* kCommands[] = {"run",    "audit",   "eval",     "inspect",    "synth",
+                                     "logits", "presets", "suite",    "suite make", "bench",
                                      "plan",   "advise",  "quantize", "report"};
 
 class Help : public CommandLineTest {

@@ -55,8 +55,9 @@ TEST(Report, HasEverySectionOfTheSample) {
 TEST(Report, OfAFileThatAnybodyWrote) {
   EXPECT_EQ(html_report_of_text(sample().dump()), html_report(sample()));
   const std::string deep = std::string(100000, '[') + std::string(100000, ']');
-  for (const std::string& text : {std::string("no JSON"), std::string("[]"), std::string(R"({"format": "else"})"), deep,
-                                  R"({"format": "fovea-audit", "x": )" + deep + "}"}) {
+  for (const std::string& text :
+       {std::string("no JSON"), std::string("[]"), std::string(R"({"format": "else"})"), deep,
+        R"({"format": "fovea-audit", "x": )" + deep + "}"}) {
     try {
       html_report_of_text(text);
       ADD_FAILURE() << text.substr(0, 40);

@@ -1,4 +1,5 @@
-// The JSON of an audit as a page. Its makers are fovea's own, its texts are not, and `fovea report` reads any file.
+// The JSON of an audit as a page. Its makers are fovea's own, its texts are not, and `fovea report` reads any
+// file.
 #include "base/error.h"
 #include "report/report.h"
 #include "target.h"
