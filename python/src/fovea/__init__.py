@@ -12,9 +12,9 @@ import importlib
 from .errors import Error
 
 __version__ = "0.1.0"
-__all__ = ["Error", "probe"]
+__all__ = ["Error", "probe", "verify"]
 
-_MODULES = {"probe"}
+_MODULES = {"probe", "verify"}
 
 
 def __getattr__(name):

@@ -213,6 +213,15 @@ def _plain(messages):
 
 # --- inputs --------------------------------------------------------------------------------------------------------
 
+def _template_beside(folder):
+    """The chat template of the files that a processor reads and a tokenizer does not; None where there is none."""
+    if (folder / "chat_template.jinja").exists():
+        return (folder / "chat_template.jinja").read_text()
+    if (folder / "chat_template.json").exists():
+        return json.loads((folder / "chat_template.json").read_text())["chat_template"]
+    return None
+
+
 class PillowProcessor:
     """Tokenizer and image processor of a Qwen2-VL or Qwen2.5-VL folder with pictures resized by Pillow: where
     torchvision is not installed, which AutoProcessor needs for its videos, and for the very pixels that fovea computes."""
@@ -225,6 +234,8 @@ class PillowProcessor:
             from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil as Images
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         self.image_processor = Images.from_pretrained(folder)
+        if self.tokenizer.chat_template is None:
+            self.tokenizer.chat_template = _template_beside(Path(folder))
         self.image_token_id = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self.apply_chat_template = self.tokenizer.apply_chat_template
 

@@ -2,16 +2,14 @@
 
 import json
 import math
-import os
 import resource
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
+from .. import _program
 from ..errors import Error
 from .nodes import NAMES
 from .statistics import quantile, right_answers_needed, wilson_interval
@@ -182,14 +180,11 @@ def html_of(audit):
         return _fovea.html_report(text)
     except ImportError:
         pass
-    program = os.environ.get("FOVEA_PROGRAM") or shutil.which("fovea")
-    if not program:
+    if not _program.find():
         raise Error("not_found", "the HTML page is made by compiled code, and neither this package's nor the program `fovea` is here",
                     "install fovea with a compiler at hand, put `fovea` into PATH (or its path into FOVEA_PROGRAM), or keep the JSON (--json)")
     with tempfile.TemporaryDirectory() as folder:
         source, page = Path(folder) / "probe.json", Path(folder) / "probe.html"
         source.write_text(text)
-        done = subprocess.run([program, "report", str(source), "--out", str(page)], capture_output=True, text=True)
-        if done.returncode != 0:
-            raise Error("unsupported", f"{program} report failed: {done.stderr.strip()}", "use the program of the same version as this package")
+        _program.run("report", source, "--out", page)
         return page.read_text()
