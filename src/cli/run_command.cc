@@ -1,7 +1,9 @@
 #include "base/error.h"
 #include "cli/answer_json.h"
+#include "cli/attention_map_file.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
+#include "cli/files_read.h"
 #include "cli/guard_text.h"
 #include "cli/help.h"
 #include "cli/interrupt.h"
@@ -22,6 +24,7 @@ struct RunFlags {
   SamplingFlags sampling;
   std::optional<int64_t> prompt_lookup_num_tokens;
   std::optional<std::string> ram;
+  AttentionMapFlags attention_map;
   bool json = false, no_kv_cache = false;
 };
 
@@ -44,7 +47,14 @@ Answer ask(const RunFlags& flags, const MemoryCheck* memory, const Engine& engin
       memory->require(engine, options.max_new_tokens, tokens, measured, media);
     };
   }
-  Prompt prompt = flags.engine.prepare(engine, check);
+  const std::vector<Message> conversation = flags.engine.conversation();
+  if (flags.attention_map.wanted()) {
+    InputFiles inputs;
+    add_files_of(flags.engine, inputs);
+    add_files_of(conversation, inputs);
+    inputs.refuse_as_output(flags.attention_map.file, "--attention-map");
+  }
+  Prompt prompt = flags.engine.prepare(engine, conversation, check);
   const std::vector<std::string> unused = options.unused();
   prompt.warnings.insert(prompt.warnings.end(), unused.begin(), unused.end());
   if (!show) return engine.generate(prompt, options, observer);
@@ -56,6 +66,11 @@ Answer ask(const RunFlags& flags, const MemoryCheck* memory, const Engine& engin
       write_output(piece);
       flush_output();  // an answer that nobody can read is not worth the rest of the computation
     };
+  }
+  std::optional<AttentionMapper> mapper;
+  if (flags.attention_map.wanted()) {
+    mapper.emplace(flags.attention_map.mapper(engine, prompt, options.max_new_tokens));
+    observer.layers = &*mapper;
   }
   Answer answer = engine.generate(prompt, options, observer);
   bar.clear();
@@ -74,6 +89,7 @@ Answer ask(const RunFlags& flags, const MemoryCheck* memory, const Engine& engin
     print_summary(engine, prompt, options, answer);
     print_parts(ranks);
   }
+  if (mapper) flags.attention_map.write(engine, prompt, answer, mapper->map());
   const std::string warning = guard_warning(engine, answer.guard);
   if (!warning.empty()) print_warning("{}\n", warning);
   return answer;
@@ -99,6 +115,10 @@ void run(const RunFlags& flags) {
   flags.engine.refuse_beside_device_map(flags.ram, proposes ? "--prompt-lookup-num-tokens" : nullptr);
   // Ranks that compute together cannot stop one by one: then the signal ends the process, and mpirun all.
   const bool together = flags.engine.tensor_parallel > 1;
+  if (flags.attention_map.wanted() && (together || !flags.engine.device_map.empty())) {
+    throw Error(ErrorKind::unsupported, "--attention-map and ranks that share a model exclude each other",
+                "leave out --attention-map, or --tensor-parallel and --device-map");
+  }
   if (!together) stop_on_interrupt();
   ProgressBar bar;
   Observer observer;
@@ -146,6 +166,7 @@ void add_run_command(CLI::App& app) {
       ->add_flag("--no-kv-cache", flags->no_kv_cache,
                  "recompute the whole sequence for every token (comparison)")
       ->group("Speed");
+  flags->attention_map.add_to(*command);
   command->footer(
       "Behind --image and --video, arguments that are files or look like them are further pictures; the one "
       "that is not is the prompt. Sampling follows the checkpoint's generation_config.json unless an option "

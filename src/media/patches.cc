@@ -84,4 +84,35 @@ void write_frames(const Image& image, int64_t first, int64_t count, const Grid& 
   });
 }
 
+namespace {
+
+// The table's entry nearest to a value: tables rise, or fall where a deviation is negative.
+uint8_t value_of(const float* table, float normalised) {
+  const bool rises = table[255] > table[0];
+  const auto before = [&](float entry, float value) { return rises ? entry < value : entry > value; };
+  const float* above = std::lower_bound(table, table + 255, normalised, before);
+  const bool lower = above != table && std::abs(above[-1] - normalised) < std::abs(*above - normalised);
+  return static_cast<uint8_t>(above - table - (lower ? 1 : 0));
+}
+
+}  // namespace
+
+void read_frame(std::span<const float> patches, int64_t frame, const Grid& grid, const MediaOptions& options,
+                const Normaliser& normaliser, Image& image) {
+  const PatchOrder order(grid, options);
+  const int64_t patch = order.patch;
+  FOVEA_CHECK(image.size.height == grid.h * patch && image.size.width == grid.w * patch);
+  FOVEA_CHECK(frame >= 0 && frame < grid.t * order.temporal);
+  FOVEA_CHECK(std::ssize(patches) == grid.patches() * order.columns());
+  for (int64_t y = 0; y < image.size.height; ++y) {
+    for (int64_t x = 0; x < image.size.width; ++x) {
+      const float* from =
+          patches.data() + order.offset(frame, y / patch, x / patch) + y % patch * patch + x % patch;
+      for (int64_t c = 0; c < 3; ++c) {
+        image.row(y)[x * 3 + c] = value_of(normaliser.tables() + c * 256, from[c * order.channel_stride()]);
+      }
+    }
+  }
+}
+
 }  // namespace fovea

@@ -32,4 +32,9 @@ Grid grid_of(ImageSize size, int64_t frames, const MediaOptions& options);
 void write_frames(const Image& image, int64_t first, int64_t count, const Grid& grid,
                   const MediaOptions& options, const Normaliser& normaliser, std::span<float> patches);
 
+// The other way: one frame's pixels out of the patches, exact where write_frames() wrote them with the same
+// normaliser. `image` has the frame's size.
+void read_frame(std::span<const float> patches, int64_t frame, const Grid& grid, const MediaOptions& options,
+                const Normaliser& normaliser, Image& image);
+
 }  // namespace fovea
