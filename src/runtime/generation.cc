@@ -38,6 +38,13 @@ void check_options(const GenerationOptions& options, const Checkpoint& checkpoin
                             (checkpoint.dir() / "generation_config.json").string()),
                 "give --greedy, or a --temperature above 0");
   }
+  const int64_t vocabulary = checkpoint.config().text.vocab_size;
+  for (const LogitBias& bias : options.sampling.logit_bias) {
+    if (bias.id >= 0 && bias.id < vocabulary) continue;
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("logit_bias names token {}, but the model has {}", bias.id, vocabulary),
+                "name tokens of this model's vocabulary");
+  }
   if (options.prefill_chunk < 0) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("prefill chunk {} is negative", options.prefill_chunk),

@@ -1,6 +1,7 @@
 #include "runtime/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "base/error.h"
@@ -22,13 +23,19 @@ void insert(std::vector<uint64_t>& set, int32_t id) {
 }  // namespace
 
 Sampler::Sampler(const SamplingOptions& options)
-    : options_(options), random_(options.seed), draw_(options.temperature, options.top_k, options.top_p) {
+    : options_(options),
+      random_(options.seed),
+      draw_(options.temperature, options.top_k, options.top_p, options.min_p) {
   require(options.greedy || (options.temperature > 0 && std::isfinite(options.temperature)),
           fmt::format("temperature {} is not positive", options.temperature),
           "use --greedy for temperature 0");
   require(options.top_k >= 0, fmt::format("top-k {} is negative", options.top_k), "use 0 to turn top-k off");
   require(options.top_p >= 0 && options.top_p <= 1, fmt::format("top-p {} is outside [0, 1]", options.top_p),
           "use 1 to turn top-p off");
+  require(options.min_p >= 0 && options.min_p <= 1, fmt::format("min-p {} is outside [0, 1]", options.min_p),
+          "use 0 to turn min-p off");
+  require(std::isfinite(options.presence_penalty) && std::isfinite(options.frequency_penalty),
+          "a penalty of presence or frequency is not finite", "use 0 to turn it off");
   require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
           fmt::format("repetition penalty {} is not positive", options.repetition_penalty),
           "use 1 to turn it off");
@@ -42,6 +49,10 @@ double Sampler::uniform() { return static_cast<double>(random_.bits() >> 11) * 0
 // Another history is shorter or, almost surely, has another id where the last one ended.
 void Sampler::learn(std::span<const int32_t> history, size_t vocab) {
   FOVEA_CHECK(history.size() >= known_ && (known_ == 0 || history[known_ - 1] == last_known_));
+  if (!prompt_) prompt_ = history.size();
+  if (counts_answer()) {
+    for (const int32_t id : history.subspan(std::max(known_, *prompt_))) ++in_answer_[id];
+  }
   const auto fresh = history.subspan(known_);
   for (const int32_t id : fresh) FOVEA_CHECK(id >= 0 && static_cast<size_t>(id) < vocab);
   if (options_.repetition_penalty != 1.0) {
@@ -65,6 +76,27 @@ void Sampler::forbid_repeats(std::span<const int32_t> history) {
   }
 }
 
+// In vLLM's order: biases, the penalty of repetition, those of frequency and presence.
+std::span<const float> Sampler::with_changes(std::span<const float> logits) {
+  changed_.assign(logits.begin(), logits.end());
+  for (const LogitBias& bias : options_.logit_bias) {
+    FOVEA_CHECK(bias.id >= 0 && static_cast<size_t>(bias.id) < logits.size());
+    changed_[static_cast<size_t>(bias.id)] += bias.added;
+  }
+  const auto penalty = static_cast<float>(options_.repetition_penalty);
+  for (size_t word = 0; word < seen_.size(); ++word) {
+    for (uint64_t ids = seen_[word]; ids != 0; ids &= ids - 1) {
+      float& logit = changed_[word * 64 + static_cast<size_t>(std::countr_zero(ids))];
+      logit = logit > 0 ? logit / penalty : logit * penalty;
+    }
+  }
+  for (const auto& [id, times] : in_answer_) {
+    changed_[static_cast<size_t>(id)] -= static_cast<float>(
+        options_.frequency_penalty * static_cast<double>(times) + options_.presence_penalty);
+  }
+  return changed_;
+}
+
 int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> history) {
   FOVEA_CHECK(!logits.empty());
   learn(history, logits.size());
@@ -72,7 +104,11 @@ int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> hi
     forbidden_.assign(words_for(logits.size()), 0);
     forbid_repeats(history);
   }
-  blocks_.read(logits, {seen_, static_cast<float>(options_.repetition_penalty), forbidden_});
+  if (counts_answer() || !options_.logit_bias.empty()) {
+    blocks_.read(with_changes(logits), {{}, 1, forbidden_});
+  } else {
+    blocks_.read(logits, {seen_, static_cast<float>(options_.repetition_penalty), forbidden_});
+  }
   const RankedLogit best = blocks_.largest();
   if (!std::isfinite(best.logit)) {
     require(

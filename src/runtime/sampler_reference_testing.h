@@ -44,7 +44,10 @@ inline int32_t reference_draw(std::span<const float> logits, const SamplingOptio
   const auto [order, mass, total] = sorted_masses(logits, options.temperature, options.top_k);
   size_t kept = 0;
   double kept_mass = 0;
-  while (kept < mass.size() && (kept == 0 || kept_mass < options.top_p * total)) kept_mass += mass[kept++];
+  while (kept < mass.size() &&
+         (kept == 0 || (kept_mass < options.top_p * total && mass[kept] >= options.min_p))) {
+    kept_mass += mass[kept++];
+  }
   double target = random * kept_mass;
   for (size_t i = 0; i < kept; ++i) {
     target -= mass[i];
@@ -53,15 +56,22 @@ inline int32_t reference_draw(std::span<const float> logits, const SamplingOptio
   return order[kept - 1];
 }
 
-// What the history makes of the logits.
+// What the history makes of the logits; its first `prompt` ids are the prompt's.
 inline void reference_process(std::span<float> logits, const SamplingOptions& options,
-                              std::span<const int32_t> history) {
+                              std::span<const int32_t> history, size_t prompt) {
+  for (const LogitBias& bias : options.logit_bias) logits[static_cast<size_t>(bias.id)] += bias.added;
   const auto penalty = static_cast<float>(options.repetition_penalty);
   if (penalty != 1) {
     for (const int32_t id : std::set<int32_t>(history.begin(), history.end())) {
       float& logit = logits[static_cast<size_t>(id)];
       logit = logit > 0 ? logit / penalty : logit * penalty;
     }
+  }
+  for (const int32_t id :
+       std::set<int32_t>(history.begin() + static_cast<std::ptrdiff_t>(prompt), history.end())) {
+    const auto times = std::count(history.begin() + static_cast<std::ptrdiff_t>(prompt), history.end(), id);
+    logits[static_cast<size_t>(id)] -=
+        static_cast<float>(options.frequency_penalty * static_cast<double>(times) + options.presence_penalty);
   }
   const auto size = static_cast<size_t>(options.no_repeat_ngram_size);
   if (size == 0) return;
@@ -74,8 +84,8 @@ inline void reference_process(std::span<float> logits, const SamplingOptions& op
 
 // As Sampler::next, with `random` as the sampler's numbers.
 inline int32_t reference_next(std::vector<float> logits, const SamplingOptions& options,
-                              std::span<const int32_t> history, SplitMix64& random) {
-  reference_process(logits, options, history);
+                              std::span<const int32_t> history, size_t prompt, SplitMix64& random) {
+  reference_process(logits, options, history, prompt);
   if (options.greedy) {
     return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   }

@@ -57,6 +57,35 @@ TEST(Sampler, RepetitionPenaltyDividesPositiveAndMultipliesNegative) {
   EXPECT_EQ(best({-9.f, -2.1f, -1.f}), 2);
 }
 
+TEST(Sampler, MinPDropsWhatIsTooUnlikelyBesideTheLikeliest) {
+  const std::vector<float> logits = {std::log(1.f), std::log(8.f), std::log(4.f)};
+  EXPECT_EQ(draw({.top_k = 0, .seed = 1, .min_p = 0.45}, logits, 500).size(), 2u);
+  EXPECT_EQ(draw({.top_k = 0, .seed = 1, .min_p = 1}, logits, 500).size(), 1u);
+  EXPECT_THROW(Sampler({.min_p = 1.5}), Error);
+}
+
+// vLLM's: of the answer alone, once for each id, and for each time.
+TEST(Sampler, PenaltiesCountWhatTheAnswerHas) {
+  const auto next = [](const SamplingOptions& options, std::vector<float> logits,
+                       std::vector<int32_t> history) {
+    Sampler sampler(options);
+    sampler.next(logits, std::span(history).first(1));  // the prompt
+    return sampler.next(logits, history);
+  };
+  const SamplingOptions once = {.presence_penalty = 1}, each = {.frequency_penalty = 1};
+  EXPECT_EQ(next(once, {3, 2.5f, 0}, {0}), 0);  // it stands in the prompt
+  EXPECT_EQ(next(once, {3, 2.5f, 0}, {1, 0}), 1);
+  EXPECT_EQ(next(once, {3.75f, 2.5f, 0}, {1, 0, 0}), 0);
+  EXPECT_EQ(next(each, {3.75f, 2.5f, 0}, {1, 0, 0}), 1);
+}
+
+TEST(Sampler, BiasesAreAddedFirst) {
+  SamplingOptions options = {.repetition_penalty = 2};
+  options.logit_bias = {{0, -3}, {2, 2.5f}};
+  EXPECT_EQ(Sampler(options).next(std::vector<float>{3, 2, 0}, {}), 2);
+  EXPECT_EQ(Sampler(options).next(std::vector<float>{3, 2, 0}, std::vector<int32_t>{2}), 1);  // 1.25
+}
+
 // What NoRepeatNGramLogitsProcessor of transformers 4.57.6 and 5.24.0 bans of 8 tokens.
 TEST(Sampler, RepeatsAreForbiddenAsByTransformers) {
   const struct {
@@ -150,6 +179,14 @@ SamplingOptions random_options(size_t ids, SplitMix64& random) {
   options.top_p = one_of({0, 0.001, 0.5, 0.8, 0.9, 0.999999, 1, 1});
   options.repetition_penalty = one_of({1, 1, 0.7, 1.05, 1.5});
   options.no_repeat_ngram_size = static_cast<int64_t>(one_of({0, 0, 0, 2, 3}));
+  options.min_p = one_of({0, 0, 0, 0.01, 0.3, 1});
+  options.presence_penalty = one_of({0, 0, 0, 0.5, -2});
+  options.frequency_penalty = one_of({0, 0, 0, 0.25, 2});
+  if (random.bits() % 4 == 0) {
+    const auto id = static_cast<int32_t>(random.bits() % ids), other = static_cast<int32_t>(ids) - 1;
+    options.logit_bias = {{id, 1.5f}};
+    if (other != id) options.logit_bias.push_back({other, -100});
+  }
   options.seed = random.bits();
   return options;
 }
@@ -162,18 +199,21 @@ void expect_the_reference(size_t ids, int tokens, uint64_t seed) {
   for (uint64_t i = random.bits() % 60; i > 0; --i) {
     history.push_back(static_cast<int32_t>(random.bits() % std::min<size_t>(ids, 200)));
   }
+  const size_t prompt = history.size();
   Sampler sampler(options);
   SplitMix64 numbers(options.seed);
   for (int token = 0; token < tokens; ++token) {
     const std::vector<float> row = random_row(ids, random);
     std::vector<float> processed = row;
-    reference_process(processed, options, history);
+    reference_process(processed, options, history, prompt);
     if (!std::isfinite(*std::max_element(processed.begin(), processed.end()))) return;
-    const int32_t expected = reference_next(row, options, history, numbers);
+    const int32_t expected = reference_next(row, options, history, prompt, numbers);
     ASSERT_EQ(sampler.next(row, history), expected)
         << "seed " << seed << ", token " << token << " of " << ids << " ids, temperature "
         << options.temperature << ", top_k " << options.top_k << ", top_p " << options.top_p << ", penalty "
-        << options.repetition_penalty << ", n-gram " << options.no_repeat_ngram_size;
+        << options.repetition_penalty << ", n-gram " << options.no_repeat_ngram_size << ", min_p "
+        << options.min_p << ", presence " << options.presence_penalty << ", frequency "
+        << options.frequency_penalty << ", biases " << options.logit_bias.size();
     history.push_back(expected);
   }
 }

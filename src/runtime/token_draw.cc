@@ -19,15 +19,27 @@ constexpr int64_t kShelves = 2048;
 
 }  // namespace
 
-TokenDraw::TokenDraw(double temperature, int64_t top_k, double top_p)
+TokenDraw::TokenDraw(double temperature, int64_t top_k, double top_p, double min_p)
     : temperature_(temperature),
       top_k_(top_k),
       top_p_(top_p),
+      min_p_(min_p),
       shelves_per_logit_(std::min(kShelves / (kReach * temperature), std::numeric_limits<double>::max())) {}
+
+// Ids below it are not kept, nor does a sum that is asked for need them.
+float TokenDraw::least_wanted(LogitBlocks& blocks, float reach) const {
+  float least = reach;
+  if (top_k_ > 0 && top_k_ < blocks.ids()) least = std::max(least, blocks.reached_by(top_k_));
+  if (min_p_ == 0 || top_p_ < 1) return least;
+  // The part of a thousandth is for the roundings of both sides.
+  const auto lowest = static_cast<double>(std::numeric_limits<float>::lowest());
+  const double floor = static_cast<double>(largest_) + temperature_ * (std::log(min_p_) - 0.001);
+  return std::max(least, static_cast<float>(std::max(floor, lowest)));
+}
 
 int32_t TokenDraw::draw(LogitBlocks& blocks, double random) {
   const bool limited = top_k_ > 0 && top_k_ < blocks.ids();
-  const int64_t most = limited ? blocks.ids() : kFew;
+  const int64_t most = limited || min_p_ > 0 ? blocks.ids() : kFew;
   sorted_.clear();
   sorted_.reserve(kFew + LogitBlocks::kIds);
   masses_.reserve(kFew + LogitBlocks::kIds);
@@ -35,7 +47,7 @@ int32_t TokenDraw::draw(LogitBlocks& blocks, double random) {
   const auto lowest = static_cast<double>(std::numeric_limits<float>::lowest());
   const auto reach =
       static_cast<float>(std::max(static_cast<double>(largest_) - kReach * temperature_, lowest));
-  blocks.collect(limited ? std::max(reach, blocks.reached_by(top_k_)) : reach, most, sorted_);
+  blocks.collect(least_wanted(blocks, reach), most, sorted_);
   if (std::ssize(sorted_) > most) {
     if (const std::optional<int32_t> id = draw_from_shelves(blocks, random)) return *id;
     sorted_.clear();
@@ -62,7 +74,9 @@ int32_t TokenDraw::draw_from_sorted(double random) {
   }
   size_t kept = 0;
   double kept_mass = 0;
-  while (kept < masses_.size() && (kept == 0 || kept_mass < top_p_ * total)) kept_mass += masses_[kept++];
+  while (kept < masses_.size() && (kept == 0 || (kept_mass < top_p_ * total && masses_[kept] >= min_p_))) {
+    kept_mass += masses_[kept++];
+  }
   double target = random * kept_mass;
   for (size_t i = 0; i < kept; ++i) {
     target -= masses_[i];
