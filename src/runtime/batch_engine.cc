@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "base/parallel.h"
@@ -56,7 +57,8 @@ class BatchEngine::State {
         vision_(limits.vision_cache_bytes),
         scheduler_(limits_of(limits), executor_->blocks(), kPageTokens) {}
 
-  RequestId add(Prompt prompt, const GenerationOptions& options, RequestCallbacks callbacks);
+  std::vector<RequestId> add(Prompt prompt, std::vector<AnswerChoice> choices, uint64_t cache_space);
+  void require_room(int64_t prompt_tokens, const GenerationOptions& options) const;
   void cancel(RequestId id);
   bool step();
   BatchMetrics metrics() const;
@@ -72,10 +74,16 @@ class BatchEngine::State {
       return std::any_of(all.begin(), all.end(), [&](const PlacedPicture& p) { return p.number == picture; });
     });
   }
+  int64_t longest_answer(int64_t prompt_tokens, const GenerationOptions& options) const;
+  void arrive(std::unique_ptr<BatchRequest> live, Request order);
   void set_pace();
   void fill_order(Step step);
   void embed(const StepSegment& segment, const BatchRequest& request, float* hidden);
   Picture take_pixels(const VisionSlice& slice);
+  // Another choice of the prompt has had the pixels, and failed.
+  bool is_lost(const VisionSlice& slice) {
+    return slice.first == 0 && request(slice.request).shown->failure != nullptr;
+  }
   void take_picture(const VisionSlice& slice, StepResults& results);
   void hand_out(uint64_t number, Buffer<float> embeddings);
   void take_rows(StepResults& results);
@@ -102,43 +110,70 @@ class BatchEngine::State {
   std::vector<int32_t> sampled_;
 };
 
-RequestId BatchEngine::State::add(Prompt prompt, const GenerationOptions& options,
-                                  RequestCallbacks callbacks) {
-  check_options(options, engine_.parts->checkpoint);
-  const RequestId id = next_id_++;
-  auto live = std::make_unique<BatchRequest>(id, engine_, std::move(prompt), options, std::move(callbacks));
-  BatchRequest& r = *live;
-  const int64_t room = config_.text.max_position_embeddings - r.sequence.size(),
-                wanted = std::min(options.max_new_tokens, room);
-  if (wanted <= 0) {
-    if (r.callbacks.on_answer) r.callbacks.on_answer(std::move(r.answer));
-    return id;
+int64_t BatchEngine::State::longest_answer(int64_t prompt_tokens, const GenerationOptions& options) const {
+  return std::min(options.max_new_tokens, config_.text.max_position_embeddings - prompt_tokens);
+}
+
+void BatchEngine::State::require_room(int64_t prompt_tokens, const GenerationOptions& options) const {
+  const int64_t wanted = longest_answer(prompt_tokens, options);
+  if (wanted <= 0 || !scheduler_.never_fits(prompt_tokens, wanted)) return;
+  throw Error(ErrorKind::exhausted,
+              fmt::format("{} tokens of prompt and {} of answer do not fit into a KV cache of {} tokens",
+                          prompt_tokens, wanted, executor_->blocks() * kPageTokens),
+              "ask for a shorter answer, use smaller pictures, or give more memory to the KV cache");
+}
+
+std::vector<RequestId> BatchEngine::State::add(Prompt prompt, std::vector<AnswerChoice> choices,
+                                               uint64_t cache_space) {
+  for (const AnswerChoice& choice : choices) check_options(choice.options, engine_.parts->checkpoint);
+  const std::vector<PlacedPicture> placed = place_pictures(prompt, config_, vision_, cache_space, digest_);
+  const Request order{0,
+                      cache_space << 1 | static_cast<uint64_t>(prompt.video_positions),
+                      identities_of(prompt, placed),
+                      0,
+                      {}};
+  const auto shown = std::make_shared<ShownPictures>();
+  shown->pictures = std::move(prompt.pictures);
+  std::vector<RequestId> ids;
+  try {
+    for (AnswerChoice& choice : choices) {
+      auto live = std::make_unique<BatchRequest>(next_id_++, engine_, prompt, std::move(choice));
+      live->shown = shown;
+      live->pictures = placed;
+      ids.push_back(live->id);
+      arrive(std::move(live), order);
+    }
+  } catch (const Error&) {
+    for (const RequestId id : ids) cancel(id);
+    throw;
   }
-  r.pictures = place_pictures(r.prompt, config_, vision_, digest_);
-  Request order{
-      id, static_cast<uint64_t>(r.prompt.video_positions), identities_of(r.prompt, r.pictures), wanted, {}};
+  return ids;
+}
+
+// `order`: all but what is the request's own.
+void BatchEngine::State::arrive(std::unique_ptr<BatchRequest> live, Request order) {
+  BatchRequest& r = *live;
+  order.id = r.id;
+  order.max_new_tokens = longest_answer(r.sequence.size(), r.options);
+  if (order.max_new_tokens <= 0) {
+    if (r.callbacks.on_answer) r.callbacks.on_answer(std::move(r.answer));
+    return;
+  }
+  require_room(r.sequence.size(), r.options);
   for (PlacedPicture& picture : r.pictures) {
-    const int64_t units = r.prompt.pictures[order.pictures.size()].grid.patches();
+    Picture& shown = r.shown->pictures[order.pictures.size()];
     picture.embeddings = vision_.find(picture.number);
     if (picture.embeddings) {
       ++counts_.picture_hits;
-      r.prompt.pictures[order.pictures.size()].patches = {};
+      shown.patches = {};
     }
-    order.pictures.push_back(
-        {picture.number, units, picture.first_token, picture.tokens, picture.embeddings != nullptr});
+    order.pictures.push_back({picture.number, shown.grid.patches(), picture.first_token, picture.tokens,
+                              picture.embeddings != nullptr});
   }
-  const std::optional<Refusal> refusal = scheduler_.arrive(std::move(order));
-  if (refusal == Refusal::queue_full) {
+  if (scheduler_.arrive(std::move(order))) {  // it fits, as was seen
     throw Error(ErrorKind::exhausted, "too many requests wait", "ask again later");
   }
-  if (refusal == Refusal::never_fits) {
-    throw Error(ErrorKind::exhausted,
-                fmt::format("{} tokens of prompt and {} of answer do not fit into a KV cache of {} tokens",
-                            r.sequence.size(), wanted, executor_->blocks() * kPageTokens),
-                "ask for a shorter answer, use smaller pictures, or give more memory to the KV cache");
-  }
-  requests_[id] = std::move(live);
-  return id;
+  requests_[r.id] = std::move(live);
 }
 
 void BatchEngine::State::cancel(RequestId id) {
@@ -191,7 +226,7 @@ void BatchEngine::State::fill_order(Step step) {
     to += segment.rows.count * config_.text.hidden_size;
   }
   order_.picture.reset();
-  if (!step.vision) return;
+  if (!step.vision || is_lost(*step.vision)) return;
   order_.picture = {step.vision->picture, step.vision->first, step.vision->first + step.vision->units};
   if (step.vision->first == 0) order_.picture->picture = take_pixels(*step.vision);
 }
@@ -201,14 +236,19 @@ Picture BatchEngine::State::take_pixels(const VisionSlice& slice) {
   BatchRequest& r = request(slice.request);
   const auto placed = std::find_if(r.pictures.begin(), r.pictures.end(),
                                    [&](const PlacedPicture& p) { return p.number == slice.picture; });
-  return std::move(r.prompt.pictures[static_cast<size_t>(placed - r.pictures.begin())]);
+  return std::move(r.shown->pictures[static_cast<size_t>(placed - r.pictures.begin())]);
 }
 
 void BatchEngine::State::take_picture(const VisionSlice& slice, StepResults& results) {
   BatchRequest& r = request(slice.request);
   PictureOutcome& outcome = outcome_.picture;
+  if (is_lost(slice)) {
+    r.failure = r.shown->failure;
+    results.vision_ok = false;
+    return;
+  }
   if (outcome.failure) {
-    r.failure = outcome.failure;
+    r.failure = r.shown->failure = outcome.failure;
     results.vision_ok = false;
     return;
   }
@@ -228,7 +268,7 @@ void BatchEngine::State::hand_out(uint64_t number, Buffer<float> embeddings) {
     for (size_t i = 0; i < other->pictures.size(); ++i) {
       if (other->pictures[i].number != number) continue;
       other->pictures[i].embeddings = kept;
-      other->prompt.pictures[i].patches = {};
+      other->shown->pictures[i].patches = {};
     }
   }
 }
@@ -337,8 +377,10 @@ BatchMetrics BatchEngine::State::metrics() const {
   metrics.blocks = executor_->blocks();
   metrics.block_bytes = executor_->block_bytes();
   metrics.pixel_bytes = executor_->pixel_bytes();
+  std::unordered_set<const ShownPictures*> counted;
   for (const auto& [id, live] : requests_) {
-    for (const Picture& picture : live->prompt.pictures) {
+    if (!counted.insert(live->shown.get()).second) continue;
+    for (const Picture& picture : live->shown->pictures) {
       metrics.pixel_bytes += picture.patches.size() * int64_t{sizeof(float)};
     }
   }
@@ -353,8 +395,16 @@ BatchEngine::BatchEngine(const Engine& engine, const BatchLimits& limits) {
 }
 BatchEngine::~BatchEngine() = default;
 
-RequestId BatchEngine::add(Prompt prompt, const GenerationOptions& options, RequestCallbacks callbacks) {
-  return state_->add(std::move(prompt), options, std::move(callbacks));
+RequestId BatchEngine::add(Prompt prompt, const GenerationOptions& options, RequestCallbacks callbacks,
+                           uint64_t cache_space) {
+  return state_->add(std::move(prompt), {{options, std::move(callbacks)}}, cache_space).front();
+}
+std::vector<RequestId> BatchEngine::add(Prompt prompt, std::vector<AnswerChoice> choices,
+                                        uint64_t cache_space) {
+  return state_->add(std::move(prompt), std::move(choices), cache_space);
+}
+void BatchEngine::require_room(int64_t prompt_tokens, const GenerationOptions& options) const {
+  state_->require_room(prompt_tokens, options);
 }
 void BatchEngine::cancel(RequestId id) { state_->cancel(id); }
 bool BatchEngine::step() { return state_->step(); }

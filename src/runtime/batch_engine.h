@@ -36,6 +36,12 @@ struct RequestCallbacks {
   std::function<void(const std::exception_ptr&)> on_failure = {};  // in its place: an Error
 };
 
+// One of several answers to a prompt.
+struct AnswerChoice {
+  GenerationOptions options;
+  RequestCallbacks callbacks;
+};
+
 struct BatchMetrics {
   SchedulerMetrics schedule;
   int64_t steps = 0, rows = 0;
@@ -57,8 +63,15 @@ class BatchEngine {
   static int64_t block_bytes(const Engine& engine);
 
   // Speculation's options are ignored. Throws Error(exhausted) when the queue is full or the request is
-  // larger than all blocks, Error(invalid_argument) as Engine::generate does.
-  RequestId add(Prompt prompt, const GenerationOptions& options, RequestCallbacks callbacks);
+  // larger than all blocks, Error(invalid_argument) as Engine::generate does. Requests of another
+  // `cache_space` share neither blocks nor embeddings with this one, so that no time tells them what it
+  // asked.
+  RequestId add(Prompt prompt, const GenerationOptions& options, RequestCallbacks callbacks,
+                uint64_t cache_space = 0);
+  // A request for each choice; they share the pictures. Where one is refused, those before it are cancelled.
+  std::vector<RequestId> add(Prompt prompt, std::vector<AnswerChoice> choices, uint64_t cache_space = 0);
+  // Throws Error(exhausted), as add() would, for a prompt and its longest answer. Any thread.
+  void require_room(int64_t prompt_tokens, const GenerationOptions& options) const;
   // Its answer so far goes to on_answer, now or at the end of the step under way. An unknown id is ignored:
   // the request may just have ended.
   void cancel(RequestId id);

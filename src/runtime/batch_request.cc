@@ -13,7 +13,7 @@ constexpr int kOffsetBits = 24;
 // Every run of pads belongs to the next picture, whose token count tells where it ends (Engine::prepare made
 // it so).
 std::vector<PlacedPicture> place_pictures(const Prompt& prompt, const ModelConfig& config, VisionCache& cache,
-                                          Digest (*digest)(const Picture&)) {
+                                          uint64_t cache_space, Digest (*digest)(const Picture&)) {
   std::vector<PlacedPicture> placed;
   int64_t at = 0;
   for (const Picture& picture : prompt.pictures) {
@@ -24,7 +24,7 @@ std::vector<PlacedPicture> place_pictures(const Prompt& prompt, const ModelConfi
     while (at < std::ssize(prompt.ids) && !is_pad(at)) ++at;
     const int64_t tokens = picture.tokens(config.vision.spatial_merge_size);
     FOVEA_CHECK(at + tokens <= std::ssize(prompt.ids) && tokens < int64_t{1} << kOffsetBits);
-    placed.push_back({cache.number_of(digest(picture)), at, tokens, nullptr});
+    placed.push_back({cache.number_of(cache_space, digest(picture)), at, tokens, nullptr});
     at += tokens;
   }
   return placed;

@@ -18,13 +18,17 @@ struct PlacedPicture {
   Embeddings embeddings;  // once they are computed
 };
 
+// The pictures of a prompt, whose patches go when they are encoded; of all its choices.
+struct ShownPictures {
+  std::vector<Picture> pictures;
+  std::exception_ptr failure;  // of one whose patches are gone
+};
+
 struct BatchRequest {
-  BatchRequest(RequestId id_, const EngineState& state, Prompt prompt_, const GenerationOptions& options_,
-               RequestCallbacks callbacks_)
+  BatchRequest(RequestId id_, const EngineState& state, const Prompt& prompt, AnswerChoice choice)
       : id(id_),
-        prompt(std::move(prompt_)),
-        options(options_),
-        callbacks(std::move(callbacks_)),
+        options(std::move(choice.options)),
+        callbacks(std::move(choice.callbacks)),
         sequence(prompt),
         sampler(options.sampling),
         text(state.parts->tokenizer, options.stop, callbacks.on_text) {
@@ -36,13 +40,13 @@ struct BatchRequest {
   }
 
   RequestId id;
-  Prompt prompt;
   GenerationOptions options;
   RequestCallbacks callbacks;
   Sequence sequence;
   Sampler sampler;
   AnswerText text;
-  std::vector<PlacedPicture> pictures;
+  std::shared_ptr<ShownPictures> shown;
+  std::vector<PlacedPicture> pictures;  // in their order
   Answer answer;
   std::exception_ptr failure;
   bool started = false;  // some of its rows were computed
@@ -51,7 +55,7 @@ struct BatchRequest {
 
 // The places of a prompt's pictures, numbered by `cache`; and the tokens as the scheduler sees them.
 std::vector<PlacedPicture> place_pictures(const Prompt& prompt, const ModelConfig& config, VisionCache& cache,
-                                          Digest (*digest)(const Picture&));
+                                          uint64_t cache_space, Digest (*digest)(const Picture&));
 std::vector<uint64_t> identities_of(const Prompt& prompt, std::span<const PlacedPicture> pictures);
 
 }  // namespace fovea

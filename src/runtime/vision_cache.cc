@@ -2,8 +2,15 @@
 
 namespace fovea {
 
-uint64_t VisionCache::number_of(const Digest& digest) {
-  return numbers_.try_emplace(digest, numbers_.size() + 1).first->second;
+// Who brings a picture whose number was forgotten gets another one: it is encoded again, with the same
+// result.
+uint64_t VisionCache::number_of(uint64_t space, const Digest& digest) {
+  if (numbers_.size() >= kMostNumbers + entries_.size()) {
+    std::erase_if(numbers_, [&](const auto& known) { return !by_number_.contains(known.second); });
+  }
+  const auto [known, is_new] = numbers_.try_emplace({space, digest}, next_number_);
+  if (is_new) ++next_number_;
+  return known->second;
 }
 
 Embeddings VisionCache::find(uint64_t number) {

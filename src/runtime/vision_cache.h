@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/buffer.h"
@@ -21,9 +22,9 @@ class VisionCache {
   // Embeddings that nobody holds take at most so many bytes.
   explicit VisionCache(int64_t budget_bytes) : budget_(budget_bytes) {}
 
-  // The same number for the same digest, which is compared in full; never one for another. A number takes 100
-  // bytes as long as the cache lives.
-  uint64_t number_of(const Digest& digest);
+  // A number for the digest, which is compared in full; never one that another has or had, nor one of another
+  // space: those who share no cache. Of digests without embeddings here the last kMostNumbers are remembered.
+  uint64_t number_of(uint64_t space, const Digest& digest);
 
   // Null when they are not here.
   Embeddings find(uint64_t number);
@@ -44,8 +45,11 @@ class VisionCache {
     return entry.embeddings->size() * static_cast<int64_t>(sizeof(float));
   }
 
+  static constexpr size_t kMostNumbers = size_t{1} << 16;  // 100 bytes each
+
   int64_t budget_, bytes_ = 0, hits_ = 0;
-  std::map<Digest, uint64_t> numbers_;
+  uint64_t next_number_ = 1;
+  std::map<std::pair<uint64_t, Digest>, uint64_t> numbers_;
   std::list<Entry> entries_;  // the most recently used first
   std::unordered_map<uint64_t, std::list<Entry>::iterator> by_number_;
 };

@@ -35,12 +35,17 @@ Scheduler::Scheduler(const SchedulerLimits& limits, int64_t block_capacity, int6
 
 Scheduler::~Scheduler() = default;
 
+// The token that is sampled last is never computed.
+bool Scheduler::never_fits(int64_t prompt_tokens, int64_t max_new_tokens) const {
+  return blocks_for(prompt_tokens + max_new_tokens - 1, ledger_.block_tokens()) > ledger_.capacity();
+}
+
 std::optional<Refusal> Scheduler::arrive(Request request) {
   check_request(request);
   FOVEA_CHECK(!live_.contains(request.id));
-  // The token that is sampled last is never computed.
-  const int64_t most = static_cast<int64_t>(request.tokens.size()) + request.max_new_tokens - 1;
-  if (blocks_for(most, ledger_.block_tokens()) > ledger_.capacity()) return Refusal::never_fits;
+  if (never_fits(static_cast<int64_t>(request.tokens.size()), request.max_new_tokens)) {
+    return Refusal::never_fits;
+  }
   if (static_cast<int64_t>(waiting_.size()) >= limits_.max_queue) return Refusal::queue_full;
   vision_.add(request.pictures);
   const RequestId id = request.id;

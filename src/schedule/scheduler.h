@@ -70,6 +70,8 @@ class Scheduler {
   // Takes a request on, or says why not. Its id is no live request's. Until the request is over the caller
   // keeps what is needed to compute it, and the embeddings of its pictures from the last slice on.
   std::optional<Refusal> arrive(Request request);
+  // Whether prompt and answer need more blocks than there are. Any thread.
+  bool never_fits(int64_t prompt_tokens, int64_t max_new_tokens) const;
   Cancellation cancel(RequestId id);
 
   // From the next step on; at least 2 rows, 1 unit.
