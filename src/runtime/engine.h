@@ -232,6 +232,15 @@ class Engine {
   Prompt prepare(const std::vector<Message>& conversation, const MediaLimits& limits, bool add_vision_id,
                  const PromptCheck& check = {}) const;
 
+  // The ids of what prepare() would make: pictures are measured, but no patches are made of them.
+  std::vector<int32_t> token_ids(const std::vector<Message>& conversation, const MediaLimits& limits,
+                                 bool add_vision_id) const;
+  // A prompt without the chat template and without pictures: text whose added tokens are recognised, or its
+  // ids. Throws Error(invalid_argument) when it is empty, holds a picture's pad or an id that is no token,
+  // Error(exhausted) when it exceeds the model's context.
+  Prompt prepare_text(std::string_view text) const;
+  Prompt prepare_ids(std::vector<int32_t> ids) const;
+
   Answer generate(const Prompt& prompt, const GenerationOptions& options, const Observer& observer) const;
 
   // The embeddings of the prompt's pictures, [tokens, hidden]: they depend on the vision tower's precision

@@ -148,6 +148,43 @@ std::vector<int32_t> expand_pads(const std::vector<int32_t>& ids, const std::vec
 
 }  // namespace
 
+std::vector<int32_t> Engine::token_ids(const std::vector<Message>& conversation, const MediaLimits& limits,
+                                       bool add_vision_id) const {
+  const std::vector<Message> messages = with_pages(conversation);
+  const EngineParts& parts = *state_->parts;
+  const std::string text =
+      parts.chat_template.render(messages, {.add_generation_prompt = true, .add_vision_id = add_vision_id});
+  const std::vector<Item> items = items_of(messages, parts.checkpoint.preprocessor(), limits);
+  const Measured measured = measure(items, limits.max_total_image_tokens);
+  return expand_pads(parts.tokenizer.encode(text), measured.pictures, parts.checkpoint.config());
+}
+
+Prompt Engine::prepare_text(std::string_view text) const {
+  return prepare_ids(state_->parts->tokenizer.encode(text));
+}
+
+Prompt Engine::prepare_ids(std::vector<int32_t> ids) const {
+  const Stopwatch watch;
+  const EngineParts& parts = *state_->parts;
+  const TextConfig& config = parts.checkpoint.config().text;
+  if (ids.empty()) {
+    throw Error(ErrorKind::invalid_argument, "the prompt has no token", "ask something");
+  }
+  for (const int32_t id : ids) {
+    if (id >= 0 && id < config.vocab_size) continue;
+    throw Error(ErrorKind::invalid_argument, fmt::format("{} is no token of the model", id),
+                fmt::format("send tokens from 0 to {}", config.vocab_size - 1));
+  }
+  const auto tokens = static_cast<int64_t>(ids.size());
+  if (tokens >= config.max_position_embeddings) refuse_length(tokens, config.max_position_embeddings);
+  Prompt prompt;
+  prompt.text = parts.tokenizer.decode(ids, false);
+  prompt.positions = mrope_positions(ids, {}, parts.checkpoint.config());
+  prompt.ids = std::move(ids);
+  prompt.preprocess_seconds = watch.seconds();
+  return prompt;
+}
+
 Prompt Engine::prepare(const std::vector<Message>& conversation, const MediaLimits& limits,
                        bool add_vision_id, const PromptCheck& check) const {
   const Stopwatch watch;
