@@ -73,7 +73,7 @@ TEST_F(BatchCommand, AnswersEachLineAsRunDoes) {
 }
 
 TEST_F(BatchCommand, SaysOfEachFailureWhatItIs) {
-  write_lines({line("good", "hello"), line("penalty", "hello", {{"presence_penalty", 1}}),
+  write_lines({line("good", "hello"), line("penalty", "hello", {{"use_beam_search", true}}),
                line("file", {{{"type", "image_url"}, {"image_url", {{"url", "/nowhere.png"}}}}}),
                line("good", "twice"), line("long", "hello", {{"max_tokens", 100000}})});
   const Outcome done = run(batch("--kv-cache-memory 1M"));
@@ -81,7 +81,7 @@ TEST_F(BatchCommand, SaysOfEachFailureWhatItIs) {
   EXPECT_NE(done.err.find("4 lines failed"), std::string::npos) << done.err;
   const std::string out = read(folder_ / "out.jsonl");
   for (const char* words :
-       {"presence_penalty is 1", "/nowhere.png: no such file", "stands in line 1 already", "KV cache of"}) {
+       {"use_beam_search is true", "/nowhere.png: no such file", "stands in line 1 already", "KV cache of"}) {
     EXPECT_NE(out.find(words), std::string::npos) << words << "\n" << out;
   }
 }

@@ -1,59 +1,16 @@
 #include "api/chat_request.h"
 
-#include <fmt/ranges.h>
-
-#include <algorithm>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "api/request_field_table.h"
 #include "api/request_fields.h"
 #include "base/error.h"
-#include "base/printable.h"
 #include "runtime/logprobs.h"
 
 namespace fovea {
 namespace {
 
 using nlohmann::json;
-using Use = RequestField::Use;
-
-constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();
-constexpr size_t kLongestName = 1024;
-
-const RequestField* known_field(std::string_view name) {
-  const auto fields = request_fields();
-  const auto found = std::find_if(fields.begin(), fields.end(),
-                                  [&](const RequestField& field) { return name == field.name; });
-  return found == fields.end() ? nullptr : &*found;
-}
-
-// What the table says of the fields that are not read: neutral ones pass, others are refused or warned of.
-void check_other_fields(const RequestFields& body, std::vector<std::string>& warnings) {
-  constexpr size_t kMostNamed = 12;
-  std::vector<std::string> unknown;
-  size_t unknown_count = 0;
-  for (const auto& [name, value] : body.object().items()) {
-    const RequestField* field = known_field(name);
-    if (value.is_null() || (field && (field->use == Use::read || field->use == Use::neutral))) continue;
-    if (!field) {
-      if (++unknown_count <= kMostNamed) unknown.push_back(shown_value(name));
-    } else if (field->use == Use::hint) {
-      warnings.push_back(fmt::format("{} has no effect: {}", name, field->what));
-    } else {
-      const json nothing = json::parse(field->nothing);
-      if (std::find(nothing.begin(), nothing.end(), value) != nothing.end()) continue;
-      const std::string remedy = nothing.empty() ? "leave the field out" : "leave the field out, or send ";
-      body.not_supported(name,
-                         fmt::format("is {}, which is not supported: {}", shown_value(value), field->what),
-                         nothing.empty() ? remedy : remedy + nothing[0].dump());
-    }
-  }
-  if (unknown.empty()) return;
-  if (unknown_count > kMostNamed) unknown.push_back(fmt::format("{} more", unknown_count - kMostNamed));
-  warnings.push_back(
-      fmt::format("fields that fovea does not know have no effect: {}", fmt::join(unknown, ", ")));
-}
 
 std::optional<int64_t> max_tokens_of(const RequestFields& body) {
   const auto older = body.integer("max_tokens", 1, kMostTokens);
@@ -65,50 +22,12 @@ std::optional<int64_t> max_tokens_of(const RequestFields& body) {
   return limit ? limit : older;
 }
 
-std::optional<uint64_t> seed_of(const RequestFields& body) {
-  const json* value = body.get("seed");
-  if (value != nullptr && value->is_number_unsigned()) return value->get<uint64_t>();
-  constexpr auto kRange = std::numeric_limits<int64_t>();
-  const auto seed = body.integer("seed", kRange.min(), kRange.max());
-  return seed ? std::optional(static_cast<uint64_t>(*seed)) : std::nullopt;
-}
-
-void read_sampling(const RequestFields& body, ChatRequest& request) {
-  request.max_tokens = max_tokens_of(body);
-  request.temperature = body.number("temperature", 0, kMostTemperature);
-  request.top_p = body.number("top_p", 0, 1);
-  request.top_k = body.integer("top_k", -1, kMostTokens);
-  if (request.top_k == -1) request.top_k = 0;
-  request.repetition_penalty = body.number("repetition_penalty", 0.01, 100);
-  request.seed = seed_of(body);
-  request.stop = body.string_or_list("stop", kMostStops);
-  request.ignore_eos = body.boolean("ignore_eos").value_or(false);
-  request.n = body.integer("n", 1, kMostChoices).value_or(1);
-}
-
-void read_output(const RequestFields& body, ChatRequest& request) {
+// The number of the likeliest tokens to be named beside each, if log probabilities are asked for at all.
+void read_logprobs(const RequestFields& body, ChatRequest& request) {
   request.logprobs = body.boolean("logprobs").value_or(false);
   request.top_logprobs = body.integer("top_logprobs", 0, kMostTopLogprobs).value_or(0);
   if (request.top_logprobs > 0 && !request.logprobs) {
     body.refuse("top_logprobs", "wants logprobs", "send \"logprobs\": true beside it");
-  }
-  request.stream = body.boolean("stream").value_or(false);
-  const json* options = body.get("stream_options");
-  if (options == nullptr) return;
-  if (!request.stream) body.refuse("stream_options", "wants stream", "send \"stream\": true beside it");
-  const RequestFields fields(*options, "stream_options");
-  request.include_usage = fields.boolean("include_usage").value_or(false);
-  // OpenAI's padding against listeners, and usage in every chunk (vLLM).
-  fields.boolean("include_obfuscation");
-  if (fields.boolean("continuous_usage_stats").value_or(false)) {
-    fields.not_supported("continuous_usage_stats", "is not supported", "send include_usage");
-  }
-  for (const auto& [name, value] : options->items()) {
-    if (value.is_null() || name == "include_usage" || name == "include_obfuscation" ||
-        name == "continuous_usage_stats") {
-      continue;
-    }
-    request.warnings.push_back("stream_options: fovea does not know " + shown_value(name));
   }
 }
 
@@ -157,16 +76,21 @@ void read_messages(const RequestFields& body, const SourceRules& rules, ChatRequ
   if (messages == nullptr) {
     body.refuse("messages", "is missing", R"(send [{"role": "user", "content": "..."}])");
   }
-  request.messages = messages_of(*messages);
-  for_each_source(request.messages, [&](std::string& source, const std::string& where) {
-    source = admitted_source(source, rules, where);
-  });
+  request.messages = admitted_messages(*messages, rules);
   for (const Message& message : request.messages) {
     request.warnings.insert(request.warnings.end(), message.notes.begin(), message.notes.end());
   }
 }
 
 }  // namespace
+
+std::vector<Message> admitted_messages(const json& list, const SourceRules& rules) {
+  std::vector<Message> messages = messages_of(list, NetworkAddresses::kept);
+  for_each_source(messages, [&](std::string& source, const std::string& where) {
+    source = admitted_source(source, rules, where);
+  });
+  return messages;
+}
 
 ChatRequest parse_chat_request(std::string_view body, const SourceRules& rules) {
   return chat_request_of(parse_request_object(body, "the request", kMaxRequestBytes), rules);
@@ -175,13 +99,12 @@ ChatRequest parse_chat_request(std::string_view body, const SourceRules& rules) 
 ChatRequest chat_request_of(const json& object, const SourceRules& rules) {
   const RequestFields body(object, "");
   ChatRequest request;
-  request.model = body.string("model", kLongestName).value_or("");
   read_messages(body, rules, request);
-  read_sampling(body, request);
-  read_output(body, request);
+  read_answer_fields(body, request);
+  request.max_tokens = max_tokens_of(body);
+  read_logprobs(body, request);
   read_tools(body, request);
-  request.cache_salt = body.string("cache_salt", kLongestName).value_or("");
-  check_other_fields(body, request.warnings);
+  check_other_fields(body, request_fields(), request.warnings);
   return request;
 }
 

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "api/error_object.h"
+#include "api/media_address.h"
 #include "api/request_field_table.h"
 #include "base/field_error.h"
 #include "base/temporary_folder_testing.h"
@@ -45,6 +46,7 @@ TEST(ChatRequest, StatesNothingOfWhatIsNotSent) {
 TEST(ChatRequest, ReadsEveryField) {
   const ChatRequest request = read(R"("model": "m", "max_tokens": 7, "max_completion_tokens": 7.0,
       "temperature": 0.5, "top_p": 0.9, "top_k": 40, "repetition_penalty": 1.05, "seed": -1, "stop": ["a", "b"],
+      "min_p": 0.1, "presence_penalty": -2, "frequency_penalty": 0.25, "logit_bias": {"7": -100, "0": 1.5},
       "ignore_eos": true, "n": 3, "logprobs": true, "top_logprobs": 20, "stream": true,
       "stream_options": {"include_usage": true, "include_obfuscation": false}, "cache_salt": "s")");
   EXPECT_EQ(request.model, "m");
@@ -53,6 +55,10 @@ TEST(ChatRequest, ReadsEveryField) {
   EXPECT_EQ(request.top_p, 0.9);
   EXPECT_EQ(request.top_k, 40);
   EXPECT_EQ(request.repetition_penalty, 1.05);
+  EXPECT_EQ(request.min_p, 0.1);
+  EXPECT_EQ(request.presence_penalty, -2);
+  EXPECT_EQ(request.frequency_penalty, 0.25);
+  EXPECT_EQ(request.logit_bias, (std::map<int32_t, double>{{0, 1.5}, {7, -100}}));
   EXPECT_EQ(request.seed, ~uint64_t{0});
   EXPECT_EQ(request.stop, (std::vector<std::string>{"a", "b"}));
   EXPECT_TRUE(request.ignore_eos && request.logprobs && request.stream && request.include_usage);
@@ -212,9 +218,15 @@ TEST(ChatRequest, RefusesFieldsOutOfBounds) {
       {R"("tool_choice": "some")", "tool_choice", "is \"some\""},
       {R"("response_format": {"type": "json_object"})", "response_format", "an answer of a given form",
        kUnsupported},
-      {R"("presence_penalty": 0.5)", "presence_penalty", "is 0.5", kUnsupported},
-      {R"("frequency_penalty": -1)", "frequency_penalty", "is -1", kUnsupported},
-      {R"("logit_bias": {"5": 1})", "logit_bias", "changed logits", kUnsupported},
+      {R"("presence_penalty": 2.5)", "presence_penalty", "from -2 to 2"},
+      {R"("frequency_penalty": "a")", "frequency_penalty", "from -2 to 2"},
+      {R"("min_p": 1.5)", "min_p", "from 0 to 1"},
+      {R"("logit_bias": [5])", "logit_bias", "no object"},
+      {R"("logit_bias": {"five": 1})", "logit_bias", "no token id"},
+      {R"("logit_bias": {"-5": 1})", "logit_bias", "no token id"},
+      {R"("logit_bias": {"5 ": 1})", "logit_bias", "no token id"},
+      {R"("logit_bias": {"99999999999": 1})", "logit_bias", "no token id"},
+      {R"("logit_bias": {"5": 101})", "logit_bias.5", "from -100 to 100"},
       {R"("cache_salt": 5)", "cache_salt", "not a string"},
   };
   for (const Bad& bad : cases) expect_refused(body(bad.fields), bad);
@@ -233,7 +245,7 @@ TEST(ChatRequest, RefusesMessagesByTheirPath) {
   expect_refused(content(R"({"type": "image_url", "image_url": {"url": 5}})"),
                  {"", "messages[1].content[0].image_url.url", "not a path or URL"});
   expect_refused(content(R"({"type": "image_url", "image_url": {"url": "https://x/y.png"}})"),
-                 {"", "messages[1].content[0].image_url.url", "network address", ErrorKind::unsupported});
+                 {"", "messages[1].content[0].image_url", "address of the scheme", ErrorKind::unsupported});
   expect_refused(content(R"({"type": "image_url", "image_url": {"url": "/etc/passwd"}})"),
                  {"", "messages[1].content[0].image_url", "local file"});
   expect_refused(content(R"({"text": "x"}, {"video": ["data:,", "file:///f.png"]})"),
@@ -302,6 +314,38 @@ TEST(SourceRules, FoldersHoldWhatIsInThemAndNothingElse) {
   const SourceRules relative{SourceRules::Kind::folders, {root / "open"}, root / "open"};
   EXPECT_EQ(admitted_source("deep/c.png", relative, ""), (root / "open/deep/c.png").string());
   EXPECT_EQ(source_error("../secret.png", relative), outside);
+}
+
+TEST(SourceRules, AddressesOnlyOfDomainsThatAreAllowed) {
+  SourceRules rules;
+  rules.domains = {"pictures.example", "Other.Example:8443"};
+  for (const char* source : {"https://pictures.example/a.png", "HTTPS://Pictures.Example:443/a?b#c",
+                             "https://other.example:8443", "https://pictures.example./a"}) {
+    EXPECT_EQ(admitted_source(source, rules, ""), source);
+  }
+  for (const char* source :
+       {"https://pictures.example:444/a", "https://other.example/a", "https://x.pictures.example/a",
+        "https://pictures.example.attacker.example/", "https://pictures.example@attacker.example/"}) {
+    EXPECT_NE(source_error(source, rules), "admitted") << source;
+  }
+  EXPECT_NE(source_error("http://pictures.example/a", rules).find("no https"), std::string::npos);
+  EXPECT_NE(source_error("/etc/passwd", rules).find("local file"), std::string::npos);
+}
+
+TEST(MediaAddress, IsReadOrRefused) {
+  const MediaAddress address = parse_media_address("https://A.example:8443?q=1#x", "");
+  EXPECT_EQ(address.host, "a.example");
+  EXPECT_EQ(address.port, 8443);
+  EXPECT_EQ(address.target, "/?q=1");
+  for (const std::string& url :
+       {std::string("https://"), std::string("https:///a"), std::string("https://[::1]/a"),
+        std::string("https://a:0/"), std::string("https://a:65536/"), std::string("https://a:80x/"),
+        std::string("https://a b/"), std::string("https://a/b c"), std::string("https://a/\r\nHost: b"),
+        std::string("https://a\\@b/"), std::string("https://u:p@a/"), std::string("https://a/\0b", 12),
+        std::string("ftp://a/"), std::string("https:/a"), std::string("https://\xc3\xa4/"),
+        "https://a/" + std::string(kLongestMediaAddress, 'x')}) {
+    EXPECT_THROW(parse_media_address(url, "field"), FieldError) << url.substr(0, 60);
+  }
 }
 
 TEST(SourceRules, AnyFileAndNoFile) {

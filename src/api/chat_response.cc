@@ -32,18 +32,18 @@ ordered_json logprobs_json(const std::vector<ChoiceToken>& tokens) {
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
+ordered_json head_json(const ResponseHead& head, const char* object) {
+  return {{"id", head.id}, {"object", object}, {"created", head.created}, {"model", head.model}};
+}
+
+}  // namespace
+
 ordered_json usage_json(const ChatUsage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.completion_tokens},
           {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
           {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
 }
-
-ordered_json head_json(const ResponseHead& head, const char* object) {
-  return {{"id", head.id}, {"object", object}, {"created", head.created}, {"model", head.model}};
-}
-
-}  // namespace
 
 ordered_json chat_completion(const ResponseHead& head, const std::vector<ChatChoice>& choices,
                              const ChatUsage& usage) {

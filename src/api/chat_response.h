@@ -37,6 +37,8 @@ struct ChatUsage {
   int64_t cached_tokens = 0;      // of the prompt, those that were not computed again
 };
 
+nlohmann::ordered_json usage_json(const ChatUsage& usage);
+
 // The object "chat.completion"; the index of a choice is its place.
 nlohmann::ordered_json chat_completion(const ResponseHead& head, const std::vector<ChatChoice>& choices,
                                        const ChatUsage& usage);

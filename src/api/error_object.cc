@@ -20,6 +20,10 @@ int http_status(const Error& error) {
   return error.kind() == ErrorKind::io || error.kind() == ErrorKind::numeric ? 500 : 400;
 }
 
+nlohmann::ordered_json error_object(const std::string& message, const char* type, const char* code) {
+  return {{"error", {{"message", bounded(message)}, {"type", type}, {"param", nullptr}, {"code", code}}}};
+}
+
 nlohmann::ordered_json error_object(const Error& error) {
   nlohmann::ordered_json param;
   const auto* at_field = dynamic_cast<const FieldError*>(&error);

@@ -1,7 +1,7 @@
-// A chat request as the engine takes it.
+// What a request says of its answers, as the engine takes it.
 #pragma once
 
-#include "api/chat_request.h"
+#include "api/answer_fields.h"
 #include "runtime/engine.h"
 
 namespace fovea {
@@ -11,7 +11,7 @@ namespace fovea {
 // are nearly greedy: who wants to sample states all three. Without max_tokens the defaults' limit holds, not
 // the rest of the context. Stated stop strings take the place of the checkpoint's. `choice`, from 0 to
 // request.n - 1: each has the seed after the one before. Any thread.
-GenerationOptions generation_options(const ChatRequest& request, const GenerationOptions& defaults,
+GenerationOptions generation_options(const AnswerFields& request, const GenerationOptions& defaults,
                                      int64_t choice = 0);
 
 }  // namespace fovea

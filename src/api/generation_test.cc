@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "api/chat_request.h"
+
 namespace fovea {
 namespace {
 

@@ -1,5 +1,10 @@
 #include "api/request_field_table.h"
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+#include <vector>
+
 namespace fovea {
 namespace {
 
@@ -14,6 +19,10 @@ constexpr RequestField kFields[] = {
     {"temperature", Use::read, "", "0 takes the most likely token, more is more random"},
     {"top_p", Use::read, "", "sample from the smallest set with this probability"},
     {"top_k", Use::read, "", "sample from so many tokens; 0 or -1: all (vLLM)"},
+    {"min_p", Use::read, "", "sample only from tokens so likely, relative to the likeliest (vLLM)"},
+    {"presence_penalty", Use::read, "", "taken from the logits of tokens that the answer has"},
+    {"frequency_penalty", Use::read, "", "the same, for each time"},
+    {"logit_bias", Use::read, "", "{\"token id\": what is added to its logit}"},
     {"repetition_penalty", Use::read, "", "divides the logits of tokens already seen (vLLM)"},
     {"seed", Use::read, "", "the first choice's seed, the next has the next"},
     {"stop", Use::read, "", "a string or a list of strings that end the answer"},
@@ -46,9 +55,6 @@ constexpr RequestField kFields[] = {
     {"reasoning_effort", Use::hint, "", "how long a reasoning model thinks"},
     {"verbosity", Use::hint, "", "how long OpenAI's models write"},
 
-    {"presence_penalty", Use::only, "[0]", "a penalty for tokens already written"},
-    {"frequency_penalty", Use::only, "[0]", "a penalty that grows with each repetition"},
-    {"logit_bias", Use::only, "[{}]", "changed logits"},
     {"response_format", Use::only, "[{\"type\":\"text\"}]", "an answer of a given form"},
     {"modalities", Use::only, "[[],[\"text\"]]", "an answer that is not text"},
     {"audio", Use::only, "[]", "a spoken answer"},
@@ -58,7 +64,6 @@ constexpr RequestField kFields[] = {
     {"moderation", Use::only, "[]", "a judgement of the answer"},
 
     // vLLM's, at the values that its clients send when nobody asked for anything.
-    {"min_p", Use::only, "[0]", "a least probability relative to the best"},
     {"typical_p", Use::only, "[1]", "typical sampling"},
     {"min_tokens", Use::only, "[0]", "a least length"},
     {"best_of", Use::only, "[1]", "answers of which the best is sent"},
@@ -96,8 +101,34 @@ constexpr RequestField kFields[] = {
     {"vllm_xargs", Use::only, "[{}]", "arguments of vLLM's extensions"},
 };
 
+// Of completions, those that chats do not have or have otherwise.
+constexpr RequestField kCompletionFields[] = {
+    {"prompt", Use::read, "", "a text, a list of them, a list of token ids, or a list of such lists"},
+    {"logprobs", Use::read, "", "of how many of the likeliest tokens to send log probabilities"},
+    {"suffix", Use::only, "[\"\"]", "text behind the answer"},
+};
+constexpr const char* kChatFields[] = {"messages", "max_completion_tokens", "top_logprobs", "tools",
+                                       "tool_choice"};
+
+std::vector<RequestField> fields_of_completions() {
+  std::vector<RequestField> fields(std::begin(kCompletionFields), std::end(kCompletionFields));
+  for (const RequestField& field : kFields) {
+    const std::string_view name = field.name;
+    const auto is_name = [&](const auto& other) { return name == other; };
+    const auto stands = [&](const RequestField& other) { return name == other.name; };
+    if (std::ranges::any_of(kChatFields, is_name) || std::ranges::any_of(kCompletionFields, stands)) continue;
+    fields.push_back(field);
+  }
+  return fields;
+}
+
 }  // namespace
 
 std::span<const RequestField> request_fields() { return kFields; }
+
+std::span<const RequestField> completion_fields() {
+  static const std::vector<RequestField> fields = fields_of_completions();
+  return fields;
+}
 
 }  // namespace fovea

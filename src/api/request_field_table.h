@@ -23,5 +23,7 @@ struct RequestField {
 // as vLLM's and llama.cpp's servers accept it (OpenAI's refuses it): clients are ahead of servers, and most
 // of what they add is for somebody else.
 std::span<const RequestField> request_fields();
+// Those of /v1/completions.
+std::span<const RequestField> completion_fields();
 
 }  // namespace fovea

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "api/media_address.h"
 #include "base/field_error.h"
 #include "base/percent_decoded.h"
 
@@ -28,6 +29,17 @@ bool is_below(const fs::path& file, const fs::path& folder) {
   return at == folder.end() || (at->empty() && std::next(at) == folder.end());
 }
 
+std::string admitted_address(const std::string& source, const std::vector<std::string>& domains,
+                             const std::string& field) {
+  const MediaAddress address = parse_media_address(source, field);
+  if (!is_allowed(address, domains)) {
+    throw FieldError(ErrorKind::invalid_argument, field, "is of a host that is not allowed",
+                     "send the picture as a data:image/...;base64, URL, or ask whoever runs this service to "
+                     "allow the host");
+  }
+  return source;
+}
+
 std::string file_within(const fs::path& path, const std::vector<fs::path>& folders,
                         const std::string& field) {
   std::error_code failure;
@@ -44,9 +56,17 @@ std::string file_within(const fs::path& path, const std::vector<fs::path>& folde
 
 }  // namespace
 
+bool is_network_source(const std::string& source) {
+  const std::string scheme = scheme_of(source);
+  return scheme == "http" || scheme == "https";
+}
+
 std::string admitted_source(const std::string& source, const SourceRules& rules, const std::string& field) {
   if (source.starts_with("data:")) return source;
   const std::string scheme = scheme_of(source);
+  if (is_network_source(source) && !rules.domains.empty()) {
+    return admitted_address(source, rules.domains, field);
+  }
   if (!scheme.empty() && scheme != "file") {
     throw FieldError(ErrorKind::unsupported, field, "is an address of the scheme " + scheme.substr(0, 20),
                      "download the file, and send it as a data:...;base64, URL");

@@ -9,7 +9,12 @@
 namespace fovea {
 namespace {
 
-// nlohmann keeps the last of two equal keys and nests without limit; this refuses both while parsing.
+// Each takes some fifty bytes, however short it is written. The longest lists of checkpoints, merges and
+// vocabularies, have their own readers.
+constexpr int64_t kMostJsonValues = int64_t{1} << 21;
+
+// nlohmann keeps the last of two equal keys, nests without limit and takes any number of values; this refuses
+// all three while parsing.
 class Watch {
  public:
   explicit Watch(const std::string& file_name) : file_name_(file_name) {}
@@ -20,6 +25,12 @@ class Watch {
       throw Error(ErrorKind::corrupt,
                   fmt::format("{} nests deeper than {} levels", file_name_, kMaxJsonDepth),
                   "get the file again from its source");
+    }
+    if ((event == Event::value || event == Event::object_start || event == Event::array_start) &&
+        ++values_ > kMostJsonValues) {
+      throw Error(ErrorKind::exhausted,
+                  fmt::format("{} holds more than {} values", file_name_, kMostJsonValues),
+                  "check that it is the right file");
     }
     if (event == Event::object_start) keys_.emplace_back();
     if (event == Event::object_end) keys_.pop_back();
@@ -34,6 +45,7 @@ class Watch {
  private:
   const std::string& file_name_;
   std::vector<std::set<std::string>> keys_;
+  int64_t values_ = 0;
 };
 
 }  // namespace

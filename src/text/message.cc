@@ -11,14 +11,21 @@ namespace {
 
 using nlohmann::json;
 
-// A path, a file:// URL or a data:...;base64, URL. Nothing is fetched from the network.
-std::string checked_source(const json& value, const std::string& where) {
+// What reading a message needs and leaves beside it.
+struct Reading {
+  NetworkAddresses addresses = NetworkAddresses::refused;
+  std::vector<std::string> notes;
+};
+
+// A path, a file:// URL or a data:...;base64, URL; a network address only where the caller looks after it.
+std::string checked_source(const json& value, const std::string& where, const Reading& reading) {
   if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
     refuse_message(where, "is not a path or URL",
                    "give a file name, a file:// URL or a data:...;base64, URL");
   }
   const auto& source = value.get_ref<const std::string&>();
-  if (source.starts_with("http://") || source.starts_with("https://")) {
+  const bool is_address = source.starts_with("http://") || source.starts_with("https://");
+  if (is_address && reading.addresses == NetworkAddresses::refused) {
     not_supported(where, "is a network address, " + source.substr(0, 200),
                   "download the file and give its path");
   }
@@ -26,8 +33,8 @@ std::string checked_source(const json& value, const std::string& where) {
 }
 
 // The value of "image_url" and "video_url": {"url": "..."} (OpenAI) or the address itself.
-std::string url_source(const json& value, const std::string& where, std::vector<std::string>& notes) {
-  if (!value.is_object()) return checked_source(value, where);
+std::string url_source(const json& value, const std::string& where, Reading& reading) {
+  if (!value.is_object()) return checked_source(value, where, reading);
   MessageFields fields(value, where);
   const json* url = fields.get("url");
   if (!url) refuse_message(where, "has no field \"url\"", R"(write {"url": "..."})");
@@ -38,11 +45,11 @@ std::string url_source(const json& value, const std::string& where, std::vector<
                   "write \"auto\", \"low\" or \"high\"");
   }
   if (detail && *detail == "low") {
-    notes.push_back(where +
-                    ".detail = \"low\" makes no picture smaller; give max_image_tokens or max_pixels");
+    reading.notes.push_back(
+        where + ".detail = \"low\" makes no picture smaller; give max_image_tokens or max_pixels");
   }
   fields.refuse_the_rest();
-  return checked_source(*url, fields.place_of("url"));
+  return checked_source(*url, fields.place_of("url"), reading);
 }
 
 // The one field of `names` that is stated; two would leave open which one counts.
@@ -61,13 +68,13 @@ const char* only_source_field(MessageFields& fields, std::initializer_list<const
 
 bool is_url_field(std::string_view name) { return name == "image_url" || name == "video_url"; }
 
-void read_image(MessageFields& fields, ContentPart& part, std::vector<std::string>& notes) {
+void read_image(MessageFields& fields, ContentPart& part, Reading& reading) {
   part.type = ContentPart::Type::image;
   const char* name = only_source_field(fields, {"image", "image_url", "path", "url"});
   const json& value = *fields.get(name);
   part.field = name;
-  part.source = is_url_field(name) ? url_source(value, fields.place_of(name), notes)
-                                   : checked_source(value, fields.place_of(name));
+  part.source = is_url_field(name) ? url_source(value, fields.place_of(name), reading)
+                                   : checked_source(value, fields.place_of(name), reading);
 }
 
 // How a list of frames was sampled: sample_fps, or fps as older qwen_vl_utils called it. raw_fps, the rate of
@@ -109,7 +116,7 @@ void read_sampling(MessageFields& fields, ContentPart& part) {
   }
 }
 
-void read_video(MessageFields& fields, ContentPart& part, std::vector<std::string>& notes) {
+void read_video(MessageFields& fields, ContentPart& part, Reading& reading) {
   part.type = ContentPart::Type::video;
   read_sampling(fields, part);
   const char* name = only_source_field(fields, {"video", "video_url", "path", "url"});
@@ -119,12 +126,13 @@ void read_video(MessageFields& fields, ContentPart& part, std::vector<std::strin
   if (!value.is_array()) {
     if (part.fps && part.nframes)
       refuse_message(fields.where(), "has both \"fps\" and \"nframes\"", "give one of them");
-    part.source = is_url_field(name) ? url_source(value, where, notes) : checked_source(value, where);
+    part.source =
+        is_url_field(name) ? url_source(value, where, reading) : checked_source(value, where, reading);
     return;
   }
   if (value.empty()) refuse_message(where, "is an empty list of frames", "give at least one frame");
   for (size_t i = 0; i < value.size(); ++i)
-    part.frames.push_back(checked_source(value[i], fmt::format("{}[{}]", where, i)));
+    part.frames.push_back(checked_source(value[i], fmt::format("{}[{}]", where, i), reading));
   read_listed_frames(fields, part);
 }
 
@@ -152,7 +160,7 @@ void read_size(MessageFields& fields, ContentPart& part) {
   }
 }
 
-ContentPart parse_part(const json& value, const std::string& where, std::vector<std::string>& notes) {
+ContentPart parse_part(const json& value, const std::string& where, Reading& reading) {
   MessageFields type_fields(value, where), fields(value, where);
   const std::string type = type_of(type_fields);
   fields.get("type");
@@ -162,9 +170,9 @@ ContentPart parse_part(const json& value, const std::string& where, std::vector<
     if (!text) refuse_message(where, "has no field \"text\"", kPartForms);
     part.text = *text;
   } else if (type == "image" || type == "image_url") {
-    read_image(fields, part, notes);
+    read_image(fields, part, reading);
   } else if (type == "video" || type == "video_url") {
-    read_video(fields, part, notes);
+    read_video(fields, part, reading);
   } else {
     not_supported(where + ".type", fmt::format("= \"{}\" is not supported", type), kPartForms);
   }
@@ -190,7 +198,7 @@ bool read_tool_fields(MessageFields& fields, Message& message) {
   return true;
 }
 
-Message parse_message(const json& value, const std::string& where) {
+Message parse_message(const json& value, const std::string& where, NetworkAddresses addresses) {
   constexpr const char* kRoles = "write \"system\", \"user\", \"assistant\" or \"tool\"";
   MessageFields fields(value, where);
   Message message;
@@ -213,10 +221,11 @@ Message parse_message(const json& value, const std::string& where) {
   if (content->is_string()) {
     message.content.emplace_back().text = content->get<std::string>();
   } else {
+    Reading reading{addresses, {}};
     for (size_t i = 0; i < content->size(); ++i) {
-      message.content.push_back(
-          parse_part((*content)[i], fmt::format("{}.content[{}]", where, i), message.notes));
+      message.content.push_back(parse_part((*content)[i], fmt::format("{}.content[{}]", where, i), reading));
     }
+    message.notes.insert(message.notes.end(), reading.notes.begin(), reading.notes.end());
   }
   fields.refuse_the_rest();
   return message;
@@ -245,14 +254,14 @@ std::vector<Message> parse_messages(std::string_view text) {
   return messages_of(*list);
 }
 
-std::vector<Message> messages_of(const json& list) {
+std::vector<Message> messages_of(const json& list, NetworkAddresses addresses) {
   if (!list.is_array() || list.empty()) {
     refuse_message("messages", "is not a list of at least one message",
                    R"(write [{"role": "user", "content": "..."}])");
   }
   std::vector<Message> messages;
   for (size_t i = 0; i < list.size(); ++i) {
-    messages.push_back(parse_message(list[i], fmt::format("messages[{}]", i)));
+    messages.push_back(parse_message(list[i], fmt::format("messages[{}]", i), addresses));
   }
   return messages;
 }

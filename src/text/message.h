@@ -17,7 +17,8 @@ struct ContentPart {
   std::string text;  // type text
   std::string
       field;  // image or video: the one it was stated in ("image_url"), for errors; empty when it was not
-  std::string source;  // image or video: a path, a file:// URL or a data:...;base64, URL
+  // Image or video: a path, a file:// URL or a data:...;base64, URL, or an address as NetworkAddresses says.
+  std::string source;
   std::vector<std::string>
       frames;                   // video given as a list of image sources, in order (then `source` is empty)
   int64_t page = 0, pages = 1;  // which page of an image file that holds several
@@ -41,8 +42,11 @@ struct Message {
 // beside an assistant's tool_calls it may be missing. Throws FieldError(invalid_argument | unsupported)
 // naming the message and field.
 std::vector<Message> parse_messages(std::string_view json);
-// Likewise of a list that is parsed already, such as the field "messages" of a request.
-std::vector<Message> messages_of(const nlohmann::json& list);
+// Likewise of a list that is parsed already, such as the field "messages" of a request. Network addresses
+// stay in only for who decides about them himself (for_each_source).
+enum class NetworkAddresses { refused, kept };
+std::vector<Message> messages_of(const nlohmann::json& list,
+                                 NetworkAddresses addresses = NetworkAddresses::refused);
 
 // Shows every source of an image, video or listed frame, in order, with its place
 // ("messages[1].content[0].image_url"); `visit` may replace it.

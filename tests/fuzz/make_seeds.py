@@ -180,11 +180,19 @@ def requests():
     full = {"model": "m", "messages": messages, "max_tokens": 7, "max_completion_tokens": 7, "temperature": 0.5, "top_p": 0.9, "top_k": -1,
             "repetition_penalty": 1.05, "seed": -1, "stop": ["a", "b"], "ignore_eos": False, "n": 2, "logprobs": True, "top_logprobs": 3,
             "stream": True, "stream_options": {"include_usage": True}, "tools": [tool], "tool_choice": "auto", "user": "u", "cache_salt": "s",
-            "response_format": {"type": "text"}, "presence_penalty": 0, "logit_bias": {}, "reasoning_effort": "low", "unheard_of": [1, {"a": None}]}
+            "response_format": {"type": "text"}, "presence_penalty": 0.5, "frequency_penalty": -1, "min_p": 0.1, "logit_bias": {"7": -100}, "reasoning_effort": "low", "unheard_of": [1, {"a": None}]}
     put("chat_request", "full", full)
     put("chat_request", "plain", {"messages": [{"role": "user", "content": "Hi"}], "stop": "x", "max_tokens": None})
     put("chat_request", "file", {"messages": [{"role": "user", "content": [{"type": "video", "video": ["1.png", "file:///2%20.png"]}]}]})
     put("chat_request", "refused", {"messages": messages, "response_format": {"type": "json_object"}})
+    put("completion_request", "text", {"prompt": "Once", "max_tokens": 4, "logprobs": 2, "n": 2, "temperature": 0, "logit_bias": {"5": 1}})
+    put("completion_request", "ids", {"prompt": [[1, 2], [3], "x"], "echo": False, "best_of": 1, "stream": True})
+    put("completion_request", "tokenize", {"messages": messages, "add_special_tokens": True, "return_token_strs": True})
+    put("completion_request", "detokenize", {"tokens": [0, 5, 151643]})
+    put("media_address", "plain", "https://pictures.example/a/b.png?size=1#top")
+    put("media_address", "port", "HTTPS://A-b.example.:8443")
+    put("media_address", "user", "https://user:pass@a.example/")
+    put("media_address", "literal", "https://[::1]/a.png")
     body = {"messages": messages, "max_tokens": 5}
     lines = [{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}, {"id": "b", "messages": messages[:1]},
              {"custom_id": "a", "method": "GET", "url": "/v1/embeddings", "body": {}}]
