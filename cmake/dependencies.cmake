@@ -16,6 +16,9 @@ pkg_check_modules(lzma REQUIRED IMPORTED_TARGET liblzma>=5.2.5)
 pkg_check_modules(pugixml REQUIRED IMPORTED_TARGET pugixml>=1.12)
 pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat>=58.76 libavcodec>=58.134 libswscale>=5.9
   libavutil>=56.70)
+find_package(OpenSSL 3.0 REQUIRED)
+find_package(Threads REQUIRED)
+find_package(Boost 1.74 CONFIG REQUIRED)  # Beast and Asio, which are headers alone
 # Several processes: libopenmpi-dev or libmpich-dev. AUTO takes MPI where it is there.
 if(NOT FOVEA_MPI STREQUAL "OFF")
   find_package(MPI COMPONENTS C)

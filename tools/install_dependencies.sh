@@ -9,7 +9,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# Debian package | how to see that it is there: a command, or a pkg-config module | what fovea needs it for
+# Debian package | how to see that it is there: a command, a pkg-config module, or a file | what fovea needs it for
 packages() {
   cat <<'TABLE'
 build-essential|command g++|the C++20 compiler (g++ 11 or newer) and the C library's headers
@@ -31,6 +31,8 @@ libavformat-dev|module libavformat|opens videos
 libavcodec-dev|module libavcodec|decodes videos
 libswscale-dev|module libswscale|video frames to RGB
 libavutil-dev|module libavutil|the base of FFmpeg's libraries
+libboost-dev|file /usr/include/boost/beast.hpp|HTTP of fovea serve (Beast, Asio)
+libssl-dev|module libssl|https of fovea serve
 liblzma-dev|module liblzma|unpacks the tokenizer that ships, and test data
 libopenmpi-dev|module ompi|several processes and hosts (mpirun), optional
 openmpi-bin|command mpirun|starts them
@@ -78,6 +80,7 @@ present() {
       # shellcheck disable=SC2086 # options
       echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang ${2#clang } -x c - -o /dev/null 2>/dev/null
       ;;
+    file\ *) [ -e "${2#file }" ] ;;
     command\ *) command -v "${2#command }" >/dev/null 2>&1 ;;
     module\ *)
       if dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'; then return 0; fi

@@ -53,19 +53,52 @@ BatchLimits BatchLimitFlags::limits(const Engine& engine) const {
     return limits;
   }
   const int64_t block = BatchEngine::block_bytes(engine),
-                wanted = limits.max_num_seqs * (kTokensOfRequest / kPageTokens) * block,
                 free = available_memory() - resident_memory().anonymous;
-  limits.kv_cache_bytes = std::max(std::min(wanted, free / 2), block);
+  limits.kv_cache_bytes = std::max(std::min(wanted_kv_cache(engine), free / 2), block);
   return limits;
 }
 
-Engine open_for_batches(const EngineFlags& flags, Observer& observer, const char* what, const char* instead) {
-  const MemoryCheck memory(flags, std::nullopt);
-  if (memory.weight_limit()) {
+int64_t BatchLimitFlags::wanted_kv_cache(const Engine& engine) const {
+  return limits_given.max_num_seqs * (kTokensOfRequest / kPageTokens) * BatchEngine::block_bytes(engine);
+}
+
+BatchLimits BatchLimitFlags::limits_within(const Engine& engine, int64_t ram, int64_t program_files) const {
+  BatchLimits limits = limits_given;
+  if (vision_cache) limits.vision_cache_bytes = parse_bytes(*vision_cache, "--vision-cache-memory");
+  PlanSetup setup = plan_setup(engine.options(), limits.max_num_batched_tokens, engine.checkpoint());
+  PlanRequest& request = setup.request;
+  request.text_tokens = 1;
+  const int64_t converted = make_plan(engine.checkpoint(), engine.precision(), request).converted_weights;
+  request.text_tokens = limits.max_num_batched_tokens;
+  request.process_bytes = program_files + std::max<int64_t>(resident_memory().anonymous - converted, 0);
+  const Plan plan = make_plan(engine.checkpoint(), engine.precision(), request);
+  // A picture that is encoded and those that wait for it.
+  const int64_t pictures = 2 * engine.options().vision_budget_bytes + limits.vision_cache_bytes,
+                room = ram - (plan.peak() - plan.kv_cache) - pictures,
+                least =
+                    kv_cache ? parse_bytes(*kv_cache, "--kv-cache-memory") : BatchEngine::block_bytes(engine);
+  if (room < least) {
     throw Error(
         ErrorKind::exhausted,
-        fmt::format("the weights do not fit into this machine's memory, and {} cannot stream them", what),
-        fmt::format("take a smaller or a quantized checkpoint (fovea advise), or {}", instead));
+        fmt::format("--ram {} leaves {} for keys and values, which need {}: a step without them takes {}, "
+                    "pictures {}",
+                    bytes_text(ram), bytes_text(std::max<int64_t>(room, 0)), bytes_text(least),
+                    bytes_text(plan.peak() - plan.kv_cache), bytes_text(pictures)),
+        "give it more, or less to --kv-cache-memory, --vision-cache-memory or --vision-budget, or take "
+        "fewer --max-num-batched-tokens");
+  }
+  limits.kv_cache_bytes = kv_cache ? least : std::min(room, std::max(wanted_kv_cache(engine), least));
+  return limits;
+}
+
+Engine open_for_batches(const EngineFlags& flags, Observer& observer, const char* what, const char* instead,
+                        const std::optional<std::string>& ram) {
+  const MemoryCheck memory(flags, ram);
+  if (memory.weight_limit()) {
+    throw Error(ErrorKind::exhausted,
+                fmt::format("the weights do not fit into {}, and {} cannot stream them",
+                            ram ? "--ram " + *ram : "this machine's memory", what),
+                fmt::format("take a smaller or a quantized checkpoint (fovea advise), or {}", instead));
   }
   ProgressBar bar;
   observer.progress = bar.callback();

@@ -8,6 +8,7 @@ namespace fovea {
 void add_run_command(CLI::App& app);
 void add_chat_command(CLI::App& app);
 void add_batch_command(CLI::App& app);
+void add_serve_command(CLI::App& app);
 void add_audit_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_report_command(CLI::App& app);

@@ -44,6 +44,7 @@ void add_commands(CLI::App& app) {
   fovea::add_run_command(app);
   fovea::add_chat_command(app);
   fovea::add_batch_command(app);
+  fovea::add_serve_command(app);
   fovea::add_audit_command(app);
   fovea::add_eval_command(app);
   fovea::add_report_command(app);

@@ -43,6 +43,10 @@ constexpr WholeBounds kWhole[] = {{"--max-new-tokens", 0, kMost},
                                   {"--limit", 0, kMost},
                                   {"--max-num-seqs", 1, 4096},
                                   {"--max-num-batched-tokens", 2, 1'000'000},
+                                  {"--port", 0, 65535},
+                                  {"--limit-images", 0, kMost},
+                                  {"--max-queue", 0, 1'000'000},
+                                  {"--max-connections", 1, 1'000'000},
                                   {"--attribution-items", 1, kMost},
                                   {"--repetitions", 1, 1000},
                                   {"--count", 1, 1'000'000},
@@ -54,11 +58,10 @@ struct RealBounds {
   bool above;  // more than `least`, not equal to it
   double most;
 };
-constexpr RealBounds kReal[] = {{"--temperature", 0, false, 1e6},
-                                {"--top-p", 0, true, 1},
-                                {"--repetition-penalty", 0, true, 1000},
-                                {"--fps", kFrameRateMin, false, kFrameRateMax},
-                                {"--target", 0, false, 1}};
+constexpr RealBounds kReal[] = {
+    {"--temperature", 0, false, 1e6},        {"--top-p", 0, true, 1},
+    {"--repetition-penalty", 0, true, 1000}, {"--fps", kFrameRateMin, false, kFrameRateMax},
+    {"--shutdown-timeout", 0, false, 1e6},   {"--target", 0, false, 1}};
 
 template <typename Number>
 bool read_number(std::string_view text, Number& value) {
