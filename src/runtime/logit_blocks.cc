@@ -33,6 +33,13 @@ void for_each_id(uint64_t word, const Change& change) {
   for (; word != 0; word &= word - 1) change(static_cast<size_t>(std::countr_zero(word)));
 }
 
+constexpr LogitBlocks::Block block_of(float logit) {
+  LogitBlocks::Block block{};
+  for (float& one : block) one = logit;
+  return block;
+}
+constexpr LogitBlocks::Block kNone = block_of(kNever);
+
 uint64_t word_of(IdSet set, int64_t block) { return set.empty() ? 0 : set[static_cast<size_t>(block)]; }
 
 }  // namespace
@@ -51,6 +58,7 @@ const float* LogitBlocks::block(int64_t block, Block& changed) const {
                  forbidden = word_of(changes_.forbidden, block);
   const int64_t count = std::min(kIds, ids() - block * kIds);
   if (count == kIds && penalised == 0 && forbidden == 0) return &*begin;
+  if (forbidden == ~uint64_t{0}) return kNone.data();
   std::copy_n(begin, count, changed.begin());
   std::fill(changed.begin() + count, changed.end(), kNever);
   for_each_id(penalised, [&](size_t i) {

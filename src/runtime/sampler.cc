@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 #include "base/error.h"
+#include "grammar/grammar.h"
 
 namespace fovea {
 
@@ -42,7 +44,12 @@ Sampler::Sampler(const SamplingOptions& options)
   require(options.no_repeat_ngram_size >= 0,
           fmt::format("no-repeat n-gram size {} is negative", options.no_repeat_ngram_size),
           "use 0 to turn it off");
+  if (options.grammar) matcher_ = std::make_unique<GrammarMatcher>(options.grammar);
 }
+
+Sampler::Sampler(Sampler&&) noexcept = default;
+Sampler& Sampler::operator=(Sampler&&) noexcept = default;
+Sampler::~Sampler() = default;
 
 double Sampler::uniform() { return static_cast<double>(random_.bits() >> 11) * 0x1p-53; }
 
@@ -59,6 +66,7 @@ void Sampler::learn(std::span<const int32_t> history, size_t vocab) {
     seen_.resize(words_for(vocab));
     for (const int32_t id : fresh) insert(seen_, id);
   }
+  if (matcher_ && std::exchange(answering_, true)) follow(fresh);
   if (fresh.empty()) return;
   known_ = history.size();
   last_known_ = history.back();
@@ -97,25 +105,54 @@ std::span<const float> Sampler::with_changes(std::span<const float> logits) {
   return changed_;
 }
 
+void Sampler::follow(std::span<const int32_t> answer) {
+  for (const int32_t id : answer) {
+    const bool ends =
+        std::find(options_.end_ids.begin(), options_.end_ids.end(), id) != options_.end_ids.end();
+    ended_ = ended_ || (ends && matcher_->is_complete());
+    FOVEA_CHECK(ended_ || matcher_->accept(id));
+  }
+}
+
+// All but what the grammar allows and, where the answer is whole, what ends it.
+void Sampler::forbid_misfits() {
+  if (ended_) {
+    std::fill(forbidden_.begin(), forbidden_.end(), ~uint64_t{0});
+  } else {
+    matcher_->allowed()->forbid_others(forbidden_);
+    if (!matcher_->is_complete()) return;
+  }
+  for (const int32_t id : options_.end_ids) {
+    const auto word = static_cast<size_t>(id) / 64;
+    if (word < forbidden_.size()) forbidden_[word] &= ~(uint64_t{1} << (id % 64));
+  }
+}
+
+void Sampler::refuse_to_go_on() const {
+  const std::string size = fmt::format("no_repeat_ngram_size {}", options_.no_repeat_ngram_size);
+  if (options_.no_repeat_ngram_size > 0) {
+    throw Error(ErrorKind::invalid_argument,
+                matcher_ ? size + " and the grammar of the answer leave no token to go on with"
+                         : size + " leaves no token to go on with",
+                "use a larger size, or 0 to turn it off");
+  }
+  throw Error(ErrorKind::numeric, "every token that the grammar allows has a logit of -inf",
+              "check the checkpoint: its vocabulary may be smaller than its tokenizer's");
+}
+
 int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> history) {
   FOVEA_CHECK(!logits.empty());
   learn(history, logits.size());
-  if (options_.no_repeat_ngram_size > 0) {
-    forbidden_.assign(words_for(logits.size()), 0);
-    forbid_repeats(history);
-  }
+  if (options_.no_repeat_ngram_size > 0 || matcher_) forbidden_.assign(words_for(logits.size()), 0);
+  if (options_.no_repeat_ngram_size > 0) forbid_repeats(history);
+  if (matcher_) forbid_misfits();
   if (counts_answer() || !options_.logit_bias.empty()) {
     blocks_.read(with_changes(logits), {{}, 1, forbidden_});
   } else {
     blocks_.read(logits, {seen_, static_cast<float>(options_.repetition_penalty), forbidden_});
   }
   const RankedLogit best = blocks_.largest();
-  if (!std::isfinite(best.logit)) {
-    require(
-        false,
-        fmt::format("no_repeat_ngram_size {} leaves no token to go on with", options_.no_repeat_ngram_size),
-        "use a larger size, or 0 to turn it off");
-  }
+  if (!std::isfinite(best.logit)) refuse_to_go_on();
   return options_.greedy ? best.id : draw_.draw(blocks_, uniform());
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <unordered_map>
@@ -13,6 +14,9 @@
 #include "runtime/token_draw.h"
 
 namespace fovea {
+
+class Grammar;
+class GrammarMatcher;
 
 struct LogitBias {
   int32_t id = 0;
@@ -32,6 +36,11 @@ struct SamplingOptions {
   // too.
   double presence_penalty = 0, frequency_penalty = 0;
   std::vector<LogitBias> logit_bias = {};  // before all else; greedy too; each id once, all below vocab
+  // What the answer must follow, and the ids that may end it once it is whole; set by constrain()
+  // (runtime/constraint.h). Tokens that do not fit are out before anything else is done to the logits, as in
+  // vLLM: nothing brings them back.
+  std::shared_ptr<const Grammar> grammar = nullptr;
+  std::vector<int32_t> end_ids = {};
 };
 
 // One request's: it remembers which ids were seen and where its random numbers stand, so that a request's
@@ -40,6 +49,9 @@ class Sampler {
  public:
   // Throws Error(invalid_argument) naming the option that is out of range.
   explicit Sampler(const SamplingOptions& options);
+  Sampler(Sampler&&) noexcept;
+  Sampler& operator=(Sampler&&) noexcept;
+  ~Sampler();
 
   // logits: [vocab], finite or -inf, as the model gave them; they stay so. `history`: every id so far, prompt
   // included, all below vocab; that of the first call is the prompt. The caller owes that it begins with the
@@ -47,7 +59,7 @@ class Sampler {
   // is new is read, unless no_repeat_ngram_size wants all of it. Ties go to the smallest id. Each call that
   // is not greedy takes one random number. Allocates in its first calls, then no more (see TokenDraw for one
   // exception; penalties of presence and frequency, for each new id, are the other). Throws
-  // Error(invalid_argument) when no_repeat_ngram_size leaves no token.
+  // Error(invalid_argument) when no_repeat_ngram_size leaves no token. With a grammar what follows the prompt is the answer.
   int32_t next(std::span<const float> logits, std::span<const int32_t> history);
 
  private:
@@ -56,6 +68,9 @@ class Sampler {
   void forbid_repeats(std::span<const int32_t> history);
   bool counts_answer() const { return options_.presence_penalty != 0 || options_.frequency_penalty != 0; }
   std::span<const float> with_changes(std::span<const float> logits);
+  void follow(std::span<const int32_t> answer);
+  void forbid_misfits();
+  [[noreturn]] void refuse_to_go_on() const;
 
   SamplingOptions options_;
   SplitMix64 random_;
@@ -67,6 +82,8 @@ class Sampler {
   std::optional<size_t> prompt_;                    // its length, from the first call on
   size_t known_ = 0;                                // ids of the history that were learnt
   int32_t last_known_ = 0;
+  std::unique_ptr<GrammarMatcher> matcher_;  // null without a grammar
+  bool answering_ = false, ended_ = false;
 };
 
 }  // namespace fovea
