@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "api/raw_json.h"
 #include "api/request_fields.h"
 #include "base/fnv1a.h"
 #include "suite/record.h"
@@ -112,7 +113,7 @@ void BatchInput::read(const std::string& text, BatchLine& line) {
   const json* body = fields.get("body");
   if (body == nullptr) fields.refuse("body", "is missing", R"(write {"messages": [...]})");
   if (!body->is_object()) fields.refuse("body", "is not an object", R"(write {"messages": [...]})");
-  ChatRequest request = chat_request_of(*body, rules_.sources);
+  ChatRequest request = chat_request_of(*body, rules_.sources, raw_member(text, "body").value_or(""));
   if (request.stream) {
     throw FieldError(ErrorKind::unsupported, "stream", "is true, but the answers of a batch come whole",
                      "leave the field out");

@@ -6,6 +6,7 @@
 #include "api/request_fields.h"
 #include "base/error.h"
 #include "runtime/logprobs.h"
+#include "text/tool_messages.h"
 
 namespace fovea {
 namespace {
@@ -31,44 +32,12 @@ void read_logprobs(const RequestFields& body, ChatRequest& request) {
   }
 }
 
-ChatTool tool_of(const json& value, size_t index) {
-  const std::string where = fmt::format("tools[{}]", index);
-  const RequestFields tool(value, where);
-  const auto type = tool.string("type", kLongestName);
-  if (!type) tool.refuse("type", "is missing", "send \"function\"");
-  if (*type != "function") {
-    tool.not_supported("type", "is " + shown_value(*type) + ", which is not supported", "send \"function\"");
+void read_form(const RequestFields& body, std::string_view text, ChatRequest& request) {
+  request.tools = read_tools(body, text);
+  request.form = read_answer_form(body, text, request.tools);
+  if (request.form.kind != AnswerForm::Kind::text && request.ignore_eos) {
+    body.refuse("ignore_eos", "and an answer of a given form exclude each other", "leave one of them out");
   }
-  const json* function = tool.get("function");
-  if (function == nullptr)
-    tool.refuse("function", "is missing", R"(send {"name": "...", "parameters": {...}})");
-  const RequestFields fields(*function, where + ".function");
-  const auto name = fields.string("name", kLongestName);
-  if (!name || name->empty()) fields.refuse("name", "is missing", "send the function's name");
-  return {*name, value.dump(-1, ' ', false, json::error_handler_t::replace)};
-}
-
-void refuse_tool_choice(const RequestFields& body, const json& choice) {
-  constexpr const char* kRemedy = R"(send "auto" or "none")";
-  if (choice == "required" || choice.is_object()) {
-    body.not_supported("tool_choice",
-                       fmt::format("is {}: no tool can be made to be called", shown_value(choice)), kRemedy);
-  }
-  body.refuse("tool_choice", fmt::format("is {}", shown_value(choice)), kRemedy);
-}
-
-void read_tools(const RequestFields& body, ChatRequest& request) {
-  const json* choice = body.get("tool_choice");
-  if (choice != nullptr && *choice != "none" && *choice != "auto") refuse_tool_choice(body, *choice);
-  const json* tools = body.get("tools");
-  if (tools == nullptr) return;
-  if (!tools->is_array() || tools->size() > kMostTools) {
-    body.refuse("tools", fmt::format("is not a list of at most {} tools", kMostTools), "send such a list");
-  }
-  for (size_t i = 0; i < tools->size(); ++i) request.tools.push_back(tool_of((*tools)[i], i));
-  if (choice != nullptr && *choice == "none") request.tools.clear();
-  if (request.tools.empty()) return;
-  request.warnings.push_back("tools are not shown to the model: its chat template has no place for them");
 }
 
 void read_messages(const RequestFields& body, const SourceRules& rules, ChatRequest& request) {
@@ -77,6 +46,11 @@ void read_messages(const RequestFields& body, const SourceRules& rules, ChatRequ
     body.refuse("messages", "is missing", R"(send [{"role": "user", "content": "..."}])");
   }
   request.messages = admitted_messages(*messages, rules);
+  if (!request.tools.empty()) {
+    std::vector<std::string> shown;
+    for (const ChatTool& tool : request.tools) shown.push_back(tool.json);
+    request.messages = with_tools(std::move(request.messages), shown);
+  }
   for (const Message& message : request.messages) {
     request.warnings.insert(request.warnings.end(), message.notes.begin(), message.notes.end());
   }
@@ -93,17 +67,17 @@ std::vector<Message> admitted_messages(const json& list, const SourceRules& rule
 }
 
 ChatRequest parse_chat_request(std::string_view body, const SourceRules& rules) {
-  return chat_request_of(parse_request_object(body, "the request", kMaxRequestBytes), rules);
+  return chat_request_of(parse_request_object(body, "the request", kMaxRequestBytes), rules, body);
 }
 
-ChatRequest chat_request_of(const json& object, const SourceRules& rules) {
+ChatRequest chat_request_of(const json& object, const SourceRules& rules, std::string_view text) {
   const RequestFields body(object, "");
   ChatRequest request;
-  read_messages(body, rules, request);
   read_answer_fields(body, request);
   request.max_tokens = max_tokens_of(body);
   read_logprobs(body, request);
-  read_tools(body, request);
+  read_form(body, text, request);
+  read_messages(body, rules, request);
   check_other_fields(body, request_fields(), request.warnings);
   return request;
 }

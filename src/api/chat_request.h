@@ -9,24 +9,22 @@
 #include <vector>
 
 #include "api/answer_fields.h"
+#include "api/answer_form.h"
 #include "api/source_rules.h"
 #include "text/message.h"
 
 namespace fovea {
 
-struct ChatTool {
-  std::string name;
-  std::string json;  // the whole entry of "tools", on one line
-};
-
 // What a request states; request_fields() has the list of fields. Its warnings name fields that go unused,
 // and what Message::notes has.
 struct ChatRequest : AnswerFields {
   std::vector<Message> messages;
-  std::vector<ChatTool> tools;  // empty with tool_choice "none"
+  // Where there are any, the messages show them and the answer may call them (text/tool_call_reader.h); empty
+  // with tool_choice "none".
+  std::vector<ChatTool> tools;
+  AnswerForm form;  // what answers are held to; constrain() (runtime/constraint.h) takes grammar_of() it
 };
 
-inline constexpr size_t kMostTools = 128;
 inline constexpr int64_t kMaxRequestBytes = int64_t{64} << 20;
 
 // Reads a body; sources of pictures and videos are admitted by `rules`, no file is opened. Throws Error, a
@@ -38,8 +36,9 @@ inline constexpr int64_t kMaxRequestBytes = int64_t{64} << 20;
 //   exhausted         more than kMaxRequestBytes
 // api/error_object.h makes of it what is sent back. Any thread.
 ChatRequest parse_chat_request(std::string_view body, const SourceRules& rules);
-// Likewise of an object that is parsed already: whether a key was stated twice can no longer be seen.
-ChatRequest chat_request_of(const nlohmann::json& body, const SourceRules& rules);
+// Likewise of an object that is parsed already: whether a key was stated twice can no longer be seen. `text`:
+// what it was parsed from; without it, keys of schemas and tools are in the order of their names.
+ChatRequest chat_request_of(const nlohmann::json& body, const SourceRules& rules, std::string_view text = {});
 // The field "messages" of any request, its sources admitted.
 std::vector<Message> admitted_messages(const nlohmann::json& messages, const SourceRules& rules);
 

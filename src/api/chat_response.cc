@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/fnv1a.h"
+#include "text/tool_call_reader.h"
 #include "text/utf8.h"
 
 namespace fovea {
@@ -36,6 +38,16 @@ ordered_json head_json(const ResponseHead& head, const char* object) {
   return {{"id", head.id}, {"object", object}, {"created", head.created}, {"model", head.model}};
 }
 
+ordered_json tool_calls_json(const std::vector<ChatToolCall>& calls) {
+  ordered_json list = ordered_json::array();
+  for (const ChatToolCall& call : calls) {
+    const ordered_json function = {{"name", call.name},
+                                   {"arguments", replace_malformed_utf8(call.arguments)}};
+    list.push_back({{"id", call.id}, {"type", "function"}, {"function", function}});
+  }
+  return list;
+}
+
 }  // namespace
 
 ordered_json usage_json(const ChatUsage& usage) {
@@ -45,12 +57,36 @@ ordered_json usage_json(const ChatUsage& usage) {
           {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
 }
 
+std::string tool_call_id(const ResponseHead& head, int64_t choice, int64_t call) {
+  const std::string place = fmt::format("{} {} {}", head.id, choice, call);
+  return fmt::format("call_{:016x}{:08x}", fnv1a(place), static_cast<uint32_t>(fnv1a(place + ' ')));
+}
+
+void take_tool_calls(const ResponseHead& head, int64_t choice, ChatChoice& answer) {
+  std::string words;
+  ToolCallReader reader({[&](std::string_view piece) { words += piece; },
+                         [&](int64_t index, const std::string& name) {
+                           answer.tool_calls.push_back({tool_call_id(head, choice, index), name, ""});
+                         },
+                         [&](int64_t index, std::string_view piece) {
+                           answer.tool_calls[static_cast<size_t>(index)].arguments += piece;
+                         }});
+  reader.push(answer.content);
+  reader.finish();
+  answer.content = std::move(words);
+  if (reader.calls() > 0 && answer.finish_reason == "stop") answer.finish_reason = "tool_calls";
+}
+
 ordered_json chat_completion(const ResponseHead& head, const std::vector<ChatChoice>& choices,
                              const ChatUsage& usage) {
   ordered_json list = ordered_json::array();
   for (const ChatChoice& choice : choices) {
-    const ordered_json message = {
+    ordered_json message = {
         {"role", "assistant"}, {"content", replace_malformed_utf8(choice.content)}, {"refusal", nullptr}};
+    if (!choice.tool_calls.empty()) {
+      if (choice.content.empty()) message["content"] = nullptr;
+      message["tool_calls"] = tool_calls_json(choice.tool_calls);
+    }
     list.push_back({{"index", list.size()},
                     {"message", message},
                     {"logprobs", choice.logprobs ? logprobs_json(*choice.logprobs) : ordered_json()},
@@ -88,6 +124,18 @@ ordered_json ChatStream::delta(int64_t index, const std::string& text,
                                const std::vector<ChoiceToken>* logprobs) const {
   return choice_chunk(index, {{"content", replace_malformed_utf8(text)}},
                       logprobs != nullptr ? logprobs_json(*logprobs) : ordered_json(), nullptr);
+}
+
+ordered_json ChatStream::tool_call(int64_t index, int64_t call, const std::string& name) const {
+  ordered_json begun = {{"index", call}, {"id", tool_call_id(head_, index, call)}, {"type", "function"}};
+  begun["function"] = {{"name", name}, {"arguments", ""}};
+  return choice_chunk(index, {{"tool_calls", ordered_json::array({std::move(begun)})}}, nullptr, nullptr);
+}
+
+ordered_json ChatStream::tool_arguments(int64_t index, int64_t call, const std::string& piece) const {
+  ordered_json more = {{"index", call}};
+  more["function"] = {{"arguments", replace_malformed_utf8(piece)}};
+  return choice_chunk(index, {{"tool_calls", ordered_json::array({std::move(more)})}}, nullptr, nullptr);
 }
 
 ordered_json ChatStream::finish(int64_t index, const std::string& finish_reason) const {

@@ -25,11 +25,24 @@ struct ChoiceToken {
   std::vector<TokenProbability> top;  // the likeliest first; empty unless top_logprobs asked for them
 };
 
+struct ChatToolCall {
+  std::string id;  // "call_..."
+  std::string name;
+  std::string arguments;  // JSON, as the model wrote it; cut where the answer is
+};
+
 struct ChatChoice {
   std::string content;        // malformed UTF-8 is sent as U+FFFD
-  std::string finish_reason;  // "stop" or "length"
+  std::string finish_reason;  // "stop", "length" or "tool_calls"
   std::optional<std::vector<ChoiceToken>> logprobs = {};
+  std::vector<ChatToolCall> tool_calls = {};
 };
+
+// Of one response: the same for the same place in it.
+std::string tool_call_id(const ResponseHead& head, int64_t choice, int64_t call);
+// An answer's calls of tools taken out of its words (text/tool_call_reader.h); then its finish reason is
+// "tool_calls" where it would be "stop". `choice`: its index.
+void take_tool_calls(const ResponseHead& head, int64_t choice, ChatChoice& answer);
 
 struct ChatUsage {
   int64_t prompt_tokens = 0;      // counted once, whatever n is
@@ -55,6 +68,9 @@ class ChatStream {
   // `logprobs` belong to the tokens of the text; null: not asked for.
   nlohmann::ordered_json delta(int64_t index, const std::string& text,
                                const std::vector<ChoiceToken>* logprobs = nullptr) const;
+  // A call of a tool begins, its arguments yet empty; then come pieces of them.
+  nlohmann::ordered_json tool_call(int64_t index, int64_t call, const std::string& name) const;
+  nlohmann::ordered_json tool_arguments(int64_t index, int64_t call, const std::string& piece) const;
   nlohmann::ordered_json finish(int64_t index, const std::string& finish_reason) const;
   // Its list of choices is empty. Requires: include_usage.
   nlohmann::ordered_json usage(const ChatUsage& usage) const;

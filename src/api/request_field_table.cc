@@ -32,8 +32,10 @@ constexpr RequestField kFields[] = {
     {"top_logprobs", Use::read, "", "of how many of the likeliest tokens"},
     {"stream", Use::read, "", "whether to send the answer as it comes"},
     {"stream_options", Use::read, "", "include_usage: whether the last chunk states the usage"},
-    {"tools", Use::read, "", "functions that the model might call"},
-    {"tool_choice", Use::read, "", "\"none\" or \"auto\""},
+    {"tools", Use::read, "", "functions that the model may call"},
+    {"tool_choice", Use::read, "", "\"none\", \"auto\", \"required\" or one function by name"},
+    {"parallel_tool_calls", Use::read, "", "whether \"required\" allows more than one call"},
+    {"response_format", Use::read, "", "text, json_object or json_schema"},
     {"cache_salt", Use::read, "", "requests share cached prefixes only with those of the same salt (vLLM)"},
 
     // Who asks, what it is filed under, what it costs: the answer is the same.
@@ -45,7 +47,6 @@ constexpr RequestField kFields[] = {
     {"prompt_cache_key", Use::neutral, "", "a hint where OpenAI's cache may look"},
     {"prompt_cache_retention", Use::neutral, "", "how long OpenAI's cache keeps it"},
     {"prediction", Use::neutral, "", "a guess that makes OpenAI's answer faster, and no other"},
-    {"parallel_tool_calls", Use::neutral, "", "how tools are called, where they are"},
     {"request_id", Use::neutral, "", "a name for logs (vLLM)"},
     {"priority", Use::neutral, "", "who goes first (vLLM); what each gets is the same"},
     {"cache_prompt", Use::neutral, "", "whether to reuse the prefix (llama.cpp); no token depends on it"},
@@ -55,7 +56,6 @@ constexpr RequestField kFields[] = {
     {"reasoning_effort", Use::hint, "", "how long a reasoning model thinks"},
     {"verbosity", Use::hint, "", "how long OpenAI's models write"},
 
-    {"response_format", Use::only, "[{\"type\":\"text\"}]", "an answer of a given form"},
     {"modalities", Use::only, "[[],[\"text\"]]", "an answer that is not text"},
     {"audio", Use::only, "[]", "a spoken answer"},
     {"web_search_options", Use::only, "[]", "a search of the web"},

@@ -193,6 +193,7 @@ bool read_tool_fields(MessageFields& fields, Message& message) {
   const json* calls = fields.get("tool_calls");
   if (!calls) return false;
   if (!calls->is_array()) refuse_message(fields.place_of("tool_calls"), "is not a list", "leave it out");
+  if (!calls->empty()) message.tool_calls = calls->dump(-1, ' ', false, json::error_handler_t::replace);
   message.notes.push_back(fields.place_of("tool_calls") +
                           " is not shown to the model: its chat template has no place for it");
   return true;

@@ -35,6 +35,7 @@ struct Message {
   std::string role;  // system, user, assistant, tool
   std::vector<ContentPart> content;
   std::vector<std::string> notes;  // of fields that the model is not shown, for people
+  std::string tool_calls = {};     // of an assistant, as JSON; with_tools() (text/tool_messages.h) shows them
 };
 
 // Parses an OpenAI / Qwen message list: content a string or a list of {"type": "text" | "image" | "image_url"
