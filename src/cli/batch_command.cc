@@ -16,6 +16,7 @@
 #include "cli/output.h"
 #include "cli/progress_bar.h"
 #include "runtime/batch_engine.h"
+#include "runtime/constraint.h"
 #include "runtime/logprobs.h"
 
 namespace fovea {
@@ -50,6 +51,7 @@ class BatchRun {
         output_(flags.output, survey_.ids),
         limits_(limits(flags, engine)),
         batch_(engine, limits_),
+        grammars_(engine.tokenizer()),
         done_(std::ssize(output_.completed())) {}
 
   // Until all lines are answered, or Ctrl-C.
@@ -129,8 +131,9 @@ class BatchRun {
     const ChatRequest& request = *line.line.request;
     Prompt prompt = engine_.prepare(request.messages, flags_.engine.media_limits(), false);
     line.usage.prompt_tokens = std::ssize(prompt.ids);
-    const GenerationOptions options =
+    GenerationOptions options =
         generation_options(request, engine_.default_generation(), static_cast<int64_t>(choice));
+    constrain(options, grammar_of(request.form, grammars_));
     ++line.unanswered;
     try {
       line.requests.push_back(batch_.add(std::move(prompt), options, callbacks(line, choice)));
@@ -155,6 +158,9 @@ class BatchRun {
     callbacks.on_answer = [&line, choice](Answer answer) {
       line.choices[choice].content = std::move(answer.text);
       line.choices[choice].finish_reason = answer.finish_reason;
+      if (!line.line.request->tools.empty()) {
+        take_tool_calls(line.head, static_cast<int64_t>(choice), line.choices[choice]);
+      }
       line.usage.completion_tokens += answer.timings.generated_tokens;
       --line.unanswered;
     };
@@ -221,6 +227,7 @@ class BatchRun {
   BatchLimits limits_;
   std::list<LineUnderWay> under_way_;  // callbacks point into it; it outlives the engine of the batch
   BatchEngine batch_;
+  GrammarCompiler grammars_;
   ProgressBar bar_;
   int64_t done_ = 0, failed_ = 0, prompt_tokens_ = 0, completion_tokens_ = 0;
 };

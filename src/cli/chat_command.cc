@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/answer_form_flags.h"
 #include "cli/batch_limits.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
@@ -33,6 +34,7 @@ constexpr const char* kCommands =
 struct ChatFlags {
   EngineFlags engine;
   SamplingFlags sampling;
+  AnswerFormFlags form;
   BatchLimitFlags limits;
   std::optional<std::string> system;
   std::vector<std::string> images, videos;
@@ -66,6 +68,7 @@ class Chat {
   Chat(const ChatFlags& flags, const Engine& engine)
       : flags_(flags), engine_(engine), options_(engine.default_generation()), batch_(engine, limits()) {
     flags.sampling.apply(options_);
+    flags.form.apply(options_, engine);
     if (flags.system) set_system(*flags.system);
     for (const std::string& image : flags.images)
       pictures_.push_back(picture_part(ContentPart::Type::image, image));
@@ -255,6 +258,7 @@ void add_chat_command(CLI::App& app) {
       ->group(kCommonOptions);
   flags->sampling.add_length_to(*command);
   flags->sampling.add_to(*command);
+  flags->form.add_to(*command);
   flags->limits.add_memory_to(*command);
   command->footer(
       std::string("In the conversation:\n") + kCommands +

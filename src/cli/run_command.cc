@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "cli/answer_form_flags.h"
 #include "cli/answer_json.h"
 #include "cli/attention_map_file.h"
 #include "cli/commands.h"
@@ -22,6 +23,7 @@ namespace {
 struct RunFlags {
   EngineFlags engine;
   SamplingFlags sampling;
+  AnswerFormFlags form;
   std::optional<int64_t> prompt_lookup_num_tokens;
   std::optional<std::string> ram;
   AttentionMapFlags attention_map;
@@ -31,6 +33,7 @@ struct RunFlags {
 GenerationOptions generation_options(const RunFlags& flags, const Engine& engine) {
   GenerationOptions options = engine.default_generation();
   flags.sampling.apply(options);
+  flags.form.apply(options, engine);
   options.use_kv_cache = !flags.no_kv_cache;
   options.prompt_lookup_num_tokens = flags.prompt_lookup_num_tokens;
   options.prefill_chunk = flags.engine.prefill_chunk;
@@ -156,6 +159,7 @@ void add_run_command(CLI::App& app) {
   flags->engine.add_tensor_parallel_to(*command);
   flags->engine.add_device_map_to(*command);
   flags->sampling.add_to(*command);
+  flags->form.add_to(*command);
   command
       ->add_option("--prompt-lookup-num-tokens", flags->prompt_lookup_num_tokens,
                    "tokens to propose where prompt or answer repeats itself, verified in one step; no token "
