@@ -78,16 +78,24 @@ TEST(ChatRequest, TakesTheOtherFormsOfFields) {
   EXPECT_FALSE(read(R"("temperature": null, "logprobs": null, "stream_options": null)").temperature);
 }
 
-TEST(ChatRequest, ToolsAreKeptAndSaidToBeUnseen) {
-  const std::string tools = R"("tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}])";
+TEST(ChatRequest, ToolsAreShownAsQwensTemplateShowsThem) {
+  const std::string tools =
+      R"("tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"z": {}, "a": {}}}}}])";
   const ChatRequest request = read(tools + R"(, "tool_choice": "auto")");
   ASSERT_EQ(request.tools.size(), 1u);
   EXPECT_EQ(request.tools[0].name, "f");
-  EXPECT_EQ(json::parse(request.tools[0].json).at("type"), "function");
-  ASSERT_EQ(request.warnings.size(), 1u);
-  EXPECT_NE(request.warnings[0].find("tools are not shown"), std::string::npos);
+  // In the order in which they were sent.
+  EXPECT_EQ(request.tools[0].parameters, R"({"type":"object","properties":{"z":{},"a":{}}})");
+  EXPECT_EQ(
+      request.tools[0].json,
+      R"({"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"z": {}, "a": {}}}}})");
+  EXPECT_TRUE(request.warnings.empty());
+  EXPECT_EQ(request.form.kind, AnswerForm::Kind::text);
+  ASSERT_EQ(request.messages.front().role, "system");
+  EXPECT_NE(request.messages.front().content.back().text.find(request.tools[0].json), std::string::npos);
   const ChatRequest none = read(tools + R"(, "tool_choice": "none")");
   EXPECT_TRUE(none.tools.empty() && none.warnings.empty());
+  EXPECT_EQ(none.messages.front().role, "user");
 }
 
 TEST(ChatRequest, UnknownFieldsAreNamedInAWarning) {
@@ -212,12 +220,16 @@ TEST(ChatRequest, RefusesFieldsOutOfBounds) {
       {R"("tools": [{"type": "function"}])", "tools[0].function", "is missing"},
       {R"("tools": [{"type": "function", "function": {"name": ""}}])", "tools[0].function.name",
        "is missing"},
-      {R"("tool_choice": "required")", "tool_choice", "is \"required\"", kUnsupported},
-      {R"("tool_choice": {"type": "function", "function": {"name": "f"}})", "tool_choice", "is {",
-       kUnsupported},
+      {R"("tool_choice": "required")", "tool_choice", "there are no tools"},
+      {R"("tool_choice": {"type": "function", "function": {"name": "f"}})", "tool_choice",
+       "none of the tools"},
+      {R"("tool_choice": {"type": "function"})", "tool_choice.function", "is missing"},
       {R"("tool_choice": "some")", "tool_choice", "is \"some\""},
-      {R"("response_format": {"type": "json_object"})", "response_format", "an answer of a given form",
-       kUnsupported},
+      {R"("response_format": {})", "response_format.type", "is missing"},
+      {R"("response_format": {"type": "xml"})", "response_format.type", "is \"xml\"", kUnsupported},
+      {R"("response_format": {"type": "json_schema"})", "response_format.json_schema", "is missing"},
+      {R"("response_format": {"type": "json_object"}, "ignore_eos": true)", "ignore_eos",
+       "exclude each other"},
       {R"("presence_penalty": 2.5)", "presence_penalty", "from -2 to 2"},
       {R"("frequency_penalty": "a")", "frequency_penalty", "from -2 to 2"},
       {R"("min_p": 1.5)", "min_p", "from 0 to 1"},

@@ -72,6 +72,43 @@ TEST(ChatStream, HasTheDocumentedChunks) {
   EXPECT_EQ(stream.delta(0, "Hi", &two)["choices"][0]["logprobs"], ordered_json::parse(kTokens));
 }
 
+TEST(ChatCompletion, CallsOfToolsAreTakenOutOfTheWords) {
+  const std::string call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call>";
+  ChatChoice words{"No.", "stop"}, called{call, "stop"}, both{"Look:\n" + call, "length"};
+  take_tool_calls(kHead, 0, words);
+  take_tool_calls(kHead, 1, called);
+  take_tool_calls(kHead, 2, both);
+  const auto json = chat_completion(kHead, {words, called, both}, {});
+  const auto& choices = json["choices"];
+  EXPECT_FALSE(choices[0]["message"].contains("tool_calls"));
+  EXPECT_EQ(choices[0]["finish_reason"], "stop");
+  EXPECT_EQ(choices[1]["message"]["content"], nullptr);
+  EXPECT_EQ(choices[1]["finish_reason"], "tool_calls");
+  const auto& made = choices[1]["message"]["tool_calls"][0];
+  EXPECT_EQ(made["type"], "function");
+  EXPECT_EQ(made["id"], tool_call_id(kHead, 1, 0));
+  EXPECT_EQ(made["function"], ordered_json::parse(R"({"name":"f","arguments":"{\"x\": 1}"})"));
+  EXPECT_EQ(choices[2]["message"]["content"], "Look:");
+  EXPECT_EQ(choices[2]["finish_reason"], "length");
+  EXPECT_NE(choices[2]["message"]["tool_calls"][0]["id"], made["id"]);
+}
+
+TEST(ChatStream, CallsOfToolsComeInPieces) {
+  const ChatStream stream(kHead, false);
+  const std::string id = tool_call_id(kHead, 0, 1);
+  EXPECT_EQ(
+      json_line(stream.tool_call(0, 1, "f")),
+      chunk(
+          R"([{"index":0,"delta":{"tool_calls":[{"index":1,"id":")" + id +
+              R"(","type":"function","function":{"name":"f","arguments":""}}]},"logprobs":null,"finish_reason":null}])",
+          ""));
+  EXPECT_EQ(
+      json_line(stream.tool_arguments(0, 1, "{")),
+      chunk(
+          R"([{"index":0,"delta":{"tool_calls":[{"index":1,"function":{"arguments":"{"}}]},"logprobs":null,"finish_reason":null}])",
+          ""));
+}
+
 TEST(ChatStream, UsageComesLastWithoutChoices) {
   const ChatStream stream(kHead, true);
   EXPECT_EQ(json_line(stream.finish(0, "stop")),

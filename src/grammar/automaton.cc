@@ -66,6 +66,7 @@ bool Automaton::finish(int32_t root) {
   if (node(start(root)).need == AutomatonNode::kNever) return false;
   remove_dead_ends();
   mark_simple();
+  index_edges();
   return true;
 }
 
@@ -205,8 +206,22 @@ void Automaton::mark_simple() {
   }
 }
 
+void Automaton::index_edges() {
+  constexpr size_t kFew = 4;
+  for (AutomatonNode& one : nodes_) {
+    if (!one.simple || one.bytes.size() <= kFew || one.bytes.size() >= AutomatonNode::kNoEdge) continue;
+    one.edge_of.assign(256, AutomatonNode::kNoEdge);
+    for (size_t e = 0; e < one.bytes.size(); ++e) {
+      std::fill(one.edge_of.begin() + one.bytes[e].low, one.edge_of.begin() + one.bytes[e].high + 1,
+                static_cast<uint8_t>(e));
+    }
+    indexed_bytes_ += std::ssize(one.edge_of);
+  }
+}
+
 int64_t Automaton::bytes() const {
-  return static_cast<int64_t>(nodes_.size() * sizeof(AutomatonNode) + edges_ * sizeof(CallEdge));
+  return static_cast<int64_t>(nodes_.size() * sizeof(AutomatonNode) + edges_ * sizeof(CallEdge)) +
+         indexed_bytes_;
 }
 
 }  // namespace fovea

@@ -38,6 +38,17 @@ struct AutomatonNode {
   int32_t need = kNever;        // frames above this one that it takes to leave the rule, at least; finish()
   bool counts = false, final = false;
   bool simple = false;  // no call lies ahead within the rule, and at most one edge takes a byte; finish()
+  std::vector<uint8_t> edge_of;  // of a simple node with many edges: the edge's place by byte, or kNoEdge
+
+  static constexpr uint8_t kNoEdge = 255;
+  // Of a simple node; null where it does not go on.
+  const ByteEdge* edge(uint8_t byte) const {
+    if (!edge_of.empty()) return edge_of[byte] == kNoEdge ? nullptr : &bytes[edge_of[byte]];
+    for (const ByteEdge& one : bytes) {
+      if (byte <= one.high) return byte >= one.low ? &one : nullptr;
+    }
+    return nullptr;
+  }
 };
 
 class Automaton {
@@ -81,11 +92,13 @@ class Automaton {
   void remove_dead_ends();
   void refuse_endless_calls() const;
   void mark_simple();
+  void index_edges();
   void count_edge();
 
   std::vector<AutomatonNode> nodes_;
   std::vector<int32_t> starts_;  // of the rules
   size_t edges_ = 0, work_ = 0;
+  int64_t indexed_bytes_ = 0;
   int32_t root_ = -1;
 };
 

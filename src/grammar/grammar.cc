@@ -11,10 +11,13 @@ namespace fovea {
 Grammar::Grammar(Automaton automaton, std::shared_ptr<const TokenTrie> trie)
     : automaton_(std::move(automaton)),
       trie_(std::move(trie)),
-      states_(kMaskBytes / 2),
+      states_(kMaskBytes / 4),
+      counted_(kMaskBytes / 4),
       stacks_(kMaskBytes / 2) {}
 
-int64_t Grammar::bytes() const { return automaton_.bytes() + states_.bytes() + stacks_.bytes(); }
+int64_t Grammar::bytes() const {
+  return automaton_.bytes() + states_.bytes() + counted_.bytes() + stacks_.bytes();
+}
 
 GrammarMatcher::GrammarMatcher(std::shared_ptr<const Grammar> grammar)
     : grammar_(std::move(grammar)), stack_(grammar_->automaton_, kDeepestStack) {

@@ -14,7 +14,8 @@ namespace fovea {
 // Immutable but for its memory of masks, which is bounded. Any thread.
 class Grammar {
  public:
-  // Masks are kept within so many bytes; half for states, half for whole stacks.
+  // Masks are kept within so many bytes: a quarter each for states and for what counts, half for whole
+  // stacks.
   static constexpr int64_t kMaskBytes = int64_t{16} << 20;
 
   // The automaton is finished.
@@ -31,6 +32,7 @@ class Grammar {
   Automaton automaton_;
   std::shared_ptr<const TokenTrie> trie_;
   mutable MaskCache<StateMask> states_;
+  mutable MaskCache<CountedMask> counted_;
   mutable MaskCache<TokenSet> stacks_;
 };
 

@@ -304,7 +304,7 @@ int32_t JsonRules::array(std::span<const int32_t> first, std::optional<int32_t> 
   automaton_.on_byte(behind, ',', ',', comma, counts ? EdgeGuard::below_most : EdgeGuard::open);
   const int32_t again = behind_whitespace(comma);
   automaton_.on_call(again, *more, behind);
-  for (const int32_t node : {start, before, close, end, comma, again}) {
+  for (const int32_t node : {comma, again}) {
     automaton_.node(node).least = counts ? loop_least : 0;
     automaton_.node(node).most = counts ? loop_most : 0;
   }

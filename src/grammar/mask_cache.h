@@ -21,6 +21,22 @@ struct StateMask {
   int64_t bytes() const { return allowed.bytes() + static_cast<int64_t>(ends.size() * sizeof(int32_t)); }
 };
 
+// What a state of a string that counts allows, whatever its count is. For each token: one more than the
+// characters that were whole when it began its last one, 0 where it begins none; and how many were whole when
+// it closed the string. So one walk serves every count.
+struct CountedMask {
+  static constexpr uint8_t kNone = 255;  // as `begun`: the token never fits; as `whole`: it closes nothing
+  struct End {
+    int32_t at;  // as in StateMask
+    uint8_t begun, whole;
+  };
+  std::vector<uint8_t> begun, whole;  // by id
+  std::vector<End> ends;
+  int64_t bytes() const {
+    return static_cast<int64_t>(begun.size() + whole.size() + ends.size() * sizeof(End));
+  }
+};
+
 // Any thread.
 template <class Value>
 class MaskCache {

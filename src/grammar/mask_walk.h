@@ -23,8 +23,10 @@ class MaskWalk {
   // What a node allows by itself, its frame being the lowest.
   std::shared_ptr<const StateMask> mask_of(int32_t node, int32_t count);
   StateMask state_mask(int32_t node, int32_t count) const;
-  void simple_tokens(int32_t node, int32_t count, std::span<uint64_t> words,
-                     std::vector<int32_t>& ends) const;
+  // As state_mask(), where a single frame is enough; and where its rule counts.
+  StateMask simple_mask(int32_t node) const;
+  StateMask counted_mask(int32_t node, int32_t count) const;
+  CountedMask counted_tokens(int32_t node) const;
   // Walks what stands below a node of the trie, behind whose bytes `levels[0]` is what can be read. `ends`,
   // where wanted, receives where the bottom was left.
   void walk(int32_t below, FrameStack& stack, std::vector<Level>& levels, std::span<uint64_t> words,

@@ -184,7 +184,10 @@ def requests():
     put("chat_request", "full", full)
     put("chat_request", "plain", {"messages": [{"role": "user", "content": "Hi"}], "stop": "x", "max_tokens": None})
     put("chat_request", "file", {"messages": [{"role": "user", "content": [{"type": "video", "video": ["1.png", "file:///2%20.png"]}]}]})
-    put("chat_request", "refused", {"messages": messages, "response_format": {"type": "json_object"}})
+    put("chat_request", "refused", {"messages": messages, "response_format": {"type": "xml"}})
+    schema = {"type": "object", "properties": {"z": {"type": "integer"}, "a": {}}, "required": ["z"]}
+    put("chat_request", "schema", {"messages": messages, "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}})
+    put("chat_request", "tool", {"messages": messages, "tools": [tool], "tool_choice": {"type": "function", "function": {"name": "f"}}})
     put("completion_request", "text", {"prompt": "Once", "max_tokens": 4, "logprobs": 2, "n": 2, "temperature": 0, "logit_bias": {"5": 1}})
     put("completion_request", "ids", {"prompt": [[1, 2], [3], "x"], "echo": False, "best_of": 1, "stream": True})
     put("completion_request", "tokenize", {"messages": messages, "add_special_tokens": True, "return_token_strs": True})
@@ -207,6 +210,20 @@ def requests():
     answer["response"]["status_code"] = 200
     put("batch_file", "answered", line + BETWEEN + json.dumps(answer) + "\n")
     put("batch_file", "foreign", text + BETWEEN + '{"custom_id": "c"}\n')
+
+
+def schemas():
+    node = {"type": "object", "properties": {"v": {"type": "number", "minimum": -1.5, "exclusiveMaximum": 20}, "next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/n"}]}},
+            "required": ["v"], "additionalProperties": False}
+    tagged = [{"type": "object", "properties": {"kind": {"const": kind}, "x": {"type": ["integer", "null"]}}, "required": ["kind"]} for kind in ("a", "b")]
+    for name, schema in (("tree", {"$ref": "#/$defs/n", "$defs": {"n": node}}), ("tagged", {"oneOf": tagged}), ("all", {"allOf": [node, {"properties": {"w": {}}}], "$defs": {"n": node}}),
+                         ("strings", {"items": {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 9}, {"pattern": "^(a|b[^c-e]{2,3})*\\d?$"}, {"format": "date-time"}]}, "maxItems": 3}),
+                         ("values", {"enum": ["a", 1, None, {"b": [2.5]}]}), ("tuple", {"prefixItems": [{"type": "boolean"}, {"const": "x"}], "items": False, "minItems": 1}),
+                         ("open", {"type": "object", "properties": {"name": {}}, "additionalProperties": {"type": "integer", "minimum": 3}}), ("refused", {"not": {}})):
+        put("json_schema", name, schema)
+    call = '<tool_call>\n{"name": "f", "arguments": {"x": "a}]\\""}}\n</tool_call>'
+    put("tool_calls", "calls", "Let me look.\n" + call + "\n" + call)
+    put("tool_calls", "others", 'a <tool_ <tool_call>{"arguments": {}, "name": "g"}</tool_call> <tool_call>no</tool_call> <tool_call>{"name": "f", "argu')
 
 
 def fnv1a(text, value=0xCBF29CE484222325):
@@ -253,5 +270,5 @@ for folder in (HERE / "corpus").glob("*"):
     for file in folder.iterdir():
         if not file.name.startswith(("reaches-", "crash-")):
             file.unlink()
-for write in (pictures, weights, configs, texts, messages, requests, settings):
+for write in (pictures, weights, configs, texts, messages, requests, schemas, settings):
     write()
