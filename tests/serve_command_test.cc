@@ -98,10 +98,10 @@ class ServeCommand : public CommandLineTest {
     const size_t at = text.find("\nfovea:" + name + "{"), value = text.find("} ", at);
     return at == text.npos ? -1 : std::stod(text.substr(value + 2));
   }
-  void start_endless(SocketClient& client) const {
+  void start_endless(SocketClient& client, int tokens = 12000) const {
     client.send(http_request(
         "POST", "/v1/chat/completions",
-        question("go on", {{"ignore_eos", true}, {"max_tokens", 12000}, {"stream", true}}).dump()));
+        question("go on", {{"ignore_eos", true}, {"max_tokens", tokens}, {"stream", true}}).dump()));
   }
 
   pid_t process_ = -1;
@@ -110,7 +110,7 @@ class ServeCommand : public CommandLineTest {
 };
 
 TEST_F(ServeCommand, AnswersAsRunDoesAndDrainsWhenAskedToEnd) {
-  start();
+  start({"--shutdown-timeout", "120"});
   const Reply whole = chat(question("What is it?", {{"temperature", 0}}));
   ASSERT_EQ(whole.status, 200) << whole.body;
   const Outcome run_alone = run(fmt::format("run -m {} -n 12 --greedy --json 'What is it?'", kDemo));
@@ -118,7 +118,7 @@ TEST_F(ServeCommand, AnswersAsRunDoesAndDrainsWhenAskedToEnd) {
   EXPECT_EQ(json::parse(ask_server(port_, "GET", "/v1/models").body)["data"][0]["id"], "fovea-demo");
   EXPECT_EQ(ask_server(port_, "GET", "/health").status, 200);
   SocketClient stream(port_);
-  start_endless(stream);
+  start_endless(stream, 1500);
   stream.read_until("\"content\"");
   SocketClient late(port_);
   late.send("POST /v1/chat/completions HTTP/1.1\r\n");

@@ -110,6 +110,7 @@ void AnswerWriter::note_ending(const Choice& choice) {
 
 void AnswerWriter::on_failure(const std::exception_ptr& failure) {
   over_ = true;
+  seats_.clear();
   metrics_.add_answer("error", {});
   const ProblemText problem = problem_text(failure);
   if (!begun_) return exchange_->respond(problem_response(failure));
@@ -119,6 +120,7 @@ void AnswerWriter::on_failure(const std::exception_ptr& failure) {
 
 void AnswerWriter::on_end() {
   over_ = true;
+  seats_.clear();  // before the client knows, who may ask again at once
   exchange_->note("prompt_tokens", usage_.prompt_tokens);
   exchange_->note("completion_tokens", usage_.completion_tokens);
   exchange_->note("cached_tokens", usage_.cached_tokens);

@@ -50,6 +50,7 @@ class HttpServer::State : public std::enable_shared_from_this<State> {
   ~State() {
     context_.stop();
     for (std::thread& thread : threads_) thread.join();
+    for (const auto& one : open_connections()) one->close_now();
   }
 
   void start(int threads) {
@@ -168,15 +169,17 @@ class HttpServer::State : public std::enable_shared_from_this<State> {
     return oldest != nullptr;
   }
 
-  void close_all(bool but_those_that_answer) {
+  std::vector<std::shared_ptr<AnyConnection>> open_connections() {
+    const std::lock_guard lock(shared_.mutex);
     std::vector<std::shared_ptr<AnyConnection>> open;
-    {
-      const std::lock_guard lock(shared_.mutex);
-      for (auto& weak : shared_.all) {
-        if (auto one = weak.lock()) open.push_back(std::move(one));
-      }
+    for (auto& weak : shared_.all) {
+      if (auto one = weak.lock()) open.push_back(std::move(one));
     }
-    for (const auto& one : open) {
+    return open;
+  }
+
+  void close_all(bool but_those_that_answer) {
+    for (const auto& one : open_connections()) {
       if (!but_those_that_answer || !one->answers()) one->close_soon();
     }
   }
@@ -296,10 +299,14 @@ class Fetch {
     beast::flat_buffer buffer;
     http::response_parser<http::string_body> parser;
     parser.body_limit(static_cast<uint64_t>(rules_.bytes));
-    const ErrorCode error =
-        complete(context_, [&](auto done) { http::async_read(stream, buffer, parser, done); });
-    if (error == http::error::body_limit) fail(fmt::format("has more than {} bytes", rules_.bytes));
-    require(error, "cannot be read");
+    while (!parser.is_done()) {
+      const ErrorCode error =
+          complete(context_, [&](auto done) { http::async_read_some(stream, buffer, parser, done); });
+      const bool too_large =
+          error == http::error::body_limit || std::ssize(parser.get().body()) > rules_.bytes;
+      if (too_large) fail(fmt::format("has more than {} bytes", rules_.bytes));
+      require(error, "cannot be read");
+    }
     const unsigned status = parser.get().result_int();
     if (status / 100 == 3) fail("leads to another address, which is not followed");
     if (status != 200) fail("is not there");

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <list>
@@ -51,8 +52,8 @@ struct Shared {
   std::shared_ptr<std::atomic<int64_t>> body_bytes = std::make_shared<std::atomic<int64_t>>(0);
   std::atomic<int64_t> connections{0};
   std::atomic<bool> stopping{false};
-  // All connections, and of them those that wait for a request, the longest first: when there are too many,
-  // the first goes.
+  // All connections, and of them those that wait for a request or for the client's end, the longest first:
+  // when there are too many, the first goes.
   std::mutex mutex;
   std::list<std::weak_ptr<AnyConnection>> all, waiting;
 };
@@ -89,6 +90,7 @@ class AnyConnection {
  public:
   virtual ~AnyConnection() = default;
   virtual void close_soon() = 0;  // from any thread
+  virtual void close_now() = 0;   // when no thread of the server runs any more
   virtual bool answers() const = 0;
   virtual void send(HttpResponse response, bool in_pieces, std::string while_silent) = 0;
   virtual void send_piece(std::string piece) = 0;
@@ -97,9 +99,9 @@ class AnyConnection {
 
 class Writer final : public ResponseWriter {
  public:
-  Writer(std::shared_ptr<AnyConnection> connection, std::shared_ptr<Progress> progress, int64_t most_unsent,
-         HttpHandler& handler)
-      : connection_(std::move(connection)),
+  Writer(const std::shared_ptr<AnyConnection>& connection, std::shared_ptr<Progress> progress,
+         int64_t most_unsent, HttpHandler& handler)
+      : connection_(connection),
         progress_(std::move(progress)),
         most_unsent_(most_unsent),
         handler_(handler) {}
@@ -109,25 +111,26 @@ class Writer final : public ResponseWriter {
   }
   void respond(HttpResponse response) override {
     begun_ = ended_ = true;
-    connection_->send(std::move(response), false, {});
+    if (const auto open = connection_.lock()) open->send(std::move(response), false, {});
   }
   void begin(HttpResponse head, std::string while_silent) override {
     begun_ = true;
-    connection_->send(std::move(head), true, std::move(while_silent));
+    if (const auto open = connection_.lock()) open->send(std::move(head), true, std::move(while_silent));
   }
   bool write(std::string_view piece) override {
-    if (progress_->is_gone()) return false;
+    const auto open = connection_.lock();
+    if (!open || progress_->is_gone()) return false;
     const auto size = static_cast<int64_t>(piece.size());
     if (progress_->unsent.fetch_add(size) + size > most_unsent_) {
-      connection_->close_soon();
+      open->close_soon();
       return false;
     }
-    connection_->send_piece(std::string(piece));
+    open->send_piece(std::string(piece));
     return true;
   }
   void end() override {
     ended_ = true;
-    connection_->send_end();
+    if (const auto open = connection_.lock()) open->send_end();
   }
   void on_gone(std::function<void()> gone) override {
     {
@@ -142,7 +145,7 @@ class Writer final : public ResponseWriter {
   }
 
  private:
-  std::shared_ptr<AnyConnection> connection_;
+  std::weak_ptr<AnyConnection> connection_;  // which may end before its answer is ready
   std::shared_ptr<Progress> progress_;
   int64_t most_unsent_;
   HttpHandler& handler_;
@@ -156,7 +159,7 @@ std::string head_text(const HttpResponse& response, bool in_pieces, bool keep_al
 template <class Stream>
 class Connection final : public AnyConnection, public std::enable_shared_from_this<Connection<Stream>> {
   static constexpr bool kSecure = !std::is_same_v<Stream, tcp::socket>;
-  static constexpr size_t kReadAtOnce = 64 << 10, kReadAhead = 64 << 10;
+  static constexpr size_t kReadAtOnce = 16 << 10, kReadAhead = 64 << 10;
   static constexpr int64_t kMostLingering = 8 << 20;
 
  public:
@@ -189,6 +192,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   void close_soon() override {
     post([](Connection& self) { self.close(); });
   }
+  void close_now() override { close(); }
   bool answers() const override { return answering_; }
   void send(HttpResponse response, bool in_pieces, std::string while_silent) override {
     post([response = std::move(response), in_pieces,
@@ -283,7 +287,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
     if (reading_ || peer_done_ || state_ == State::closed) return;
     if (state_ == State::answering && buffer_.size() >= kReadAhead) return;
     reading_ = true;
-    stream_.async_read_some(buffer_.prepare(kReadAtOnce),
+    stream_.async_read_some(net::buffer(incoming_),
                             [self = this->shared_from_this()](const ErrorCode& error, size_t bytes) {
                               self->reading_ = false;
                               if (self->state_ != State::closed) self->take(error, bytes);
@@ -291,7 +295,8 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   }
 
   void take(const ErrorCode& error, size_t bytes) {
-    buffer_.commit(bytes);
+    // Not read into the buffer itself, which may be consumed in the meantime.
+    buffer_.commit(net::buffer_copy(buffer_.prepare(bytes), net::buffer(incoming_, bytes)));
     if (error) {
       const bool ended = error == net::error::eof || error == ssl::error::stream_truncated;
       peer_done_ = true;
@@ -382,6 +387,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   std::shared_ptr<Progress> expect_answer() {
     state_ = State::answering;
     answering_ = true;
+    self_ = this->shared_from_this();
     leave_waiting();
     clear_deadline();
     in_pieces_ = ended_ = begun_ = false;
@@ -470,6 +476,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   }
 
   void finish_answer() {
+    const auto until_the_end = std::exchange(self_, {});
     answering_ = false;
     progress_->set_over();
     progress_.reset();
@@ -484,6 +491,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   void linger() {
     constexpr double kSeconds = 2;
     state_ = State::lingering;
+    enter_waiting();  // it may go when there is no room
     set_deadline(kSeconds);
     if constexpr (kSecure) {
       stream_.async_shutdown([self = this->shared_from_this()](const ErrorCode&) { self->close(); });
@@ -498,6 +506,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
 
   void close() {
     if (std::exchange(state_, State::closed) == State::closed) return;
+    const auto until_the_end = std::exchange(self_, {});
     answering_ = false;
     ErrorCode ignored;
     socket().close(ignored);
@@ -510,6 +519,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   Shared& shared_;
   Stream stream_;
   net::steady_timer deadline_, silence_;
+  std::array<char, kReadAtOnce> incoming_;  // of the read under way
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
   HttpHead head_;
@@ -524,6 +534,7 @@ class Connection final : public AnyConnection, public std::enable_shared_from_th
   int64_t lingered_ = 0;
   Clock::time_point last_sent_;
   std::shared_ptr<Progress> progress_;
+  std::shared_ptr<AnyConnection> self_;  // while an answer is made, for which nothing else may hold it
   std::list<std::weak_ptr<AnyConnection>>::iterator in_all_, in_waiting_;
   bool known_ = false, waits_ = false;  // in the lists
 };
