@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,16 +11,18 @@
 #include "serve/engine_loop.h"
 #include "serve/exchange.h"
 #include "text/tokenizer.h"
+#include "text/tool_call_reader.h"
 
 namespace fovea {
 
 // A part of what may be under way at once; given back when nobody holds it any more.
 using Seat = std::shared_ptr<void>;
 
-struct AnswerForm {
+struct AnswerPlan {
   ResponseHead head;
   bool chat = true;  // or a completion
   bool stream = false, include_usage = false, logprobs = false;
+  bool calls_tools = false;  // calls are taken out of the words
   int64_t top_logprobs = 0;
   size_t choices = 1;
   int64_t prompt_tokens = 0;          // of all prompts
@@ -29,7 +32,7 @@ struct AnswerForm {
 class AnswerWriter final : public AnswerSink {
  public:
   // Tokenizer and metrics are borrowed.
-  AnswerWriter(std::shared_ptr<Exchange> exchange, AnswerForm form, const Tokenizer& tokenizer,
+  AnswerWriter(std::shared_ptr<Exchange> exchange, AnswerPlan form, const Tokenizer& tokenizer,
                Metrics& metrics, std::vector<Seat> seats);
   ~AnswerWriter() override;
 
@@ -45,13 +48,15 @@ class AnswerWriter final : public AnswerSink {
  private:
   struct Choice {
     ChatChoice answer;
-    std::vector<ChoiceToken> unsent;  // log probabilities of tokens whose text has not come yet
+    std::vector<ChoiceToken> unsent;      // log probabilities of tokens whose text has not come yet
+    std::optional<ToolCallReader> calls;  // of a stream
     bool role_sent = false;
     int64_t characters = 0;  // sent
     double started = -1, first_token = -1, last_token = -1;
   };
 
   void begin();
+  void read_calls(Choice& choice, size_t index);
   void send(Choice& choice, size_t index, const std::string& text);
   void send_role(Choice& choice, size_t index);
   void send_event(const nlohmann::ordered_json& json) { exchange_->event(json_line(json)); }
@@ -59,7 +64,7 @@ class AnswerWriter final : public AnswerSink {
   TokenProbability named(int32_t id, double logprob) const;
 
   std::shared_ptr<Exchange> exchange_;
-  AnswerForm form_;
+  AnswerPlan plan_;
   const Tokenizer& tokenizer_;
   Metrics& metrics_;
   std::vector<Seat> seats_;

@@ -9,6 +9,7 @@
 #include "api/token_requests.h"
 #include "base/error.h"
 #include "base/parallel.h"
+#include "runtime/constraint.h"
 #include "serve/media_sources.h"
 
 namespace fovea {
@@ -108,6 +109,7 @@ void Service::serve(const Engine& engine, EngineLoop& loop) {
   engine_ = &engine;
   loop_ = &loop;
   compute_threads_ = threads();
+  grammars_ = std::make_unique<GrammarCompiler>(engine.tokenizer());
   loop.behind_each_step([this] { look_for_room(); });
   phase_ = Phase::serving;
 }
@@ -339,6 +341,7 @@ void Service::chat(const JobPtr& job) {
   const auto request = std::make_shared<ChatRequest>(parse_chat_request(*job->body, options_.sources));
   job->body.reset();
   check_model(request->model);
+  grammar_of(request->form, *grammars_);  // what is wrong with a schema is said before pictures are decoded
   if (request->n > 1) job->seats.push_back(take_seats(request->n - 1));
   const auto messages = std::make_shared<std::vector<Message>>(std::move(request->messages));
   with_media(job, messages, [this, job, request, messages] {
@@ -356,7 +359,7 @@ void Service::chat(const JobPtr& job) {
         request->warnings.push_back(warning);
       }
     }
-    submit(job, *request, true, std::move(prompts));
+    submit(job, *request, &*request, std::move(prompts));
   });
 }
 
@@ -372,14 +375,17 @@ void Service::complete(const JobPtr& job) {
                           ? engine_->prepare_text(std::get<std::string>(prompt))
                           : engine_->prepare_ids(std::get<std::vector<int32_t>>(prompt)));
   }
-  submit(job, request, false, std::move(prompts));
+  submit(job, request, nullptr, std::move(prompts));
 }
 
-void Service::submit(const JobPtr& job, const AnswerFields& fields, bool chat, std::vector<Prompt> prompts) {
+void Service::submit(const JobPtr& job, const AnswerFields& fields, const ChatRequest* chat,
+                     std::vector<Prompt> prompts) {
   Generation generation;
-  AnswerForm form;
-  form.head = {(chat ? "chatcmpl-" : "cmpl-") + job->exchange->id(), unix_seconds(), options_.model};
-  form.chat = chat;
+  AnswerPlan form;
+  form.head = {(chat != nullptr ? "chatcmpl-" : "cmpl-") + job->exchange->id(), unix_seconds(),
+               options_.model};
+  form.chat = chat != nullptr;
+  form.calls_tools = chat != nullptr && !chat->tools.empty();
   form.stream = fields.stream;
   form.include_usage = fields.include_usage;
   form.logprobs = fields.logprobs;
@@ -389,6 +395,7 @@ void Service::submit(const JobPtr& job, const AnswerFields& fields, bool chat, s
   const uint64_t seed = random_seed();
   for (int64_t choice = 0; choice < fields.n; ++choice) {
     generation.options.push_back(options_for(fields, seed, choice));
+    if (chat != nullptr) constrain(generation.options.back(), grammar_of(chat->form, *grammars_));
   }
   for (const Prompt& prompt : prompts) {
     form.prompt_tokens += std::ssize(prompt.ids);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "api/answer_fields.h"
+#include "api/chat_request.h"
 #include "api/source_rules.h"
 #include "runtime/engine.h"
 #include "serve/access.h"
@@ -88,7 +89,9 @@ class Service final : public HttpHandler {
   void look_for_room();
   void check_model(const std::string& model) const;
   GenerationOptions options_for(const AnswerFields& fields, uint64_t seed, int64_t choice) const;
-  void submit(const JobPtr& job, const AnswerFields& fields, bool chat, std::vector<Prompt> prompts);
+  // `chat`: null for a completion.
+  void submit(const JobPtr& job, const AnswerFields& fields, const ChatRequest* chat,
+              std::vector<Prompt> prompts);
 
   ServiceOptions options_;
   Access access_;
@@ -100,6 +103,7 @@ class Service final : public HttpHandler {
   int compute_threads_ = 1;
   const Engine* engine_ = nullptr;
   EngineLoop* loop_ = nullptr;
+  std::unique_ptr<GrammarCompiler> grammars_;
   std::function<int64_t()> connections_;
   WorkQueue work_{4};
 };

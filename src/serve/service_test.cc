@@ -507,6 +507,46 @@ TEST_F(ServiceTest, CompletionsTokensAndCounts) {
   EXPECT_EQ(ask("POST", "/detokenize", {{"tokens", {-1}}}).status, 400);
 }
 
+TEST_F(ServiceTest, AFormIsHeldToAndCallsOfToolsAreTakenOut) {
+  start();
+  const json schema = {{"type", "object"},
+                       {"properties", {{"shape", {{"enum", {"circle", "star"}}}}}},
+                       {"required", {"shape"}},
+                       {"additionalProperties", false}};
+  const json form = {{"type", "json_schema"}, {"json_schema", {{"name", "s"}, {"schema", schema}}}};
+  const json answer =
+      json::parse(chat(question("What?", {{"response_format", form}, {"max_tokens", 60}})).body);
+  const json found = json::parse(answer["choices"][0]["message"]["content"].get<std::string>());
+  EXPECT_TRUE(found["shape"] == "circle" || found["shape"] == "star") << found;
+  const HttpResponse refused = chat(question(
+      "What?", {{"response_format",
+                 {{"type", "json_schema"}, {"json_schema", {{"name", "s"}, {"schema", {{"type", 5}}}}}}}}));
+  EXPECT_EQ(refused.status, 400) << refused.body;
+  const json tool = {{"type", "function"}, {"function", {{"name", "look"}, {"parameters", schema}}}};
+  json calling = {
+      {"tools", {tool}}, {"tool_choice", "required"}, {"max_tokens", 80}, {"parallel_tool_calls", false}};
+  const json called = json::parse(chat(question("What?", calling)).body)["choices"][0];
+  ASSERT_EQ(called["message"]["tool_calls"].size(), 1u) << called;
+  EXPECT_EQ(called["finish_reason"], "tool_calls");
+  calling["stream"] = true;
+  std::string name, arguments, reason, content;
+  for (const json& chunk : events(chat(question("What?", calling)))) {
+    const json& choice = chunk["choices"][0];
+    if (choice["finish_reason"].is_string()) reason = choice["finish_reason"];
+    if (choice["delta"].contains("content") && choice["delta"]["content"].is_string()) {
+      content += choice["delta"]["content"].get<std::string>();
+    }
+    if (!choice["delta"].contains("tool_calls")) continue;
+    const json& function = choice["delta"]["tool_calls"][0]["function"];
+    name += function.value("name", "");
+    arguments += function.value("arguments", "");
+  }
+  EXPECT_EQ(name, "look");
+  EXPECT_EQ(arguments, called["message"]["tool_calls"][0]["function"]["arguments"]);
+  EXPECT_EQ(reason, "tool_calls");
+  EXPECT_EQ(content, "");
+}
+
 TEST_F(ServiceTest, TheLogSaysWhatHappenedAndNotWhatWasSaid) {
   std::mutex mutex;
   std::vector<json> lines;
@@ -537,7 +577,7 @@ TEST(AnswerWriter, AFailureIsAStatusBeforeTheFirstPieceAndAnEventBehindIt) {
     const auto answer = std::make_shared<KeptAnswer>();
     {
       const auto exchange = std::make_shared<Exchange>(HttpHead{}, ExchangeInfo{}, answer, metrics, LogFn());
-      AnswerForm form;
+      AnswerPlan form;
       form.stream = stream;
       AnswerWriter writer(exchange, form, demo().tokenizer(), metrics, {});
       writer.accepted();
