@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 program=${1:-build/fovea}
 venv=${FOVEA_CLIENTS_VENV:-build/clients-venv}
 
-wanted='openai==@OPENAI@ litellm==@LITELLM@ instructor==@INSTRUCTOR@'
+wanted='openai==2.54.0 litellm==1.106.12 instructor==1.17.0'
 if [ ! -x "$venv/bin/python" ]; then
   python3 -m venv "$venv"
 fi
@@ -16,4 +16,5 @@ if [ "$(cat "$venv/fovea-clients" 2>/dev/null)" != "$wanted" ]; then
   "$venv/bin/pip" install --quiet --disable-pip-version-check $wanted
   echo "$wanted" >"$venv/fovea-clients"
 fi
-"$venv/bin/python" tests/serve_clients.py "$program"
+# litellm would fetch a list of prices.
+LITELLM_LOCAL_MODEL_COST_MAP=True "$venv/bin/python" tests/serve_clients.py "$program"
