@@ -123,6 +123,11 @@ struct Prompt {
   double preprocess_seconds = 0;
 };
 
+struct MeasuredPrompt {
+  std::vector<int32_t> ids;
+  std::vector<Picture> pictures;  // without patches
+};
+
 struct Timings {
   double load_s = 0, preprocess_s = 0, vision_s = 0, prefill_s = 0, decode_s = 0;
   int64_t prompt_tokens = 0, generated_tokens = 0;
@@ -232,9 +237,10 @@ class Engine {
   Prompt prepare(const std::vector<Message>& conversation, const MediaLimits& limits, bool add_vision_id,
                  const PromptCheck& check = {}) const;
 
-  // The ids of what prepare() would make: pictures are measured, but no patches are made of them.
-  std::vector<int32_t> token_ids(const std::vector<Message>& conversation, const MediaLimits& limits,
-                                 bool add_vision_id) const;
+  // What prepare() would make, as far as its ids and the pictures' sizes go: they are measured, but no
+  // patches are made of them.
+  MeasuredPrompt measure(const std::vector<Message>& conversation, const MediaLimits& limits,
+                         bool add_vision_id) const;
   // A prompt without the chat template and without pictures: text whose added tokens are recognised, or its
   // ids. Throws Error(invalid_argument) when it is empty, holds a picture's pad or an id that is no token,
   // Error(exhausted) when it exceeds the model's context.

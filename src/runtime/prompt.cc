@@ -110,7 +110,7 @@ struct Measured {
   std::vector<MediaOptions> options;
 };
 
-Measured measure(const std::vector<Item>& items, const std::optional<int64_t>& total) {
+Measured measure_items(const std::vector<Item>& items, const std::optional<int64_t>& total) {
   Measured m;
   for (const Item& item : items) {
     m.pictures.push_back(measure(item.part, item.options));
@@ -148,15 +148,17 @@ std::vector<int32_t> expand_pads(const std::vector<int32_t>& ids, const std::vec
 
 }  // namespace
 
-std::vector<int32_t> Engine::token_ids(const std::vector<Message>& conversation, const MediaLimits& limits,
-                                       bool add_vision_id) const {
+MeasuredPrompt Engine::measure(const std::vector<Message>& conversation, const MediaLimits& limits,
+                               bool add_vision_id) const {
   const std::vector<Message> messages = with_pages(conversation);
   const EngineParts& parts = *state_->parts;
   const std::string text =
       parts.chat_template.render(messages, {.add_generation_prompt = true, .add_vision_id = add_vision_id});
   const std::vector<Item> items = items_of(messages, parts.checkpoint.preprocessor(), limits);
-  const Measured measured = measure(items, limits.max_total_image_tokens);
-  return expand_pads(parts.tokenizer.encode(text), measured.pictures, parts.checkpoint.config());
+  Measured measured = measure_items(items, limits.max_total_image_tokens);
+  std::vector<int32_t> ids =
+      expand_pads(parts.tokenizer.encode(text), measured.pictures, parts.checkpoint.config());
+  return {std::move(ids), std::move(measured.pictures)};
 }
 
 Prompt Engine::prepare_text(std::string_view text) const {
@@ -202,7 +204,7 @@ Prompt Engine::prepare(const std::vector<Message>& conversation, const MediaLimi
   std::vector<Item> items = items_of(messages, preprocessor, limits);
   const auto limited = [](const Item& item) { return item.max_tokens.has_value(); };
   if (check || limits.max_total_image_tokens || std::any_of(items.begin(), items.end(), limited)) {
-    const Measured measured = measure(items, limits.max_total_image_tokens);
+    const Measured measured = measure_items(items, limits.max_total_image_tokens);
     for (size_t i = 0; i < items.size(); ++i) items[i].options = measured.options[i];
     const auto tokens = static_cast<int64_t>(expand_pads(ids, measured.pictures, config).size());
     if (check && tokens < context) check(tokens, measured.pictures, measured.options);

@@ -11,6 +11,7 @@
 #include "base/parallel.h"
 #include "runtime/constraint.h"
 #include "serve/media_sources.h"
+#include "serve/page.h"
 
 namespace fovea {
 
@@ -31,6 +32,33 @@ bool is_plain_id(const std::string& id) {
 int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
       .count();
+}
+
+// How pictures were resized and what they cost, in the order of the messages. Boxes that an answer names are
+// in pixels of the resized picture.
+ordered_json geometry_of(const std::vector<Picture>& pictures, int64_t merge_size) {
+  ordered_json list = ordered_json::array();
+  for (const Picture& picture : pictures) {
+    list.push_back({{"type", picture.is_video ? "video" : "image"},
+                    {"width", picture.original_width},
+                    {"height", picture.original_height},
+                    {"resized_width", picture.resized_width},
+                    {"resized_height", picture.resized_height},
+                    {"grid_thw", {picture.grid.t, picture.grid.h, picture.grid.w}},
+                    {"tokens", picture.tokens(merge_size)}});
+  }
+  return list;
+}
+
+// What /version adds once the model is there.
+ordered_json computation_of(const Engine& engine) {
+  const EngineOptions& options = engine.options();
+  return {{"dtype", name_of(engine.dtype())},
+          {"attn", name_of(options.attention)},
+          {"vision_attn", name_of(options.vision_attention)},
+          {"precision", options.policy ? options.policy->text() : ""},
+          {"guard", name_of(options.guard.mode)},
+          {"kernels", engine.kernel_variant()}};
 }
 
 }  // namespace
@@ -63,6 +91,10 @@ constexpr const char* kModels = "/v1/models";
 
 const Service::Route* Service::find_route(const HttpHead& head, bool& path_known) {
   static const Route kRoutes[] = {
+      {"GET", "/", true, false, false, nullptr},  // and the files of the page there (serve/page.h)
+      {"GET", "/page.css", true, false, false, nullptr},
+      {"GET", "/page.js", true, false, false, nullptr},
+      {"GET", "/page.svg", true, false, false, nullptr},
       {"GET", kHealth, true, false, false, nullptr},
       {"GET", kVersion, true, false, false, nullptr},
       {"GET", kMetrics, false, false, false, nullptr},
@@ -108,6 +140,7 @@ Service::~Service() { stop(); }
 void Service::serve(const Engine& engine, EngineLoop& loop) {
   engine_ = &engine;
   loop_ = &loop;
+  computation_ = computation_of(engine);
   compute_threads_ = threads();
   grammars_ = std::make_unique<GrammarCompiler>(engine.tokenizer());
   loop.behind_each_step([this] { look_for_room(); });
@@ -197,7 +230,8 @@ void Service::handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer
   try {
     const std::string path = route->path;
     if (path == kHealth) return answer_health(exchange);
-    if (path == kVersion) return exchange->respond(options_.version);
+    if (path == kVersion) return answer_version(exchange);
+    if (auto page = page_response(path)) return exchange->respond(std::move(*page));
     if (path == kMetrics) return answer_metrics(exchange);
     if (route->work == nullptr) return answer_models(exchange, request.head);
     const auto job = std::make_shared<Job>();
@@ -219,6 +253,12 @@ void Service::answer_health(const ExchangePtr& exchange) const {
   exchange->respond(
       problem_response(unavailable(loading ? "loading" : "shutting_down",
                                    loading ? "the model is being loaded" : "the server is shutting down")));
+}
+
+void Service::answer_version(const ExchangePtr& exchange) const {
+  ordered_json answer = options_.version;
+  if (phase_ != Phase::loading) answer.update(computation_);
+  exchange->respond(answer);
 }
 
 void Service::answer_models(const ExchangePtr& exchange, const HttpHead& head) const {
@@ -294,7 +334,7 @@ void Service::tokenize(const JobPtr& job) {
   with_media(job, messages, [this, job, request, messages] {
     const std::vector<int32_t> ids =
         messages->empty() ? engine_->tokenizer().encode(request->text)
-                          : engine_->token_ids(*messages, options_.pictures, options_.add_vision_id);
+                          : engine_->measure(*messages, options_.pictures, options_.add_vision_id).ids;
     ordered_json answer = {{"count", ids.size()}};
     answer["max_model_len"] = engine_->checkpoint().config().text.max_position_embeddings;
     answer["tokens"] = ids;
@@ -321,8 +361,11 @@ void Service::count_input(const JobPtr& job) {
   check_model(request.model);
   const auto messages = std::make_shared<std::vector<Message>>(std::move(request.messages));
   with_media(job, messages, [this, job, messages] {
-    const auto ids = engine_->token_ids(*messages, options_.pictures, options_.add_vision_id);
-    job->exchange->respond({{"object", "response.input_tokens"}, {"input_tokens", ids.size()}});
+    const MeasuredPrompt prompt = engine_->measure(*messages, options_.pictures, options_.add_vision_id);
+    ordered_json answer = {{"object", "response.input_tokens"}, {"input_tokens", prompt.ids.size()}};
+    answer["pictures"] =
+        geometry_of(prompt.pictures, engine_->checkpoint().config().vision.spatial_merge_size);
+    job->exchange->respond(answer);
   });
 }
 

@@ -75,6 +75,7 @@ class Service final : public HttpHandler {
   Seat take_seats(int64_t count);
 
   void answer_health(const ExchangePtr& exchange) const;
+  void answer_version(const ExchangePtr& exchange) const;
   void answer_models(const ExchangePtr& exchange, const HttpHead& head) const;
   void answer_metrics(const ExchangePtr& exchange) const;
   void tokenize(const JobPtr& job);
@@ -101,6 +102,7 @@ class Service final : public HttpHandler {
   std::atomic<Phase> phase_{Phase::loading};
   std::atomic<int64_t> seats_taken_{0};
   int compute_threads_ = 1;
+  nlohmann::ordered_json computation_;  // as are these: not looked at before the model is there
   const Engine* engine_ = nullptr;
   EngineLoop* loop_ = nullptr;
   std::unique_ptr<GrammarCompiler> grammars_;

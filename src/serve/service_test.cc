@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <fstream>
 #include <mutex>
@@ -205,7 +206,6 @@ TEST_F(ServiceTest, RoutesAndRefusals) {
   EXPECT_EQ(code(ask("GET", "/v1/models")), "invalid_api_key");
   EXPECT_EQ(code(ask("GET", "/nowhere")), "invalid_api_key");
   EXPECT_EQ(code(ask("GET", "/nowhere", nullptr, key)), "not_found");
-  EXPECT_EQ(ask("GET", "/", nullptr, key).status, 404);
   EXPECT_EQ(ask("GET", "/v1/chat/completions", nullptr, key).status, 405);
   EXPECT_EQ(ask("POST", "/v1/models", question("x"), key).status, 405);
   EXPECT_EQ(ask("POST", "/v1/chat/completions", nullptr, key).status, 415);
@@ -500,6 +500,10 @@ TEST_F(ServiceTest, CompletionsTokensAndCounts) {
   const json shown = question(with_picture("What?", picture_url()));
   const json counted = json::parse(ask("POST", "/v1/chat/completions/input_tokens", shown).body);
   EXPECT_EQ(counted["input_tokens"], json::parse(chat(shown).body)["usage"]["prompt_tokens"]);
+  ASSERT_EQ(counted["pictures"].size(), 1u);
+  const json& picture = counted["pictures"][0];
+  EXPECT_EQ(picture["resized_width"].get<int>() * picture["resized_height"].get<int>(),
+            picture["tokens"].get<int>() * 28 * 28);
   EXPECT_EQ(json::parse(ask("POST", "/tokenize", {{"messages", shown["messages"]}}).body)["count"],
             counted["input_tokens"]);
   EXPECT_EQ(ask("POST", "/v1/completions", {{"prompt", json::array()}}).status, 400);
@@ -545,6 +549,30 @@ TEST_F(ServiceTest, AFormIsHeldToAndCallsOfToolsAreTakenOut) {
   EXPECT_EQ(arguments, called["message"]["tool_calls"][0]["function"]["arguments"]);
   EXPECT_EQ(reason, "tool_calls");
   EXPECT_EQ(content, "");
+}
+
+// What a page of another host could change would be run here: nothing but its own files is.
+TEST_F(ServiceTest, ThePageNeedsNoKeyAndLetsNothingElseRun) {
+  options.access.keys = ApiKeys::parse("secret");
+  open();
+  const HttpResponse page = ask("GET", "/");
+  EXPECT_EQ(page.status, 200);
+  EXPECT_EQ(page.content_type, "text/html; charset=utf-8");
+  const auto policy =
+      std::ranges::find(page.headers, "Content-Security-Policy", &HttpHeaders::value_type::first);
+  ASSERT_NE(policy, page.headers.end());
+  EXPECT_NE(policy->second.find("default-src 'none'; script-src 'self'"), std::string::npos);
+  EXPECT_EQ(policy->second.find("unsafe"), std::string::npos);
+  // Every file that it names is there, and it has no script or style of its own.
+  for (const char* file : {"page.css", "page.js", "page.svg"}) {
+    EXPECT_NE(page.body.find(std::string("\"") + file + "\""), std::string::npos) << file;
+    EXPECT_EQ(ask("GET", std::string("/") + file).status, 200) << file;
+  }
+  for (const char* inlined : {"<style", " style=", "<script>", " onclick=", "javascript:"})
+    EXPECT_EQ(page.body.find(inlined), std::string::npos) << inlined;
+  for (const char* markup : {"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("})
+    EXPECT_EQ(ask("GET", "/page.js").body.find(markup), std::string::npos) << markup;
+  EXPECT_EQ(code(ask("GET", "/page.html")), "invalid_api_key");
 }
 
 TEST_F(ServiceTest, TheLogSaysWhatHappenedAndNotWhatWasSaid) {
