@@ -2,12 +2,14 @@
 of src/audit's tests; nothing here runs a model."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from conftest import ROOT
 from fovea import Error
 from fovea.probe import scoring, statistics
 from fovea.probe.configuration import parse_configuration
@@ -110,3 +112,8 @@ def test_import_of_fovea_loads_nothing():
     words = "import fovea, sys; assert 'torch' not in sys.modules and 'transformers' not in sys.modules; print(fovea.__version__)"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_version_is_the_programs():
+    version = lambda file, pattern: re.search(pattern, (ROOT / file).read_text()).group(1)
+    assert version("python/pyproject.toml", r'\nversion = "([0-9.]+)"') == version("CMakeLists.txt", r"project\(fovea VERSION ([0-9.]+)")

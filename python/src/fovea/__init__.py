@@ -8,10 +8,14 @@ Nothing is loaded before it is used: the probe needs torch and transformers, but
 """
 
 import importlib
+import importlib.metadata
 
 from .errors import Error
 
-__version__ = "0.1.0"
+try:
+    __version__ = importlib.metadata.version("fovea-vl")
+except importlib.metadata.PackageNotFoundError:
+    __version__ = "0+clone"  # from a folder in PYTHONPATH
 __all__ = ["Error", "probe", "verify"]
 
 _MODULES = {"probe", "verify"}
