@@ -65,12 +65,12 @@ MediaAddress parse_media_address(std::string_view url, const std::string& field)
   const size_t colon = authority.find(':');
   address.host = host_of(authority.substr(0, colon), field);
   if (colon != authority.npos) address.port = port_of(authority.substr(colon + 1), field);
-  address.target = rest.starts_with('/') ? std::string(rest) : "/" + std::string(rest);
+  address.target = fmt::format("{}{}", rest.starts_with('/') ? "" : "/", rest);
   return address;
 }
 
 bool is_allowed(const MediaAddress& address, const std::vector<std::string>& domains) {
-  const std::string with_port = address.host + ":" + std::to_string(address.port);
+  const std::string with_port = fmt::format("{}:{}", address.host, address.port);
   return std::ranges::any_of(domains, [&](const std::string& domain) {
     const std::string allowed = small(domain);
     return allowed == with_port || (allowed == address.host && address.port == 443);

@@ -59,7 +59,8 @@ class Sampler {
   // is new is read, unless no_repeat_ngram_size wants all of it. Ties go to the smallest id. Each call that
   // is not greedy takes one random number. Allocates in its first calls, then no more (see TokenDraw for one
   // exception; penalties of presence and frequency, for each new id, are the other). Throws
-  // Error(invalid_argument) when no_repeat_ngram_size leaves no token. With a grammar what follows the prompt is the answer.
+  // Error(invalid_argument) when no_repeat_ngram_size leaves no token. With a grammar what follows the prompt
+  // is the answer.
   int32_t next(std::span<const float> logits, std::span<const int32_t> history);
 
  private:
