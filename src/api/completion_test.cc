@@ -50,6 +50,7 @@ TEST(CompletionRequest, RefusesByName) {
       {R"({"prompt": "a", "suffix": "b"})", "suffix"},
       {R"({"prompt": "a", "echo": true})", "echo"},
       {R"({"prompt": "a", "best_of": 2})", "best_of"},
+      {R"({"prompt": "a", "response_format": {"type": "json_object"}})", "response_format"},
       {R"({"prompt": ["a", "b"], "n": 65})", "n"},
   };
   for (const auto& [body, field] : cases) {

@@ -106,9 +106,10 @@ constexpr RequestField kCompletionFields[] = {
     {"prompt", Use::read, "", "a text, a list of them, a list of token ids, or a list of such lists"},
     {"logprobs", Use::read, "", "of how many of the likeliest tokens to send log probabilities"},
     {"suffix", Use::only, "[\"\"]", "text behind the answer"},
+    {"response_format", Use::only, "[{\"type\":\"text\"}]", "an answer of a given form; chats have it"},
 };
-constexpr const char* kChatFields[] = {"messages", "max_completion_tokens", "top_logprobs", "tools",
-                                       "tool_choice"};
+constexpr const char* kChatFields[] = {"messages", "max_completion_tokens", "top_logprobs",
+                                       "tools",    "tool_choice",           "parallel_tool_calls"};
 
 std::vector<RequestField> fields_of_completions() {
   std::vector<RequestField> fields(std::begin(kCompletionFields), std::end(kCompletionFields));

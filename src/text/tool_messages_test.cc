@@ -1,5 +1,5 @@
 // Goal: a conversation with tools is rendered to the words that Qwen2.5's template makes of it. Method: texts
-// that Jinja made of that template, whose default system message is here Qwen2.5-VL's, written out.
+// that were written by hand after that template, whose default system message is here Qwen2.5-VL's.
 #include "text/tool_messages.h"
 
 #include <gtest/gtest.h>
