@@ -5,19 +5,11 @@
 #include <vector>
 
 #include "base/buffer.h"
-#include "base/grid.h"
 #include "model/layer_observer.h"
 #include "runtime/engine.h"
+#include "runtime/picture_tokens.h"
 
 namespace fovea {
-
-// A picture's tokens in a prompt: grid.patches() of them from first_token on, frame group by frame group, row
-// by row.
-struct PictureTokens {
-  int64_t first_token = 0;
-  Grid grid;  // of tokens: a merged block of patches each
-};
-std::vector<PictureTokens> picture_tokens(const Prompt& prompt, const ModelConfig& config);
 
 // Softmax weights, the mean of some of an answer's tokens. What is missing to 1 went to the text.
 struct AttentionMap {

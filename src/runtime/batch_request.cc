@@ -1,5 +1,7 @@
 #include "runtime/batch_request.h"
 
+#include "runtime/picture_tokens.h"
+
 namespace fovea {
 
 namespace {
@@ -10,22 +12,14 @@ constexpr int kOffsetBits = 24;
 
 }  // namespace
 
-// Every run of pads belongs to the next picture, whose token count tells where it ends (Engine::prepare made
-// it so).
 std::vector<PlacedPicture> place_pictures(const Prompt& prompt, const ModelConfig& config, VisionCache& cache,
                                           uint64_t cache_space, Digest (*digest)(const Picture&)) {
   std::vector<PlacedPicture> placed;
-  int64_t at = 0;
-  for (const Picture& picture : prompt.pictures) {
-    const auto is_pad = [&](int64_t token) {
-      const int32_t id = prompt.ids[static_cast<size_t>(token)];
-      return id == config.image_token_id || id == config.video_token_id;
-    };
-    while (at < std::ssize(prompt.ids) && !is_pad(at)) ++at;
-    const int64_t tokens = picture.tokens(config.vision.spatial_merge_size);
-    FOVEA_CHECK(at + tokens <= std::ssize(prompt.ids) && tokens < int64_t{1} << kOffsetBits);
-    placed.push_back({cache.number_of(cache_space, digest(picture)), at, tokens, nullptr});
-    at += tokens;
+  for (const PictureTokens& place : picture_tokens(prompt, config)) {
+    const int64_t tokens = place.grid.patches();
+    FOVEA_CHECK(tokens < int64_t{1} << kOffsetBits);
+    const Picture& picture = prompt.pictures[placed.size()];
+    placed.push_back({cache.number_of(cache_space, digest(picture)), place.first_token, tokens, nullptr});
   }
   return placed;
 }
