@@ -117,3 +117,11 @@ def test_import_of_fovea_loads_nothing():
 def test_the_version_is_the_programs():
     version = lambda file, pattern: re.search(pattern, (ROOT / file).read_text()).group(1)
     assert version("python/pyproject.toml", r'\nversion = "([0-9.]+)"') == version("CMakeLists.txt", r"project\(fovea VERSION ([0-9.]+)")
+
+
+@pytest.mark.parametrize("command", ["probe", "verify"])
+def test_a_command_refuses_a_missing_folder_in_a_sentence(command, tmp_path):
+    suite = ["--suite", str(tmp_path)] if command == "probe" else []
+    done = subprocess.run([sys.executable, "-m", f"fovea.{command}", str(tmp_path / "nowhere"), *suite], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "nowhere: no such folder" in done.stderr and "remedy: " in done.stderr and "Traceback" not in done.stderr

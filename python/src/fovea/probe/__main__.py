@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
+from .._command import check_model, end_with, write
 from ..errors import Error
 
 
@@ -55,6 +55,7 @@ def main(words=None):
         import transformers  # noqa: F401
     except ImportError as error:
         raise Error("not_found", f"the probe needs torch and transformers: {error}", 'pip install "fovea-vl[probe]"') from None
+    check_model(arguments.model)
     processor = PillowProcessor(arguments.model) if arguments.pillow else load_processor(arguments.model)
     model = load_model(arguments.model, arguments.dtype, arguments.device)
     result = probe(model, processor, arguments.suite, arguments.compare and _names(arguments.compare), reference=arguments.reference,
@@ -62,10 +63,10 @@ def main(words=None):
                    max_new_tokens=arguments.max_new_tokens, target=arguments.target, progress=progress,
                    note=lambda text: print(text, file=sys.stderr))
     if arguments.json:
-        _write(arguments.json, json.dumps(result.json, indent=1, allow_nan=False) + "\n")
+        write(arguments.json, json.dumps(result.json, indent=1, allow_nan=False) + "\n")
     print(result)
     if arguments.report:
-        _write(arguments.report, result.html())
+        write(arguments.report, result.html())
     return 0 if result.json["complete"] else 130
 
 
@@ -73,19 +74,5 @@ def _names(text):
     return [name for name in text.split(",") if name]
 
 
-def _write(path, text):
-    """Complete or not at all."""
-    beside = path.with_name(path.name + f".{os.getpid()}")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    except OSError as error:
-        raise Error("io", f"cannot write {path}: {error.strerror}", "give a folder that exists and can be written") from None
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Error as error:
-        print(f"error: {error.message}" + (f"\n  remedy: {error.remedy}" if error.remedy else ""), file=sys.stderr)
-        sys.exit(2)
+    end_with(main)

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from .._command import check_model, end_with, write
 from ..errors import Error
 
 
@@ -28,18 +28,15 @@ def main(words=None):
     except ImportError as error:
         raise Error("not_found", f"verify needs torch and transformers: {error}", 'pip install "fovea-vl[probe]"') from None
     from . import verify
+    check_model(arguments.model)
     messages = json.loads(arguments.messages.read_text()) if arguments.messages else None
     found = verify(arguments.model, arguments.images, arguments.prompt, messages, fovea_model=arguments.fovea_model, dtype=arguments.dtype,
                    attention=arguments.attn, max_new_tokens=arguments.max_new_tokens, torchvision=arguments.torchvision)
     if arguments.json:
-        arguments.json.write_text(json.dumps(found.json, indent=1) + "\n")
+        write(arguments.json, json.dumps(found.json, indent=1) + "\n")
     print(found)
     return 0 if found.equal else 1
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Error as error:
-        print(f"error: {error.message}" + (f"\n  remedy: {error.remedy}" if error.remedy else ""), file=sys.stderr)
-        sys.exit(2)
+    end_with(main)
