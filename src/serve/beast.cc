@@ -16,6 +16,14 @@ namespace fovea {
 
 using namespace beast_server;
 
+namespace {
+
+// TLS 1.2 and newer, for clients and servers that we talk to.
+constexpr auto kTlsOptions = ssl::context::default_workarounds | ssl::context::no_sslv2 |
+                             ssl::context::no_sslv3 | ssl::context::no_tlsv1 | ssl::context::no_tlsv1_1;
+
+}  // namespace
+
 namespace beast_server {
 
 std::string head_text(const HttpResponse& response, bool in_pieces, bool keep_alive) {
@@ -86,8 +94,7 @@ class HttpServer::State : public std::enable_shared_from_this<State> {
  private:
   void open_tls() {
     tls_.emplace(ssl::context::tls_server);
-    tls_->set_options(ssl::context::default_workarounds | ssl::context::no_sslv2 | ssl::context::no_sslv3 |
-                      ssl::context::no_tlsv1 | ssl::context::no_tlsv1_1);
+    tls_->set_options(kTlsOptions);
     const auto use = [](const std::string& file, const char* what, const auto& load) {
       ErrorCode error;
       load(error);
@@ -273,8 +280,7 @@ class Fetch {
 
   void open_tls() {
     ErrorCode error;
-    tls_.set_options(ssl::context::default_workarounds | ssl::context::no_sslv2 | ssl::context::no_sslv3 |
-                     ssl::context::no_tlsv1 | ssl::context::no_tlsv1_1);
+    tls_.set_options(kTlsOptions);
     if (rules_.certificates.empty()) {
       tls_.set_default_verify_paths(error);
     } else {

@@ -24,17 +24,27 @@ const char* type_of(std::string_view name) {
   return found->second;
 }
 
+std::string path_of(const EmbeddedFile& file) {
+  const std::string name = file.name;
+  return name == "index.html" ? "/" : "/" + name;
+}
+
+// Null for a path that is not the page's.
+const EmbeddedFile* file_at(std::string_view path) {
+  const auto files = embedded_files();
+  const auto file = std::ranges::find(files, path, path_of);
+  return file != files.end() ? &*file : nullptr;
+}
+
 }  // namespace
 
+bool is_of_page(std::string_view path) { return file_at(path) != nullptr; }
+
 std::optional<HttpResponse> page_response(std::string_view path) {
-  if (!path.starts_with('/')) return std::nullopt;
-  const std::string_view name = path == "/" ? "index.html" : path.substr(1);
-  const auto files = embedded_files();
-  const auto file =
-      std::ranges::find(files, name, [](const EmbeddedFile& f) { return std::string_view(f.name); });
-  if (file == files.end()) return std::nullopt;
+  const EmbeddedFile* file = file_at(path);
+  if (file == nullptr) return std::nullopt;
   HttpResponse response;
-  response.content_type = type_of(name);
+  response.content_type = type_of(file->name);
   response.headers = {{"Content-Security-Policy", kPolicy},
                       {"X-Content-Type-Options", "nosniff"},
                       {"Referrer-Policy", "no-referrer"},

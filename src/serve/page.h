@@ -16,8 +16,10 @@ struct EmbeddedFile {
 };
 std::span<const EmbeddedFile> embedded_files();  // made by cmake/embed.cmake
 
-// What a browser gets for "/" and the files that the page there names; nothing for any other path. Its
-// content security policy lets nothing run that is not a file of this page.
+// "/", or a file that the page there names.
+bool is_of_page(std::string_view path);
+// What a browser gets for it; nothing for any other path. Its content security policy lets nothing run that
+// is not a file of this page.
 std::optional<HttpResponse> page_response(std::string_view path);
 
 }  // namespace fovea

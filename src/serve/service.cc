@@ -82,6 +82,7 @@ struct Service::Route {
 
 namespace {
 
+constexpr const char* kPage = "/";  // and the files that it names (serve/page.h)
 constexpr const char* kHealth = "/health";
 constexpr const char* kVersion = "/version";
 constexpr const char* kMetrics = "/metrics";
@@ -91,10 +92,7 @@ constexpr const char* kModels = "/v1/models";
 
 const Service::Route* Service::find_route(const HttpHead& head, bool& path_known) {
   static const Route kRoutes[] = {
-      {"GET", "/", true, false, false, nullptr},  // and the files of the page there (serve/page.h)
-      {"GET", "/page.css", true, false, false, nullptr},
-      {"GET", "/page.js", true, false, false, nullptr},
-      {"GET", "/page.svg", true, false, false, nullptr},
+      {"GET", kPage, true, false, false, nullptr},
       {"GET", kHealth, true, false, false, nullptr},
       {"GET", kVersion, true, false, false, nullptr},
       {"GET", kMetrics, false, false, false, nullptr},
@@ -109,7 +107,8 @@ const Service::Route* Service::find_route(const HttpHead& head, bool& path_known
   const std::string path = head.path(), method = head.method == "HEAD" ? "GET" : head.method;
   path_known = false;
   for (const Route& route : kRoutes) {
-    const bool below = route.path == Route::kModel && path.starts_with(Route::kModel);
+    const bool below = (route.path == Route::kModel && path.starts_with(Route::kModel)) ||
+                       (route.path == kPage && is_of_page(path));
     if (path != route.path && !below) continue;
     path_known = true;
     if (method == route.method) return &route;
@@ -231,7 +230,7 @@ void Service::handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer
     const std::string path = route->path;
     if (path == kHealth) return answer_health(exchange);
     if (path == kVersion) return answer_version(exchange);
-    if (auto page = page_response(path)) return exchange->respond(std::move(*page));
+    if (path == kPage) return exchange->respond(*page_response(request.head.path()));
     if (path == kMetrics) return answer_metrics(exchange);
     if (route->work == nullptr) return answer_models(exchange, request.head);
     const auto job = std::make_shared<Job>();

@@ -84,6 +84,10 @@ class ServiceTest : public testing::Test {
     body.update(more);
     return body;
   }
+  // Goes on until it is cancelled, or for 1,500 tokens.
+  static json endless_question() {
+    return question("go on", {{"ignore_eos", true}, {"max_tokens", 1500}, {"stream", true}});
+  }
   static std::string picture_url(const std::filesystem::path& path = kPicture) {
     std::ifstream file(path, std::ios::binary);
     const std::string bytes{std::istreambuf_iterator<char>(file), {}};
@@ -339,7 +343,7 @@ TEST_F(ServiceTest, WhatIsKnownIsSharedWithinAKeyAndASalt) {
 TEST_F(ServiceTest, ACancelledRequestIsGoneWhereverItWas) {
   limits.max_num_seqs = 1;
   start();
-  const json endless = question("go on", {{"ignore_eos", true}, {"max_tokens", 1500}, {"stream", true}});
+  const json endless = endless_question();
   const auto running = send("POST", "/v1/chat/completions", endless.dump());
   running->wait_for_piece();
   const auto queued = send("POST", "/v1/chat/completions", endless.dump());
@@ -357,7 +361,7 @@ TEST_F(ServiceTest, WhatFindsNoRoomIsRefused) {
   limits.max_num_seqs = 1;
   options.max_requests = 2;
   start();
-  const json endless = question("go on", {{"ignore_eos", true}, {"max_tokens", 1500}, {"stream", true}});
+  const json endless = endless_question();
   const auto first = send("POST", "/v1/chat/completions", endless.dump());
   first->wait_for_piece();
   const auto second = send("POST", "/v1/chat/completions", endless.dump());
