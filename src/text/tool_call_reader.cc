@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/error.h"
+#include "text/ordered_json.h"
 #include "text/tool_messages.h"
 
 namespace fovea {
@@ -137,8 +139,14 @@ bool ToolCallReader::read_head() {
   return true;
 }
 
+// Within the bounds of what is read in order: whoever asks can make a model nest without end.
 bool ToolCallReader::take_whole_call(std::string_view body) {
-  const auto call = nlohmann::ordered_json::parse(body, nullptr, false);
+  OrderedJson call;
+  try {
+    call = parse_ordered_json(body, "the call");
+  } catch (const Error&) {
+    return false;
+  }
   if (!call.is_object() || !call.contains("name") || !call.at("name").is_string()) return false;
   begin(call.at("name").get<std::string>());
   std::string arguments = "{}";

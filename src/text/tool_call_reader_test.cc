@@ -86,5 +86,12 @@ TEST(ToolCallReader, SendsWordsAndArgumentsAsSoonAsTheyAreSure) {
   EXPECT_EQ(seen, "Look:[f]{\"x\"");
 }
 
+// Whoever asks can make a model write this; it stays words.
+TEST(ToolCallReader, ACallThatNestsWithoutEndIsNone) {
+  const std::string deep(500'000, '['), end(500'000, ']');
+  const std::string text = "<tool_call>{\"arguments\": " + deep + end + ", \"name\": \"f\"}</tool_call>";
+  EXPECT_EQ(read({text}), (Read{text, {}}));
+}
+
 }  // namespace
 }  // namespace fovea
