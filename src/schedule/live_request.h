@@ -54,7 +54,7 @@ class LiveRequest {
   std::vector<uint64_t> drafts;
   int64_t last_served = 0;     // the step that computed its last row
   bool has_turn = false;       // among the decodes of the next step
-  bool in_step = false;        // the step under way works for it
+  int64_t in_step = 0;         // the step under way that works for it; 0: none
   bool cancel_wanted = false;  // when that step is finished
 
  private:

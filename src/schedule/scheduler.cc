@@ -58,7 +58,7 @@ std::optional<Refusal> Scheduler::arrive(Request request) {
 Cancellation Scheduler::cancel(RequestId id) {
   LiveRequest* live = find(id);
   if (!live) return Cancellation::unknown;
-  if (live->in_step) {
+  if (live->in_step > 0) {
     live->cancel_wanted = true;
     return Cancellation::after_step;
   }
@@ -77,13 +77,18 @@ void Scheduler::set_slice_units(int64_t units) {
 }
 
 void Scheduler::forget_picture(uint64_t number) {
-  FOVEA_CHECK(!under_way_);
+  FOVEA_CHECK(!is_encoded_now(number));
   vision_.forget(number);
+}
+
+void Scheduler::set_steps_at_once(int64_t steps) {
+  FOVEA_CHECK(steps >= 1);
+  steps_at_once_ = steps;
 }
 
 void Scheduler::propose(RequestId id, std::vector<uint64_t> drafts) {
   LiveRequest* live = find(id);
-  if (live && live->decodes() && !live->in_step) live->drafts = std::move(drafts);
+  if (live && live->decodes() && live->in_step == 0) live->drafts = std::move(drafts);
 }
 
 LiveRequest* Scheduler::find(RequestId id) const {
@@ -105,34 +110,37 @@ struct Scheduler::Plan {
 };
 
 Step Scheduler::next() {
-  FOVEA_CHECK(!under_way_);
   Plan plan;
-  plan.step.number = ++steps_;
+  plan.step.number = steps_ + 1;
   share_out(plan);
   place_running(plan);
   admit_waiting(plan);
   plan.step.vision = choose_slice();
-  if (plan.step.vision) find(plan.step.vision->request)->in_step = true;
+  if (plan.step.vision) find(plan.step.vision->request)->in_step = plan.step.number;
   std::ranges::move(plan.chunks, std::back_inserter(plan.step.segments));
-  if (!plan.step.empty()) under_way_ = plan.step;
+  if (!plan.step.empty()) under_way_[++steps_] = plan.step;
   return std::move(plan.step);
 }
 
-// Which decodes have their turn: those that wait longest for it.
+// Which decodes have their turn: those that wait longest for it; of several steps that are under way at once
+// each has its share of them.
 void Scheduler::share_out(Plan& plan) {
   std::vector<LiveRequest*> decoding;
   bool prompts = !waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_num_seqs;
+  int64_t decodes = 0;
   for (LiveRequest* live : running_) {
-    live->has_turn = live->decodes();
+    decodes += live->decodes() ? 1 : 0;
+    live->has_turn = live->decodes() && live->in_step == 0;
     if (live->has_turn) {
       decoding.push_back(live);
-    } else {
+    } else if (live->in_step == 0) {
       prompts = true;
     }
   }
   const int64_t rows = limits_.max_num_batched_tokens;
   plan.kept_for_prompts = prompts ? std::max<int64_t>(1, rows / 4) : 0;
-  const auto most = static_cast<size_t>(rows - plan.kept_for_prompts);
+  const int64_t share = (decodes + steps_at_once_ - 1) / steps_at_once_;
+  const auto most = static_cast<size_t>(std::min(share, rows - plan.kept_for_prompts));
   if (decoding.size() > most) {
     std::ranges::stable_sort(decoding, {}, &LiveRequest::last_served);
     for (LiveRequest* live : std::span(decoding).subspan(most)) live->has_turn = false;
@@ -140,22 +148,41 @@ void Scheduler::share_out(Plan& plan) {
   plan.rows_left = rows - static_cast<int64_t>(std::min(decoding.size(), most));
 }
 
-// In order of arrival, so that whoever is preempted for another has no rows in this step yet.
+// In order of arrival, so that whoever is preempted for another has no rows in this step yet. A turn for which
+// there is no block goes to another decode: one who waits for the blocks of those before it must not keep them
+// from going on.
 void Scheduler::place_running(Plan& plan) {
+  int64_t turns_left = 0;
   for (size_t i = 0; i < running_.size(); ++i) {
     LiveRequest& live = *running_[i];
-    int64_t rows = 0;
-    if (live.has_turn) {
-      const int64_t drafts = std::min({static_cast<int64_t>(live.drafts.size()), live.may_generate() - 1,
-                                       plan.rows_left - plan.kept_for_prompts});
-      rows = 1 + std::max<int64_t>(0, drafts);
-    } else if (!live.decodes()) {
-      rows = computable(live, live.computed, plan.rows_left);
-      live.state = rows > 0 || plan.rows_left == 0 ? RequestState::prefill : RequestState::vision;
-    }
-    if (rows > 0) rows = make_room(plan, live, rows);
-    if (rows > 0) place(plan, live, rows);
+    if (live.in_step > 0 || place_next_rows(plan, live)) continue;
+    turns_left += std::exchange(live.has_turn, false) ? 1 : 0;
   }
+  for (size_t i = 0; i < running_.size() && turns_left > 0; ++i) {
+    LiveRequest& live = *running_[i];
+    if (live.in_step > 0 || !live.decodes()) continue;
+    live.has_turn = true;
+    if (place_next_rows(plan, live)) {
+      --turns_left;
+    } else {
+      live.has_turn = false;
+    }
+  }
+}
+
+bool Scheduler::place_next_rows(Plan& plan, LiveRequest& live) {
+  int64_t rows = 0;
+  if (live.has_turn) {
+    const int64_t drafts = std::min({static_cast<int64_t>(live.drafts.size()), live.may_generate() - 1,
+                                     plan.rows_left - plan.kept_for_prompts});
+    rows = 1 + std::max<int64_t>(0, drafts);
+  } else if (!live.decodes()) {
+    rows = computable(live, live.computed, plan.rows_left);
+    live.state = rows > 0 || plan.rows_left == 0 ? RequestState::prefill : RequestState::vision;
+  }
+  if (rows > 0) rows = make_room(plan, live, rows);
+  if (rows > 0) place(plan, live, rows);
+  return rows > 0;
 }
 
 // So many tokens from `first` on, at most `most`, can be computed with the pictures that are encoded.
@@ -182,15 +209,19 @@ int64_t Scheduler::make_room(Plan& plan, LiveRequest& live, int64_t rows) {
   return std::min(rows, room(live));
 }
 
+// The youngest of those that no step works for: what such a step writes must stay theirs.
 bool Scheduler::preempt_one_behind(Plan& plan, const LiveRequest& live) {
-  LiveRequest& youngest = *running_.back();
-  if (&youngest == &live) return false;
-  release(youngest);
-  running_.pop_back();
-  if (std::exchange(youngest.has_turn, false)) ++plan.rows_left;
-  youngest.state = RequestState::preempted;
-  waiting_[youngest.arrival()] = &youngest;
-  plan.step.preempted.push_back(youngest.id());
+  const auto youngest = std::find_if(running_.rbegin(), running_.rend(),
+                                     [&](const LiveRequest* other) { return other->in_step == 0; });
+  FOVEA_CHECK(youngest != running_.rend());  // `live` itself, at the latest
+  LiveRequest& other = **youngest;
+  if (&other == &live) return false;
+  release(other);
+  running_.erase(std::next(youngest).base());
+  if (std::exchange(other.has_turn, false)) ++plan.rows_left;
+  other.state = RequestState::preempted;
+  waiting_[other.arrival()] = &other;
+  plan.step.preempted.push_back(other.id());
   ++preemptions_;
   return true;
 }
@@ -216,7 +247,7 @@ void Scheduler::place(Plan& plan, LiveRequest& live, int64_t rows) {
   segment.table_from = live.told;
   segment.table.assign(live.table.begin() + live.told, live.table.end());
   live.told = static_cast<int64_t>(live.table.size());
-  live.in_step = true;
+  live.in_step = plan.step.number;
   live.last_served = plan.step.number;
   (decodes ? plan.step.segments : plan.chunks).push_back(std::move(segment));
 }
@@ -239,6 +270,7 @@ void Scheduler::admit_waiting(Plan& plan) {
   for (int64_t looked_at = 0; looked_at < limits_.max_num_seqs && waiting != waiting_.end(); ++looked_at) {
     if (static_cast<int64_t>(running_.size()) >= limits_.max_num_seqs || plan.rows_left == 0) break;
     const auto here = waiting++;
+    if (here->second->in_step > 0) continue;  // its picture is being encoded
     const Admission admission = try_to_admit(plan, *here->second);
     if (admission == Admission::lacks_blocks) break;
     if (admission == Admission::admitted) waiting_.erase(here);
@@ -305,6 +337,12 @@ void Scheduler::take_prefix(Plan& plan, LiveRequest& live, const Prefix& prefix)
 
 // ---- vision ----
 
+bool Scheduler::is_encoded_now(uint64_t picture) const {
+  return std::ranges::any_of(under_way_, [&](const auto& step) {
+    return step.second.vision && step.second.vision->picture == picture;
+  });
+}
+
 // For the first in order of arrival, whether it runs or waits.
 std::optional<VisionSlice> Scheduler::choose_slice() const {
   const auto oldest_running = std::ranges::find_if(
@@ -320,10 +358,13 @@ std::optional<VisionSlice> Scheduler::choose_slice() const {
   return slice_for(**oldest_running, (*oldest_running)->computed);
 }
 
-// Of its first picture that is not encoded and of which not all tokens are known.
+// Of its first picture that is not encoded and of which not all tokens are known. None of a request that an
+// earlier step works for, nor of a picture.
 std::optional<VisionSlice> Scheduler::slice_for(const LiveRequest& live, int64_t known) const {
+  if (live.in_step > 0 && live.in_step <= steps_) return std::nullopt;
   for (const PromptPicture& picture : live.pictures()) {
     if (picture.first_token + picture.tokens <= known || vision_.encoded(picture.number)) continue;
+    if (is_encoded_now(picture.number)) return std::nullopt;
     return VisionSlice{live.id(), picture.number, vision_.done(picture.number),
                        std::min(limits_.slice_units, vision_.left(picture.number))};
   }
@@ -333,15 +374,16 @@ std::optional<VisionSlice> Scheduler::slice_for(const LiveRequest& live, int64_t
 // ---- what came of it ----
 
 std::vector<Ending> Scheduler::finished(const StepResults& results) {
-  FOVEA_CHECK(under_way_ && results.number == under_way_->number);
-  FOVEA_CHECK(results.segments.size() == under_way_->segments.size());
-  const Step step = *std::exchange(under_way_, std::nullopt);
+  const auto under_way = under_way_.extract(results.number);
+  FOVEA_CHECK(!under_way.empty());
+  const Step& step = under_way.mapped();
+  FOVEA_CHECK(results.segments.size() == step.segments.size());
   std::vector<Ending> endings;
   if (step.vision) take_in(*step.vision, results.vision_ok);
   for (size_t i = 0; i < step.segments.size(); ++i) apply(step.segments[i], results.segments[i], endings);
   LiveRequest* const seer = step.vision ? find(step.vision->request) : nullptr;
   if (!seer) return endings;
-  seer->in_step = false;
+  seer->in_step = 0;
   if (!results.vision_ok || seer->cancel_wanted) {
     endings.push_back({seer->id(), results.vision_ok ? RequestState::cancelled : RequestState::failed});
     end(*seer, endings.back().state);
@@ -359,7 +401,7 @@ void Scheduler::take_in(const VisionSlice& slice, bool ok) {
 
 void Scheduler::apply(const StepSegment& segment, const SegmentResult& result, std::vector<Ending>& endings) {
   LiveRequest& live = *find(segment.request);
-  live.in_step = false;
+  live.in_step = 0;
   RequestState over = RequestState::failed;
   if (result.ok) {
     const auto sampled = static_cast<int64_t>(result.appended.size());

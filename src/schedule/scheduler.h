@@ -2,6 +2,11 @@
 // threads or clock. The caller repeats: next(), carry the step out, finished(). Requests arrive and are
 // cancelled at any time, also while a step is under way.
 //
+// Several steps may be under way at once, for different requests: steps are to be begun in their order (each
+// place that carries them out makes a step's copies behind what the steps before it write there), and may be
+// finished in any. What a step under way reads or writes belongs to its requests until it is finished: they
+// are not in another step, not preempted and not over, and nobody finds what they are still computing.
+//
 // Rules:
 // - Decode rows go first, one for each request that decodes. While a prompt can go on, a quarter of the
 //   step's tokens is kept for prompts; decodes that find no room then take turns. So neither starves the
@@ -19,7 +24,7 @@
 //   them; otherwise that one waits. The oldest is never preempted, so there is always progress. What a
 //   preempted request computed stays findable; when admitted again, its prompt is prompt and answer so far.
 // - Pictures are encoded one slice a step, in order of arrival and of their place; not those whose tokens the
-//   index knows.
+//   index knows, nor those of which another step has a slice.
 //
 // Tokens, positions and chunks count in tokens, blocks as in the ledger, pictures in the units of their
 // requests. For one thread. Whoever breaks what a function asks for is stopped by FOVEA_CHECK.
@@ -77,17 +82,19 @@ class Scheduler {
   // From the next step on; at least 2 rows, 1 unit.
   void set_step_tokens(int64_t rows);
   void set_slice_units(int64_t units);
+  // So many steps will be under way at once, each with its share of the decodes; 1 until it is told.
+  void set_steps_at_once(int64_t steps);
   // The embeddings are gone, or what was done for them: if a request still needs them, they are computed
-  // again. Not while a step is under way.
+  // again. Not while a step under way has a slice of it.
   void forget_picture(uint64_t number);
   // What may follow the tokens of a request that decodes: computed with its next row as far as there is room,
   // and forgotten then. Nothing happens to another request.
   void propose(RequestId id, std::vector<uint64_t> drafts);
 
-  // The next step. Unless it is empty, it is under way until finished() is told; there is one at a time.
-  // It is empty only if no request is live.
+  // The next step. Unless it is empty, it is under way until finished() is told. Without another under way it
+  // is empty only if no request is live.
   Step next();
-  // Returns the requests that are over with this step.
+  // What came of one of the steps under way. Returns the requests that are over with it.
   std::vector<Ending> finished(const StepResults& results);
 
   // Of a live request; nothing of another. What a request waits for is as it was when it was last looked at.
@@ -105,6 +112,7 @@ class Scheduler {
 
   void share_out(Plan& plan);
   void place_running(Plan& plan);
+  bool place_next_rows(Plan& plan, LiveRequest& live);
   int64_t computable(const LiveRequest& live, int64_t first, int64_t most) const;
   int64_t make_room(Plan& plan, LiveRequest& live, int64_t rows);
   bool preempt_one_behind(Plan& plan, const LiveRequest& live);
@@ -117,6 +125,7 @@ class Scheduler {
   bool fits(const Prefix& prefix, int64_t rows) const;
   void take_prefix(Plan& plan, LiveRequest& live, const Prefix& prefix);
 
+  bool is_encoded_now(uint64_t picture) const;
   std::optional<VisionSlice> choose_slice() const;
   std::optional<VisionSlice> slice_for(const LiveRequest& live, int64_t known) const;
 
@@ -134,9 +143,9 @@ class Scheduler {
   std::vector<LiveRequest*> running_;         // in order of arrival; they have blocks
   std::map<uint64_t, LiveRequest*> waiting_;  // by arrival; they have none
   uint64_t arrivals_ = 0;
-  int64_t steps_ = 0, preemptions_ = 0;
+  int64_t steps_ = 0, preemptions_ = 0, steps_at_once_ = 1;
   int64_t over_[kRequestStates] = {};
-  std::optional<Step> under_way_;
+  std::map<int64_t, Step> under_way_;  // by number
 };
 
 }  // namespace fovea

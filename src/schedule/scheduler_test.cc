@@ -492,14 +492,66 @@ TEST(Scheduler, CountsWhatIsThere) {
   finish_all(scheduler);
 }
 
-TEST(SchedulerDeathTest, StepsAreOneAtATime) {
+// Two steps under way share the decodes; each request is in one of them, whichever is finished first.
+TEST(Scheduler, StepsUnderWayAreForDifferentRequests) {
+  Scheduler scheduler(kWide, 32, kBlock);
+  scheduler.set_steps_at_once(2);
+  for (RequestId id = 1; id <= 3; ++id) scheduler.arrive(text(id, counting(id * 100, 3), 8));
+  step(scheduler);  // three prompts
+  for (int i = 0; i < 3; ++i) {
+    const Step first = scheduler.next(), second = scheduler.next();
+    EXPECT_EQ(first.segments.size(), 2u);
+    ASSERT_EQ(second.segments.size(), 1u);
+    EXPECT_EQ(segment_of(first, second.segments[0].request), nullptr);
+    EXPECT_TRUE(scheduler.next().empty());  // all are at work
+    EXPECT_EQ(scheduler.cancel(second.segments[0].request + 100), Cancellation::unknown);
+    scheduler.check();
+    scheduler.finished(well(i % 2 == 0 ? second : first));
+    scheduler.check();
+    scheduler.finished(well(i % 2 == 0 ? first : second));
+  }
+  for (RequestId id = 1; id <= 3; ++id) EXPECT_EQ(scheduler.tokens(id).size(), 7u);
+}
+
+// Blocks that a step under way writes into are nobody's to take.
+TEST(Scheduler, WhoIsInAStepIsNotPreempted) {
+  Scheduler scheduler(kWide, 4, kBlock);
+  scheduler.set_steps_at_once(2);
+  scheduler.arrive(text(1, counting(100, 4), 8));
+  scheduler.arrive(text(2, counting(200, 4), 8));
+  step(scheduler);  // two prompts: a block each, full
+  const Step first = scheduler.next(), second = scheduler.next();
+  EXPECT_TRUE(first.preempted.empty() && second.preempted.empty());
+  ASSERT_EQ(first.segments.size() + second.segments.size(), 2u);
+  scheduler.finished(well(first));
+  scheduler.finished(well(second));
+  while (scheduler.state(2) != preempted && scheduler.state(1)) {
+    const Step next = scheduler.next();
+    if (segment_of(next, 2) == nullptr) {
+      for (const RequestId id : next.preempted) EXPECT_EQ(id, 2u);
+    } else {
+      const Step other = scheduler.next();  // 1 may need a block: it waits for 2's step
+      EXPECT_TRUE(other.preempted.empty());
+      if (!other.empty()) scheduler.finished(well(other));
+    }
+    scheduler.check();
+    scheduler.finished(well(next));
+  }
+  EXPECT_EQ(scheduler.state(2), preempted);
+  finish_all(scheduler);
+  EXPECT_EQ(scheduler.metrics().in(done), 2);
+}
+
+TEST(SchedulerDeathTest, NothingIsFinishedThatIsNotUnderWay) {
   Scheduler scheduler(kWide, 16, kBlock);
   scheduler.arrive(text(1, counting(0, 6)));
   EXPECT_DEATH(scheduler.arrive(text(1, counting(0, 6))), "check failed");
   EXPECT_DEATH(scheduler.finished({}), "check failed");
-  scheduler.next();
-  EXPECT_DEATH(scheduler.next(), "check failed");
+  const Step step = scheduler.next();
+  EXPECT_TRUE(scheduler.next().empty());
   EXPECT_DEATH(scheduler.finished({}), "check failed");
+  scheduler.finished(well(step));
+  EXPECT_DEATH(scheduler.finished(well(step)), "check failed");
 }
 
 }  // namespace
