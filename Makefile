@@ -15,6 +15,8 @@ TESTS ?=
 CMAKE_FLAGS ?=
 # Which programs `make asan` builds and tests: empty means all.
 ASAN_PROGRAMS ?=
+# The same for `make tsan`.
+TSAN_PROGRAMS ?=
 # What `make fuzz` runs, all in turn if empty, and each for how many seconds.
 TARGET ?=
 SECONDS ?= 60
@@ -55,6 +57,14 @@ asan: deps ## build with AddressSanitizer and UBSan, run all tests, or those of 
 	@$(step) 'tests (sanitizers)' build-asan/log/test.log \
 		ctest --preset asan $(ctest_filter) $(if $(ASAN_PROGRAMS),-E _NOT_BUILT -LE ranks)
 	@sed -n '/% tests passed/,$$p' build-asan/log/test.log
+
+tsan: deps ## build with ThreadSanitizer, run all tests, or those of TSAN_PROGRAMS="schedule_test ..."
+	@$(step) 'configure (threads)' build-tsan/log/configure.log cmake --preset tsan $(CMAKE_FLAGS)
+	@$(step) 'build ($(JOBS) jobs)' build-tsan/log/build.log \
+		cmake --build --preset tsan -j $(JOBS) $(if $(TSAN_PROGRAMS),--target $(TSAN_PROGRAMS))
+	@$(step) 'tests (threads)' build-tsan/log/test.log \
+		ctest --preset tsan $(ctest_filter) $(if $(TSAN_PROGRAMS),-E _NOT_BUILT -LE 'ranks|structure|tools')
+	@sed -n '/% tests passed/,$$p' build-tsan/log/test.log
 
 fuzz: ## run the fuzz targets, or TARGET=name, for SECONDS=60 each (clang); adds to docs/measurements/fuzzing.md
 	@tools/install_dependencies.sh --fuzz

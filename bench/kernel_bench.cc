@@ -58,6 +58,8 @@ const char* name_of(Operands operands) {
 struct Data {
   Buffer<float> x, w, y;
   Buffer<uint16_t> x16, w16;
+  static constexpr int64_t kScratch = 1 << 20;  // of one thread; no variant works in more
+  Buffer<char> scratch{threads() * kScratch};
   Data(const Shape& s, Operands operands, int64_t weights)
       : x(s.rows * s.depth),
         w(operands == Operands::f32 ? weights : 0),
@@ -81,14 +83,16 @@ void multiply(const Kernels& k, const Shape& s, Operands operands, Data& data, i
     const int64_t rows = std::min(kRowsPerTask, s.rows - row), cols = std::min(step, s.cols - col);
     const int64_t x = row * s.depth, w = first_weight + col * s.depth;
     float* y = data.y.data() + row * s.cols + col;
+    void* scratch = data.scratch.data() + thread_index() * Data::kScratch;
     switch (operands) {
       case Operands::f32:
         return k.matmul_nt_f32(&data.x[x], s.depth, &data.w[w], s.depth, y, s.cols, rows, cols, s.depth);
       case Operands::bf16_weights:
-        return k.matmul_nt_bf16(&data.x[x], s.depth, &data.w16[w], s.depth, y, s.cols, rows, cols, s.depth);
+        return k.matmul_nt_bf16(&data.x[x], s.depth, &data.w16[w], s.depth, y, s.cols, rows, cols, s.depth,
+                                scratch);
       case Operands::bf16:
         return k.matmul_nt_bf16_bf16(&data.x16[x], s.depth, &data.w16[w], s.depth, y, s.cols, rows, cols,
-                                     s.depth);
+                                     s.depth, {}, scratch);
     }
   });
 }

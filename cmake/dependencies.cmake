@@ -2,6 +2,7 @@
 # are those of Ubuntu 22.04, the oldest distribution whose packages are meant to do; older ones were never tried.
 find_package(PkgConfig REQUIRED)
 find_package(OpenMP 4.5 REQUIRED COMPONENTS CXX)
+find_package(Threads REQUIRED)
 find_package(nlohmann_json 3.10.5 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
 find_package(fmt 8.1 REQUIRED)

@@ -13,6 +13,10 @@ if(FOVEA_SANITIZE)
     list(APPEND fovea_warnings -Wno-maybe-uninitialized)
   endif()
 endif()
+if(FOVEA_SANITIZE_THREADS)
+  set(fovea_sanitizers -fsanitize=thread -fno-omit-frame-pointer)
+  set(fovea_test_environment TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/thread_sanitizer.txt)
+endif()
 if(FOVEA_FUZZ)
   # Counts which branches an input takes.
   list(APPEND fovea_sanitizers -fsanitize=fuzzer-no-link)
@@ -27,6 +31,14 @@ function(fovea_settings target)
   target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR}/src)
 endfunction()
 
+# No function of a target takes much of a stack: the library runs on whatever thread calls it, and its own workers have
+# 256 KB (tests/stacks_test.cc). Sanitizers and missing optimisation enlarge frames.
+function(fovea_small_frames target)
+  if(NOT FOVEA_SANITIZE AND NOT FOVEA_SANITIZE_THREADS)
+    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-Wframe-larger-than=16384>)
+  endif()
+endfunction()
+
 # fovea_test(NAME [LIGHT] LIBRARIES ... SOURCES ...): a GoogleTest program whose cases ctest knows one by one.
 function(fovea_test name)
   cmake_parse_arguments(arg "LIGHT" "" "SOURCES;LIBRARIES" ${ARGN})
@@ -37,8 +49,10 @@ function(fovea_test name)
   fovea_settings(${name} ${light})
   target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} GTest::gtest GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE FOVEA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  # Several tests share the cores: a thread that waits must sleep, or it takes the time of those that work.
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
+  if(fovea_test_environment)
+    set(environment ENVIRONMENT ${fovea_test_environment})
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 ${environment})
 endfunction()
 
 # fovea_ranks_test(NAME RANKS COMMAND...): runs it as so many ranks of this machine, one thread each, also as root
@@ -48,7 +62,7 @@ function(fovea_ranks_test name ranks)
   set_tests_properties(${name} PROPERTIES TIMEOUT 120 PROCESSORS 2 LABELS ranks
     ENVIRONMENT "${fovea_ranks_environment}")
 endfunction()
-set(fovea_ranks_environment OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OMPI_ALLOW_RUN_AS_ROOT=1
+set(fovea_ranks_environment ${fovea_test_environment} OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1
   OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
   PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe PRTE_MCA_hwloc_default_binding_policy=none)
 if(FOVEA_SANITIZE)

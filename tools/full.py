@@ -32,6 +32,7 @@ JOBS = os.environ.get("JOBS", str(os.cpu_count() or 1))
 CODE = ["src", "python", "tests", "bench", "cmake", "models", "tools", "CMakeLists.txt", "CMakePresets.json"]
 COLUMNS = ["part", "date", "commit", "passed", "failed", "seconds", "notes"]
 SANITIZER_PARTS = 6
+THREAD_PARTS = 4
 FUZZ_SECONDS = 120  # each target
 RELEASES = {"12": "bookworm", "13": "trixie"}
 COMPILERS = {"12": ["g++-11", "g++-12", "clang"], "13": ["g++-13", "g++-14", "clang"]}
@@ -146,8 +147,8 @@ def test_programs():
     return sorted(layers | whole | {"fuzz_corpus_test"})
 
 
-def programs_of(number):
-    return test_programs()[number - 1::SANITIZER_PARTS]
+def programs_of(number, parts=SANITIZER_PARTS):
+    return test_programs()[number - 1::parts]
 
 
 def numbers_of_tests(listing, programs):
@@ -157,10 +158,10 @@ def numbers_of_tests(listing, programs):
     return [i + 1 for i, test in enumerate(tests) if names & {pathlib.Path(word).name for word in test.get("command", [])}]
 
 
-def sanitizers(run, number):
-    programs = programs_of(number)
+def sanitizers(run, number, preset="asan", parts=SANITIZER_PARTS):
+    programs = programs_of(number, parts)
     run.notes.append(", ".join(programs))
-    run.command(["cmake", "--preset", "asan", "-B", run.folder], "configure")
+    run.command(["cmake", "--preset", preset, "-B", run.folder], "configure")
     run.command(["cmake", "--build", run.folder, "-j", JOBS, "--target", *programs], "build")
     listing = run.command(["ctest", "--test-dir", run.folder, "--show-only=json-v1"], "list of tests")
     chosen = run.folder / "tests-of-this-part"
@@ -227,6 +228,8 @@ def parts():
             table[f"debian{release}-{name}"] = lambda run, r=release, n=name: compiler(run, r, n)
     for number in range(1, SANITIZER_PARTS + 1):
         table[f"sanitizers-{number}"] = lambda run, n=number: sanitizers(run, n)
+    for number in range(1, THREAD_PARTS + 1):
+        table[f"threads-{number}"] = lambda run, n=number: sanitizers(run, n, "tsan", THREAD_PARTS)
     table["fuzz"] = fuzz
     table["peers-goldens-4"] = lambda run: goldens(run, "4.57.6", [["tools/make_goldens.py", "--verify", "tests/golden"],
                                                                    ["tools/make_media_goldens.py", "--check", "tests/data/media"]])

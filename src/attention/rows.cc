@@ -95,7 +95,8 @@ void score_rows(const AttentionProblem& problem, const float* x, int64_t rows, i
     return;
   }
   const auto matmul = k.dtype == DType::bf16 ? kernels().matmul_nt_bf16 : kernels().matmul_nt_f16;
-  matmul(x, d, static_cast<const uint16_t*>(k.at(first, head)), k.stride, y, ldy, rows, count, d);
+  matmul(x, d, static_cast<const uint16_t*>(k.at(first, head)), k.stride, y, ldy, rows, count, d,
+         nullptr);  // no variant widens a copy for so few rows
 }
 
 void weigh_rows(const float* p, int64_t ldp, int64_t rows, const HeadsView& v, int64_t head, int64_t first,

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <vector>
 
 #include "base/error.h"
 #include "base/output_file.h"
@@ -18,14 +19,14 @@ namespace {
 std::string read_standard_input() {
   constexpr size_t kMost = size_t{256} << 20;
   std::string text;
-  char piece[64 << 10];
-  while (const ssize_t count = ::read(STDIN_FILENO, piece, sizeof piece)) {
+  std::vector<char> piece(64 << 10);
+  while (const ssize_t count = ::read(STDIN_FILENO, piece.data(), piece.size())) {
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) {
       throw Error(ErrorKind::io, fmt::format("cannot read standard input: {}", std::strerror(errno)),
                   "check what it comes from");
     }
-    text.append(piece, static_cast<size_t>(count));
+    text.append(piece.data(), static_cast<size_t>(count));
     if (text.size() > kMost) {
       throw Error(ErrorKind::exhausted, "standard input holds more than 256 MiB of text", "give less text");
     }

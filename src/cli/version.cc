@@ -27,9 +27,9 @@ std::string compiler() {
 std::string version_text() {
   const std::string mpi = mpi_version();
   return fmt::format(
-      "fovea {} (commit {})\ncompiler  {}, OpenMP {}\nkernels   {} (can run: {})\nMPI       {}\nlibraries "
+      "fovea {} (commit {})\ncompiler  {}\nkernels   {} (can run: {})\nMPI       {}\nlibraries "
       "{}\n",
-      FOVEA_VERSION, FOVEA_COMMIT, compiler(), _OPENMP, chosen_kernel_variant(),
+      FOVEA_VERSION, FOVEA_COMMIT, compiler(), chosen_kernel_variant(),
       fmt::join(available_kernel_variants(), ", "), mpi.empty() ? "none" : mpi,
       fmt::join(media_libraries(), ", "));
 }

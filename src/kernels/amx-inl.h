@@ -170,10 +170,14 @@ inline void store_transposed(const float* sums, float* y, int64_t ldy, int64_t r
 // At most kBlockRows x kBlockCols of y. The depth is walked in pieces, outermost, so that both sides'
 // operands of a piece stay in cache; sums between pieces are exact copies, so no result depends on where they
 // are cut.
-inline void matmul_bf16_block(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                              int64_t rows, int64_t cols, int64_t k) {
+struct Bf16Scratch {
   alignas(64) float sums[kBlockRows * kBlockCols];
   alignas(64) uint16_t copies[kBlockCols * kBf16Step];
+};
+inline void matmul_bf16_block(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
+                              int64_t rows, int64_t cols, int64_t k, Bf16Scratch& scratch) {
+  float* sums = scratch.sums;
+  uint16_t* copies = scratch.copies;
   static_assert(kBlockCols >= kSide * kStepsAtOnce);  // a full piece of the last columns has room as well
   const int64_t row_tiles = (rows + kSide - 1) / kSide, col_tiles = (cols + kSide - 1) / kSide;
   const int64_t steps = (k + kBf16Step - 1) / kBf16Step, whole = k / kBf16Step;
@@ -208,14 +212,15 @@ inline void matmul_bf16_block(const uint16_t* x, const uint16_t* w, int64_t ldw,
 }
 
 inline void matmul_nt_bf16_tiles(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                                 int64_t rows, int64_t cols, int64_t k, Upcoming next) {
-  if (k == 0) return matmul_nt_bf16_rows(x, w, ldw, y, ldy, rows, cols, k, next);
+                                 int64_t rows, int64_t cols, int64_t k, Upcoming next, void* scratch) {
+  if (k == 0) return matmul_nt_bf16_rows(x, w, ldw, y, ldy, rows, cols, k, next, scratch);
   const TileShapes shapes(kSide);
   const int64_t padded = (k + kBf16Step - 1) / kBf16Step * kBf16Step;
   for (int64_t row = 0; row < rows; row += kBlockRows) {
     for (int64_t col = 0; col < cols; col += kBlockCols) {
       matmul_bf16_block(x + row * padded, w + col * ldw, ldw, y + row * ldy + col, ldy,
-                        smaller(kBlockRows, rows - row), smaller(kBlockCols, cols - col), k);
+                        smaller(kBlockRows, rows - row), smaller(kBlockCols, cols - col), k,
+                        *static_cast<Bf16Scratch*>(scratch));
     }
   }
 }
@@ -263,9 +268,12 @@ inline void scale_int8(const QuantizedProduct& p, int64_t row, int64_t column, c
 }
 
 // At most kBlockRows x kBlockCols of y.
-inline void matmul_int8_block(const QuantizedProduct& p) {
+struct Int8Scratch {
   alignas(64) int32_t sums[kBlockRows * kBlockCols];
   alignas(64) int8_t copy[kSide * kStepsAtOnce * kQuantGroup];
+};
+inline void matmul_int8_block(const QuantizedProduct& p) {
+  auto& [sums, copy] = *static_cast<Int8Scratch*>(p.scratch);
   const int64_t steps = p.x.depth / kQuantGroup;
   const int64_t row_tiles = (p.rows + kSide - 1) / kSide, col_tiles = (p.cols + kSide - 1) / kSide;
   for (int64_t step = 0; step < steps; step += kStepsAtOnce) {
@@ -331,9 +339,14 @@ inline void add_int4_groups(const TileRow& x, const int8_t* weights, const uint1
 }
 
 // At most kBlockRows of 16 columns of y. Weights are unpacked in pieces that stay in the L1 cache.
-inline void matmul_int4_columns(const QuantizedProduct& p, int64_t column) {
-  alignas(64) float totals[kBlockRows * kSide] = {};
+struct Int4Scratch {
+  alignas(64) float totals[kBlockRows * kSide];
   alignas(64) int8_t weights[kStepsAtOnce * kQuantGroup * kSide], copy[kStepsAtOnce * kQuantGroup * kSide];
+};
+inline void matmul_int4_columns(const QuantizedProduct& p, int64_t column) {
+  auto& [totals, weights, copy] = *static_cast<Int4Scratch*>(p.scratch);
+  const int64_t row_tiles = (p.rows + kSide - 1) / kSide;
+  __builtin_memset(totals, 0, static_cast<size_t>(row_tiles * kTileSums) * sizeof(float));
   constexpr int64_t kGroupBytes = kQuantGroup / 2 * kSide;
   const int64_t groups = p.x.depth / kQuantGroup;
   for (int64_t g = 0; g < groups; g += kStepsAtOnce) {
@@ -398,6 +411,9 @@ constexpr Kernels make_amx_kernels(const char* name) {
   table.pack_bf16_rows = pack_bf16_tiles;
   table.bf16_depth_unit = kBf16Step;
   table.matmul_nt_bf16_bf16 = matmul_nt_bf16_tiles;
+  table.bf16_scratch = sizeof(Bf16Scratch);
+  table.int8_scratch = sizeof(Int8Scratch);
+  table.int4_scratch = sizeof(Int4Scratch);
   table.matmul_int8 = matmul_int8_tiles;
   table.matmul_int4 = matmul_int4_tiles;
   table.flash_tile = flash_tile_amx;

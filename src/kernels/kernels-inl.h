@@ -199,10 +199,12 @@ constexpr Kernels make_kernels(const char* name) {
   table.matmul_nt_f32 = matmul_nt<F32F32>;
   table.matmul_nt_bf16 = matmul_nt_widening<F32Bf16>;
   table.matmul_nt_f16 = matmul_nt_widening<F32F16>;
+  table.widened_cols = Simd::kMostWidening == INT64_MAX ? 0 : Kernels::kWidenedCols;
 #ifdef FOVEA_BF16_DOT
   table.matmul_nt_bf16_bf16 = matmul_nt_bf16_rows;
   table.pack_bf16_rows = pack_bf16_rows;
   table.bf16_depth_unit = Bf16Bf16::kStep;
+  table.bf16_scratch = AlignedBlock::kBytes;
   table.flash_tile = flash_tile;
   table.flash_rows = flash_rows;
   table.pack_flash_keys = pack_flash_keys;

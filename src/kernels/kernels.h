@@ -1,5 +1,7 @@
 // Leaf kernels, compiled once per instruction set and chosen once at run time. They allocate nothing, start
-// no thread and keep no state; pointers need no alignment unless stated.
+// no thread and keep no state; pointers need no alignment unless stated, but `scratch` one of 64 bytes. No
+// frame exceeds 16 KB (the build checks it): what is larger is scratch, which the caller hands in, one to a
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -53,15 +55,21 @@ struct Kernels {
   // tile it fell in.
   void (*matmul_nt_f32)(const float* x, int64_t ldx, const float* w, int64_t ldw, float* y, int64_t ldy,
                         int64_t rows, int64_t cols, int64_t k);
-  // The same with w in bf16 / f16. Bit-equal to widening w and calling matmul_nt_f32.
+  // The same with w in bf16 / f16. Bit-equal to widening w and calling matmul_nt_f32. `scratch`:
+  // widening_scratch(k) bytes.
   void (*matmul_nt_bf16)(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                         int64_t rows, int64_t cols, int64_t k);
+                         int64_t rows, int64_t cols, int64_t k, void* scratch);
   void (*matmul_nt_f16)(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                        int64_t rows, int64_t cols, int64_t k);
+                        int64_t rows, int64_t cols, int64_t k, void* scratch);
+  static constexpr int64_t kWidenedCols = 48, kWidenedDepth = 1024;
+  int64_t widened_cols;  // of w, up to kWidenedDepth deep, at once; 0 where w is widened in registers
+  int64_t widening_scratch(int64_t k) const {
+    return widened_cols * (k < kWidenedDepth ? k : kWidenedDepth) * int64_t{sizeof(float)};
+  }
   // Both operands bf16 by native products, f32 accumulation; null where the machine has none. x comes from
-  // pack_bf16_rows, in whatever form the variant reads it.
+  // pack_bf16_rows, in whatever form the variant reads it. `scratch`: bf16_scratch bytes.
   void (*matmul_nt_bf16_bf16)(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                              int64_t rows, int64_t cols, int64_t k, Upcoming next);
+                              int64_t rows, int64_t cols, int64_t k, Upcoming next, void* scratch);
   // x [rows, k] f32 with row stride ldx, as bf16 in blocks of kBf16Rows rows, each kBf16Rows * k elements
   // with k rounded up to bf16_depth_unit; blocks are independent of each other.
   void (*pack_bf16_rows)(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out);
@@ -70,6 +78,8 @@ struct Kernels {
 
   // Columns of y that a task of many rows should take: their weights stay in a core's own cache.
   int64_t product_cols, quantized_product_cols;
+  // Bytes that a product of native bf16, int8 or int4 works in: the caller's, because they lie on no stack.
+  int64_t bf16_scratch, int8_scratch, int4_scratch;
 
   // The tile's part of flash attention: scores by bf16 products with f32 sums (ascending pairs of head_dim),
   // powers of two relative to the updated maximum with a relative error below 2^-21, their f32 sum, and the

@@ -37,7 +37,16 @@ MatmulNt<uint16_t> packing(const Kernels& kernels) {
     const GuardedArray<uint16_t> packed(up(rows, Kernels::kBf16Rows) * up(k, kernels.bf16_depth_unit));
     kernels.pack_bf16_rows(x, ldx, rows, k, packed.data());
     // A hint is a hint: what cannot be read does no harm.
-    kernels.matmul_nt_bf16_bf16(packed.data(), w, ldw, y, ldy, rows, cols, k, {w + cols * ldw, cols * k * 2});
+    kernels.matmul_nt_bf16_bf16(packed.data(), w, ldw, y, ldy, rows, cols, k, {w + cols * ldw, cols * k * 2},
+                                testing_scratch(kernels.bf16_scratch));
+  };
+}
+// Weights of 16 bits against rows of f32.
+MatmulNt<uint16_t> widening(const Kernels& kernels, DType type) {
+  const auto matmul = type == DType::bf16 ? kernels.matmul_nt_bf16 : kernels.matmul_nt_f16;
+  return [&kernels, matmul](const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y,
+                            int64_t ldy, int64_t rows, int64_t cols, int64_t k) {
+    matmul(x, ldx, w, ldw, y, ldy, rows, cols, k, testing_scratch(kernels.widening_scratch(k)));
   };
 }
 
@@ -231,8 +240,8 @@ class Matmul : public testing::TestWithParam<Variant> {
   void for_every_type(Test test) {
     const Variant v = GetParam();
     test(Checker<float>(v, kernels().matmul_nt_f32, reference_for(DType::f32, DType::f32)));
-    test(Checker<uint16_t>(v, kernels().matmul_nt_bf16, reference_for(DType::f32, DType::bf16)));
-    test(Checker<uint16_t>(v, kernels().matmul_nt_f16, reference_for(DType::f32, DType::f16)));
+    test(Checker<uint16_t>(v, widening(kernels(), DType::bf16), reference_for(DType::f32, DType::bf16)));
+    test(Checker<uint16_t>(v, widening(kernels(), DType::f16), reference_for(DType::f32, DType::f16)));
     if (kernels().matmul_nt_bf16_bf16 != nullptr) {
       test(Checker<uint16_t>(v, packing(kernels()), reference_for(DType::bf16, DType::bf16)));
     }
@@ -307,8 +316,7 @@ TEST_P(Matmul, SixteenBitWeightsEqualTheirWidenedCopies) {
         const auto narrow = laid_out<uint16_t>(reference.w, type, kMaxCols, k, 0);
         const auto wide = laid_out<float>(reference.w, DType::f32, kMaxCols, k, 0);
         std::vector<float> y(static_cast<size_t>(rows * kMaxCols)), wanted = y;
-        const auto matmul = type == DType::bf16 ? kernels().matmul_nt_bf16 : kernels().matmul_nt_f16;
-        matmul(x->data(), k, narrow->data(), k, y.data(), kMaxCols, rows, kMaxCols, k);
+        widening(kernels(), type)(x->data(), k, narrow->data(), k, y.data(), kMaxCols, rows, kMaxCols, k);
         kernels().matmul_nt_f32(x->data(), k, wide->data(), k, wanted.data(), kMaxCols, rows, kMaxCols, k);
         ASSERT_EQ(y, wanted) << name_of(type) << " rows " << rows << " k " << k;
       }
@@ -399,7 +407,8 @@ TEST(Avx512Emulation, GivesTheBitsOfTheHardware) {
     const auto w = laid_out<uint16_t>(reference.w, DType::bf16, kMaxCols, kMaxDepth, 0);
     for (auto [kernels, result] : {std::pair(native, &y), std::pair(&kAvx512EmulatedKernels, &wanted)}) {
       kernels->matmul_nt_bf16(reference.x.data(), kMaxDepth, w->data(), kMaxDepth, result->data(), kMaxCols,
-                              kMaxRows, kMaxCols, kMaxDepth);
+                              kMaxRows, kMaxCols, kMaxDepth,
+                              testing_scratch(kernels->widening_scratch(kMaxDepth)));
     }
     EXPECT_EQ(y, wanted) << native->name;
     ++compared;

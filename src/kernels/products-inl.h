@@ -303,10 +303,12 @@ inline int64_t padded_depth(int64_t k) {
 // rows.
 class AlignedBlock {
  public:
-  static constexpr int64_t kRows = 128, kStride = Bf16Bf16::kBlock + Bf16Bf16::kStep;
+  static constexpr int64_t kRows = 128, kStride = Bf16Bf16::kBlock + Bf16Bf16::kStep,
+                           kBytes = kRows * kStride * int64_t{sizeof(uint16_t)};
 
-  AlignedBlock(const uint16_t* w, int64_t ldw)
-      : copies_((reinterpret_cast<uintptr_t>(w) | 2 * ldw) % 64 != 0) {}
+  // `copy`: kBytes
+  AlignedBlock(const uint16_t* w, int64_t ldw, void* copy)
+      : copies_((reinterpret_cast<uintptr_t>(w) | 2 * ldw) % 64 != 0), copy_(static_cast<uint16_t*>(copy)) {}
   int64_t stride(int64_t ldw) const { return copies_ ? kStride : ldw; }
   const uint16_t* rows(const uint16_t* w, int64_t ldw, int64_t rows, int64_t k) {
     if (!copies_) return w;
@@ -318,19 +320,19 @@ class AlignedBlock {
 
  private:
   bool copies_;
-  alignas(64) uint16_t copy_[kRows * kStride];
+  uint16_t* copy_;
 };
 
 // `next`: rows of w, as long as these, that the thread reads next.
 inline void matmul_nt_bf16_rows(const uint16_t* x, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                                int64_t rows, int64_t cols, int64_t k, Upcoming next) {
+                                int64_t rows, int64_t cols, int64_t k, Upcoming next, void* scratch) {
   const int64_t ldx = padded_depth(k);
   if (rows <= Kernels::kFewRows || k == 0) {
     matmul_nt<Bf16Bf16>(x, ldx, w, ldw, y, ldy, rows, cols, k);
     return;
   }
   constexpr int64_t kBlock = Bf16Bf16::kBlock, kGroup = AlignedBlock::kRows;
-  AlignedBlock block(w, ldw);
+  AlignedBlock block(w, ldw, scratch);
   for (int64_t n = 0; n < cols; n += kGroup) {
     const int64_t cols_now = cols - n < kGroup ? cols - n : kGroup;
     const int64_t tiles = rows / Simd::kTileRows * (cols_now / Simd::kTileCols);
@@ -356,21 +358,23 @@ inline void pack_bf16_rows(const float* x, int64_t ldx, int64_t rows, int64_t k,
 // into scratch that fits the L2 cache.
 template <typename Op>
 void matmul_nt_widening(const float* x, int64_t ldx, const uint16_t* w, int64_t ldw, float* y, int64_t ldy,
-                        int64_t rows, int64_t cols, int64_t k) {
+                        int64_t rows, int64_t cols, int64_t k, void* scratch) {
   if (rows <= Simd::kMostWidening || k == 0) {
     matmul_nt<Op>(x, ldx, w, ldw, y, ldy, rows, cols, k);
     return;
   }
-  constexpr int64_t kGroup = 48;
+  constexpr int64_t kGroup = Kernels::kWidenedCols;
+  static_assert(Op::kBlock == Kernels::kWidenedDepth);
+  const int64_t stride = smaller(k, Op::kBlock);
   Fetch none;
-  alignas(64) float wide[kGroup * Op::kBlock];
+  auto* wide = static_cast<float*>(scratch);
   for (int64_t n = 0; n < cols; n += kGroup) {
     const int64_t cols_now = cols - n < kGroup ? cols - n : kGroup;
     for (int64_t at = 0; at < k; at += Op::kBlock) {
       const int64_t k_now = k - at < Op::kBlock ? k - at : Op::kBlock;
-      for (int64_t c = 0; c < cols_now; ++c) Op::widen(w + (n + c) * ldw + at, wide + c * Op::kBlock, k_now);
-      block_nt<F32F32, Simd::kTileRows>(x + at, ldx, wide, Op::kBlock, y + n, ldy, rows, cols_now, k_now,
-                                        at == 0, none);
+      for (int64_t c = 0; c < cols_now; ++c) Op::widen(w + (n + c) * ldw + at, wide + c * stride, k_now);
+      block_nt<F32F32, Simd::kTileRows>(x + at, ldx, wide, stride, y + n, ldy, rows, cols_now, k_now, at == 0,
+                                        none);
     }
   }
 }

@@ -34,6 +34,7 @@ struct QuantizedProduct {
   const float* bias = nullptr;  // [cols], or none
   DType round = DType::f32;
   Upcoming next = {};
+  void* scratch = nullptr;  // Kernels::int8_scratch or int4_scratch bytes
 };
 
 }  // namespace fovea

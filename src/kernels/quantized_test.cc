@@ -191,6 +191,7 @@ TEST_P(QuantizedTest, Int8ProductsAreExactIntegersTimesTheScales) {
               p.quantized_rows(0), w.values.data(), w.scales.data(), y.data(), cols + 3, rows, cols};
           const Finish finish(p);
           finish.ask(product);
+          product.scratch = testing_scratch(kernels().int8_scratch);
           kernels().matmul_int8(product);
           expect_canaries(p, y);
           for (int64_t m = 0; m < rows; ++m) {
@@ -237,6 +238,7 @@ TEST_P(QuantizedTest, Int4ProductsAreExactGroupsTimesTheScales) {
               p.quantized_rows(0), w.values.data(), w.scales.data(), y.data(), cols + 3, rows, cols};
           const Finish finish(p);
           finish.ask(product);
+          product.scratch = testing_scratch(kernels().int4_scratch);
           kernels().matmul_int4(product);
           expect_canaries(p, y);
           for (int64_t m = 0; m < rows; ++m) {
@@ -263,7 +265,10 @@ TEST_P(QuantizedTest, LargeProductsHaveTheBitsOfSmallOnes) {
   const PackedInt8 w8(p);
   const PackedInt4 w4(p);
   for (const bool int8 : {true, false}) {
-    const auto multiply = int8 ? kernels().matmul_int8 : kernels().matmul_int4;
+    const auto multiply = [&](QuantizedProduct product) {
+      product.scratch = testing_scratch(int8 ? kernels().int8_scratch : kernels().int4_scratch);
+      (int8 ? kernels().matmul_int8 : kernels().matmul_int4)(product);
+    };
     const GuardedArray<float> whole = result_of(p), pieces = result_of(p);
     const auto columns_from = [&](int64_t n) -> std::pair<const void*, const void*> {
       if (int8) return {w8.values.data() + n * p.depth, w8.scales.data() + n};
@@ -301,6 +306,7 @@ TEST_P(QuantizedTest, EveryCountOfFewRowsHasTheBitsOfEachRowAlone) {
         product.values = w8.values.data();
         product.scales = w8.scales.data();
       }
+      product.scratch = testing_scratch(int8 ? kernels().int8_scratch : kernels().int4_scratch);
       (int8 ? kernels().matmul_int8 : kernels().matmul_int4)(product);
     };
     const GuardedArray<float> alone = result_of(p);

@@ -1,10 +1,12 @@
 // Every form of the kernels that this machine can execute, the AVX-512 ones at least through emulation.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "kernels/guarded_memory_testing.h"
 #include "kernels/kernels.h"
 
 namespace fovea {
@@ -40,6 +42,12 @@ inline std::vector<Variant> all_variants() {
   }
 #endif
   return variants;
+}
+
+// So many bytes for a kernel to work in, where one byte more is a crash; the same for all calls.
+inline void* testing_scratch(int64_t bytes) {
+  static std::map<int64_t, GuardedArray<char>> all;
+  return all.try_emplace(bytes, bytes).first->second.data();
 }
 
 // Names the instances of a parameterised test.

@@ -1,6 +1,8 @@
 // The first frame of a GIF, as Pillow shows it.
 #include <algorithm>
 #include <array>
+#include <memory>
+#include <span>
 
 #include "media/decode.h"
 
@@ -102,7 +104,7 @@ class CodeReader {
   int bit_count_ = 0, block_left_ = 0;
 };
 
-// The LZW dictionary: each entry is a shorter entry and one more index.
+// The LZW dictionary: each entry is a shorter entry and one more index. Too large for a stack.
 class Dictionary {
  public:
   static constexpr uint32_t kSizeMax = 4096;
@@ -117,26 +119,26 @@ class Dictionary {
     prefix_[size_] = static_cast<uint16_t>(prefix);
     last_[size_++] = last;
   }
-  // Writes the indices of `code` into the end of `text` and returns how many they are.
-  size_t expand(uint32_t code, std::array<uint8_t, kSizeMax>& text) const {
+  // The indices of `code`, until the next call.
+  std::span<const uint8_t> expand(uint32_t code) {
     size_t count = 0;
-    for (; code >= clear_ + 2; code = prefix_[code]) text[kSizeMax - ++count] = last_[code];
-    text[kSizeMax - ++count] = static_cast<uint8_t>(code);
-    return count;
+    for (; code >= clear_ + 2; code = prefix_[code]) text_[kSizeMax - ++count] = last_[code];
+    text_[kSizeMax - ++count] = static_cast<uint8_t>(code);
+    return std::span(text_).last(count);
   }
 
  private:
   uint32_t clear_, size_ = 0;
   std::array<uint16_t, kSizeMax> prefix_{};
-  std::array<uint8_t, kSizeMax> last_{};
+  std::array<uint8_t, kSizeMax> last_{}, text_;
 };
 
 void decode_lzw(GifReader& reader, std::span<uint8_t> indices) {
   const int literal_bits = reader.u8();
   if (literal_bits < 1 || literal_bits > 11) throw_corrupt("GIF", "an impossible LZW code size");
-  Dictionary dictionary(literal_bits);
+  const auto owner = std::make_unique<Dictionary>(literal_bits);
+  Dictionary& dictionary = *owner;
   CodeReader codes(reader);
-  std::array<uint8_t, Dictionary::kSizeMax> text;
   constexpr uint32_t kNone = ~0u;
   uint32_t previous = kNone;
   int width = literal_bits + 1;
@@ -153,14 +155,13 @@ void decode_lzw(GifReader& reader, std::span<uint8_t> indices) {
     // head.
     const bool repeats_head = code == dictionary.size() && previous != kNone;
     if (code >= dictionary.size() && !repeats_head) throw_corrupt("GIF", "an impossible LZW code");
-    size_t count = dictionary.expand(repeats_head ? previous : code, text);
-    const uint8_t head = text[text.size() - count];
-    if (previous != kNone) dictionary.add(previous, head);
-    if (repeats_head) count = dictionary.expand(dictionary.size() > code ? code : previous, text);
+    std::span<const uint8_t> text = dictionary.expand(repeats_head ? previous : code);
+    if (previous != kNone) dictionary.add(previous, text.front());
+    if (repeats_head) text = dictionary.expand(dictionary.size() > code ? code : previous);
     if (dictionary.size() >= (1u << width) && width < 12) ++width;
     previous = code;
-    const size_t kept = std::min(count, indices.size() - done);
-    std::copy_n(text.end() - static_cast<int64_t>(count), kept, indices.begin() + static_cast<int64_t>(done));
+    const size_t kept = std::min(text.size(), indices.size() - done);
+    std::copy_n(text.begin(), kept, indices.begin() + static_cast<int64_t>(done));
     done += kept;
   }
 }

@@ -45,6 +45,13 @@ const uint16_t* bf16_rows(const float* x, int64_t rows, int64_t depth) {
   return to;
 }
 
+// What each thread multiplies in, kept likewise: one after another, `bytes` apart.
+char* product_scratch(int64_t bytes) {
+  static thread_local Buffer<char> kept;
+  kept.reserve(threads() * bytes);
+  return kept.data();
+}
+
 QuantizedRows quantized_rows(const float* x, int64_t rows, int64_t count, int64_t depth) {
   static thread_local Buffer<int8_t> kept_values;
   static thread_local Buffer<int32_t> kept_sums;
@@ -66,7 +73,7 @@ QuantizedRows quantized_rows(const float* x, int64_t rows, int64_t count, int64_
 
 // The product of f32 rows with f32 weights, or with 16-bit ones that are widened on the way.
 void multiply_widened(const float* x, const MatrixView& weight, int64_t col, int64_t rows, int64_t cols,
-                      float* y, int64_t ldy) {
+                      float* y, int64_t ldy, void* scratch) {
   const Kernels& k = kernels();
   const int64_t depth = weight.cols;
   const void* w = weight.row(col);
@@ -74,7 +81,7 @@ void multiply_widened(const float* x, const MatrixView& weight, int64_t col, int
     k.matmul_nt_f32(x, depth, static_cast<const float*>(w), depth, y, ldy, rows, cols, depth);
   } else {
     const auto product = weight.dtype == DType::bf16 ? k.matmul_nt_bf16 : k.matmul_nt_f16;
-    product(x, depth, static_cast<const uint16_t*>(w), depth, y, ldy, rows, cols, depth);
+    product(x, depth, static_cast<const uint16_t*>(w), depth, y, ldy, rows, cols, depth, scratch);
   }
 }
 
@@ -82,6 +89,19 @@ void multiply_widened(const float* x, const MatrixView& weight, int64_t col, int
 bool native_products(const LinearTypes& types) {
   return types.weights == DType::bf16 && types.input == DType::bf16 &&
          kernels().matmul_nt_bf16_bf16 != nullptr;
+}
+
+// Bytes that one thread multiplies in.
+int64_t thread_scratch_bytes(const LinearTypes& types, int64_t depth) {
+  const Kernels& k = kernels();
+  switch (types.quantization) {
+    case Quantization::w8a8:
+      return k.int8_scratch;
+    case Quantization::int4:
+      return k.int4_scratch;
+    default:
+      return native_products(types) ? k.bf16_scratch : k.widening_scratch(depth);
+  }
 }
 
 }  // namespace
@@ -146,6 +166,10 @@ Linear Linear::of_quantized(const QuantizedMatrix& weight, int64_t in, const Lin
 void Linear::row(int64_t r, float* out) const { widen_row(weight(), r, out); }
 
 int64_t Linear::scratch_bytes(const LinearTypes& types, int64_t rows, int64_t depth) {
+  return converted_bytes(types, rows, depth) + threads() * thread_scratch_bytes(types, depth);
+}
+
+int64_t Linear::converted_bytes(const LinearTypes& types, int64_t rows, int64_t depth) {
   if (types.quantization != Quantization::none) {
     const int64_t groups = (depth + kQuantGroup - 1) / kQuantGroup;
     return rows * (groups * (kQuantGroup + int64_t{sizeof(int32_t)}) + int64_t{sizeof(float)});
@@ -164,6 +188,7 @@ class Linear::Product {
       FOVEA_CHECK(linear.weight().data != nullptr ||
                   linear.quantized_ != nullptr);  // else a lease is missing
       cols_ += linear.out();
+      of_thread_ = std::max(of_thread_, thread_scratch_bytes(linear.types_, depth));
       if (rows > kFewRows) tasks_ += tasks_of(linear);
       if (linear.quantized_ != nullptr && quantized_.values == nullptr) {
         quantized_ = quantized_rows(x, rows, depth, linear.quantized_->depth());
@@ -171,6 +196,7 @@ class Linear::Product {
         bf16_ = bf16_rows(x, rows, depth);
       }
     }
+    scratch_ = product_scratch(of_thread_);
     if (rows <= kFewRows) {
       while (streamed_piece(tasks_).of != nullptr) ++tasks_;
     }
@@ -242,6 +268,7 @@ class Linear::Product {
     const Linear& linear = *piece.of->linear;
     const MatrixView& weight = linear.weight();
     const int64_t depth = linear.in(), stride = piece.of->y_stride;
+    void* scratch = scratch_ + thread_index() * of_thread_;
     if (linear.quantized_ != nullptr) {
       const QuantizedRows& q = quantized_;
       const QuantizedRows from{q.values + piece.row * q.depth, q.scales + piece.row,
@@ -253,20 +280,23 @@ class Linear::Product {
                                    .cols = piece.cols,
                                    .bias = linear.bias_.empty() ? nullptr : linear.bias_.data() + piece.col,
                                    .round = linear.types_.output,
-                                   .next = next},
+                                   .next = next,
+                                   .scratch = scratch},
                                   piece.col);
     } else if (linear.native()) {
       kernels().matmul_nt_bf16_bf16(bf16_ + packed_elements(piece.row, depth),
                                     static_cast<const uint16_t*>(weight.row(piece.col)), depth, y, stride,
-                                    piece.rows, piece.cols, depth, next);
+                                    piece.rows, piece.cols, depth, next, scratch);
     } else {
-      multiply_widened(x_ + piece.row * depth, weight, piece.col, piece.rows, piece.cols, y, stride);
+      multiply_widened(x_ + piece.row * depth, weight, piece.col, piece.rows, piece.cols, y, stride, scratch);
     }
   }
 
   std::span<const Projection> all_;
   const float* x_;
   int64_t rows_, tasks_ = 0, cols_ = 0;
+  char* scratch_ = nullptr;
+  int64_t of_thread_ = 0;
   // x in the forms that the products want.
   const uint16_t* bf16_ = nullptr;
   QuantizedRows quantized_{};

@@ -68,7 +68,7 @@ class Linear {
   static void apply_all(std::span<const Projection> all, const float* x, int64_t rows);
 
   // What apply() allocates for `rows` of `depth` inputs, and its thread keeps: their quantized copy, or the
-  // narrowed one where native products serve.
+  // narrowed one where native products serve, and what threads() threads multiply in.
   static int64_t scratch_bytes(const LinearTypes& types, int64_t rows, int64_t depth);
 
   // Moves the bias out: from then on y = r(x W^T). Empty when there is none.
@@ -80,6 +80,7 @@ class Linear {
  private:
   LinearTypes types_{};
   class Product;
+  static int64_t converted_bytes(const LinearTypes& types, int64_t rows, int64_t depth);
   bool native() const;  // both operands in bf16, by the CPU's own products
   const MatrixView& weight() const { return held_ != nullptr ? *held_ : weight_; }
 
