@@ -42,10 +42,10 @@ void rest() {
 #endif
 }
 
-// Looks at done() until it holds or the time is over. Waking a thread that sleeps takes as long as a short call,
-// and what a step does on one thread between two calls takes longer than that: so a waiting thread looks for as
-// long as a wake-up takes, then gives its processor to whoever wants it between two looks, and sleeps only when
-// the work seems to be over.
+// Looks at done() until it holds or the time is over. Waking a thread that sleeps takes as long as a short
+// call, and what a step does on one thread between two calls takes longer than that: so a waiting thread
+// looks for as long as a wake-up takes, then gives its processor to whoever wants it between two looks, and
+// sleeps only when the work seems to be over.
 template <typename Done>
 bool soon(const Done& done) {
   using Clock = std::chrono::steady_clock;

@@ -20,8 +20,9 @@ namespace fovea {
 // help where there are some. A call from within a piece runs on the calling thread alone.
 //
 // run() waits for pieces, never for a worker: one that the system has not scheduled has taken no piece, and
-// the others do them all. Who has nothing to do looks for work for a few dozen microseconds, as long as the
-// next call of a forward pass is away, and then sleeps.
+// the others do them all. Who has nothing to do looks for work, after some dozen microseconds yielding to
+// whoever wants its processor, and sleeps after two milliseconds: longer than the next call of a forward pass
+// is away.
 //
 // In a forked child the workers are missing; the pool goes on with the calling thread.
 class ThreadPool {
