@@ -1,7 +1,6 @@
 # Every library fovea stands on; docs/dependencies.md says what each is for and why it was chosen. The least versions
 # are those of Ubuntu 22.04, the oldest distribution whose packages are meant to do; older ones were never tried.
 find_package(PkgConfig REQUIRED)
-find_package(OpenMP 4.5 REQUIRED COMPONENTS CXX)
 find_package(Threads REQUIRED)
 find_package(nlohmann_json 3.10.5 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)

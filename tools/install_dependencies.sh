@@ -44,7 +44,6 @@ TABLE
   if [ "$with_fuzz" = yes ]; then
     cat <<'TABLE'
 clang|command clang++|libFuzzer, the fuzz targets
-libomp-dev|clang -shared -fPIC -fopenmp|the threads of what clang compiles
 libclang-rt-dev|clang -fsanitize=fuzzer|libFuzzer and the sanitizers of clang
 llvm|command llvm-symbolizer|function names where a target ends
 python3|command python3|runs the targets, keeps the ledger

@@ -1,13 +1,14 @@
-// A folder for one test's files, removed with it.
+// A folder for one test's files, removed with it. Of fuzz targets, too, which have no GoogleTest.
 #pragma once
 
-#include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 namespace fovea {
 
@@ -15,7 +16,7 @@ class TemporaryFolder {
  public:
   TemporaryFolder() {
     std::string name = (std::filesystem::temp_directory_path() / "fovea_test_XXXXXX").string();
-    EXPECT_NE(mkdtemp(name.data()), nullptr);
+    if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), name);
     path_ = name;
   }
   ~TemporaryFolder() {
