@@ -11,7 +11,6 @@
 #include "attention/eager_rows.h"
 #include "attention/implementations.h"
 #include "attention/rows.h"
-#include "base/parallel.h"
 
 namespace fovea {
 namespace {
@@ -46,7 +45,7 @@ class EagerPlan {
   int64_t units() const { return segments_ * problem_.k.heads; }
   int64_t batch_floats() const { return batch_floats_; }
   int64_t worker_floats() const { return worker_floats_; }
-  int64_t floats() const { return batch_floats_ + threads() * worker_floats_; }
+  int64_t floats() const { return batch_floats_ + problem_.context.threads() * worker_floats_; }
   int64_t group() const { return group_; }
   // 16 more than needed: rows a multiple of 4 KiB apart would share one cache set.
   static int64_t score_stride(const QueryTile& block) { return round_up(block.keys, kKeyTile) + 16; }
@@ -110,11 +109,12 @@ class EagerCall {
       key_tiles_max = std::max(key_tiles_max, divide_up(unit.block.keys, kKeyTile));
     }
     const auto units = static_cast<int64_t>(batch_.size());
-    parallel_for(units * key_tiles_max, [&](int64_t task) {
+    problem_.context.parallel_for(units * key_tiles_max, [&](int64_t task) {
       pack_keys(batch_[static_cast<size_t>(task / key_tiles_max)], task % key_tiles_max * kKeyTile);
     });
-    parallel_for(units * blocks_max, [&](int64_t task) {
-      attend_block(batch_[static_cast<size_t>(task / blocks_max)], task % blocks_max * queries_per_block());
+    problem_.context.parallel_for(units * blocks_max, [&](int64_t task, int worker) {
+      attend_block(batch_[static_cast<size_t>(task / blocks_max)], task % blocks_max * queries_per_block(),
+                   worker);
     });
   }
 
@@ -124,8 +124,8 @@ class EagerCall {
     const QueryTile& block = unit.block;
     if (first >= block.keys) return;
     const int64_t count = std::min(kKeyTile, block.keys - first), at = first * head_dim_;
-    pack_rows(problem_.k, block.kv_head, 1, block.first_key + first, count, unit.k + at);
-    pack_rows(problem_.v, block.kv_head, 1, block.first_key + first, count, unit.v + at);
+    pack_rows(*problem_.context.kernels, problem_.k, block.kv_head, 1, block.first_key + first, count, unit.k + at);
+    pack_rows(*problem_.context.kernels, problem_.v, block.kv_head, 1, block.first_key + first, count, unit.v + at);
     if (nodes_.scale == ScalePlacement::split) line_.scale_operand(unit.k + at, count * head_dim_);
     if (unit.bias == nullptr) return;
     std::fill_n(unit.bias + at, count * head_dim_, 0.f);
@@ -134,13 +134,13 @@ class EagerCall {
   }
 
   // All nodes for some queries of one unit, starting at the unit's query `first`.
-  void attend_block(const Unit& unit, int64_t first) {
+  void attend_block(const Unit& unit, int64_t first, int worker) {
     if (first >= unit.block.queries) return;
     QueryTile tile = unit.block;
     tile.first_query += first;
     tile.queries = std::min(queries_per_block(), unit.block.queries - first);
     const int64_t rows = tile.queries * plan_.group(), stride = EagerPlan::score_stride(tile);
-    float* q = scratch_.data() + plan_.batch_floats() + thread_index() * plan_.worker_floats();
+    float* q = scratch_.data() + plan_.batch_floats() + worker * plan_.worker_floats();
     float *out = q + rows * head_dim_, *sums = out + rows * head_dim_, *bias_scores = sums + rows;
     float* scores = unit.scores + first * plan_.group() * stride;
 
@@ -153,9 +153,9 @@ class EagerCall {
     make_probabilities(tile, scores, sums);
     std::fill_n(out, rows * head_dim_, 0.f);
     for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
-      kernels().matmul_nn_f32(scores + key, stride, unit.v + key * head_dim_, head_dim_, out, head_dim_, rows,
+      problem_.context.kernels->matmul_nn_f32(scores + key, stride, unit.v + key * head_dim_, head_dim_, out, head_dim_, rows,
                               head_dim_, std::min(kKeyTile, tile.keys - key));
-      round_to(nodes_.pv, out, rows * head_dim_);
+      round_to(*problem_.context.kernels, nodes_.pv, out, rows * head_dim_);
     }
     write_output(problem_, tile, out, sums);
   }
@@ -182,7 +182,7 @@ class EagerCall {
       const int64_t query = tile.first_query + row / plan_.group();
       const int64_t visible = problem_.causal ? causal_keys(problem_, query) : tile.keys;
       const float *terms = bias_scores + row * stride,
-                  highest = visible > 0 ? kernels().max_value(terms, visible) : 0.f;
+                  highest = visible > 0 ? problem_.context.kernels->max_value(terms, visible) : 0.f;
       float* line = scores + row * stride;
       for (int64_t key = 0; key < tile.keys; ++key) line[key] += terms[key] - highest;
     }
@@ -192,7 +192,7 @@ class EagerCall {
   void multiply_keys(const QueryTile& tile, const float* q, const float* k, float* y) const {
     const int64_t rows = tile.queries * plan_.group();
     for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
-      kernels().matmul_nt_f32(q, head_dim_, k + key * head_dim_, head_dim_, y + key,
+      problem_.context.kernels->matmul_nt_f32(q, head_dim_, k + key * head_dim_, head_dim_, y + key,
                               EagerPlan::score_stride(tile), rows, std::min(kKeyTile, tile.keys - key),
                               head_dim_);
     }

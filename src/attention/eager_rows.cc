@@ -79,8 +79,8 @@ float EagerRows::operand_factor() const {
 }
 
 void EagerRows::scale_operand(float* x, int64_t count) const {
-  kernels().scale(x, operand_factor(), x, count, DType::f32);
-  round_to(nodes_.scaled, x, count);
+  problem_.context.kernels->scale(x, operand_factor(), x, count, DType::f32);
+  round_to(*problem_.context.kernels, nodes_.scaled, x, count);
 }
 
 // What turns a raw product into a scaled score.
@@ -138,7 +138,7 @@ bool EagerRows::at_risk(const float* row, int64_t visible, int64_t keys, HeadGua
   if (nodes_.score_shift == ScoreShift::row_max) {
     stored = std::isfinite(magnitude) ? 0.f : magnitude;
   } else if (problem_.key_bias.present() && std::isfinite(magnitude)) {
-    stored = visible > 0 ? std::abs(kernels().max_value(row, visible)) : 0.f;
+    stored = visible > 0 ? std::abs(problem_.context.kernels->max_value(row, visible)) : 0.f;
   }
   const float scaled = stored * factor_of_raw();
   const bool coarse = double{scaled} * roundoff_ > double{problem_.guard->options.tau};
@@ -157,11 +157,11 @@ bool EagerRows::at_risk(const float* row, int64_t visible, int64_t keys, HeadGua
 
 void EagerRows::scale_scores(const AttentionPrecision& nodes, float* row, int64_t visible,
                              int64_t keys) const {
-  round_to(nodes.scores, row, keys);
+  round_to(*problem_.context.kernels, nodes.scores, row, keys);
   switch (nodes.scale) {
     case ScalePlacement::after:
     case ScalePlacement::fused:
-      kernels().scale(row, problem_.scale, row, keys, DType::f32);
+      problem_.context.kernels->scale(row, problem_.scale, row, keys, DType::f32);
       break;
     case ScalePlacement::divide: {
       const auto divisor = static_cast<float>(std::sqrt(static_cast<double>(problem_.q.head_dim)));
@@ -174,9 +174,9 @@ void EagerRows::scale_scores(const AttentionPrecision& nodes, float* row, int64_
   }
   // With scale=fused nothing has been rounded yet (nor may it have been: check_nodes of the policy).
   if (nodes.score_shift == ScoreShift::row_max && visible > 0) {
-    add_to(row, keys, -kernels().max_value(row, visible));
+    add_to(row, keys, -problem_.context.kernels->max_value(row, visible));
   }
-  round_to(nodes.scaled, row, keys);
+  round_to(*problem_.context.kernels, nodes.scaled, row, keys);
 }
 
 void EagerRows::mask_scores(const AttentionPrecision& nodes, float* row, int64_t visible,
@@ -185,7 +185,7 @@ void EagerRows::mask_scores(const AttentionPrecision& nodes, float* row, int64_t
     std::fill(row + visible, row + keys, -kInfinity);
   } else if (problem_.causal) {
     add_to(row + visible, keys - visible, lowest_finite(nodes.scaled));
-    round_to(nodes.scaled, row + visible, keys - visible);
+    round_to(*problem_.context.kernels, nodes.scaled, row + visible, keys - visible);
   }
   if (nodes.inf_to_zero) {
     for (int64_t key = 0; key < keys; ++key) row[key] = std::isinf(row[key]) ? 0.f : row[key];
@@ -196,26 +196,26 @@ void EagerRows::mask_scores(const AttentionPrecision& nodes, float* row, int64_t
 float EagerRows::make_probabilities(int64_t keys, float* row) const {
   const int64_t columns = round_up(keys, kKeyTile);
   std::fill(row + keys, row + columns, -kInfinity);
-  const float highest = kernels().max_value(row, columns);
+  const float highest = problem_.context.kernels->max_value(row, columns);
   const bool narrow = is_narrow(nodes_.softmax);
   const float sum =
-      narrow ? narrow_exp_sum(columns, highest, row) : kernels().exp_sum(row, columns, 1.f, highest);
+      narrow ? narrow_exp_sum(columns, highest, row) : problem_.context.kernels->exp_sum(row, columns, 1.f, highest);
   if (!nodes_.normalised) {
-    round_to(nodes_.probabilities, row, keys);
+    round_to(*problem_.context.kernels, nodes_.probabilities, row, keys);
     return sum;
   }
   for (int64_t key = 0; key < keys; ++key) row[key] /= sum;
-  if (narrow) round_to(nodes_.softmax, row, keys);
-  round_to(nodes_.probabilities, row, keys);
+  if (narrow) round_to(*problem_.context.kernels, nodes_.softmax, row, keys);
+  round_to(*problem_.context.kernels, nodes_.probabilities, row, keys);
   return 1.f;
 }
 
 // Softmax as a kernel without wide accumulators would: difference, exponential and running sum rounded.
 float EagerRows::narrow_exp_sum(int64_t columns, float highest, float* row) const {
   add_to(row, columns, -highest);
-  round_to(nodes_.softmax, row, columns);
-  kernels().exp_sum(row, columns, 1.f, 0.f);
-  round_to(nodes_.softmax, row, columns);
+  round_to(*problem_.context.kernels, nodes_.softmax, row, columns);
+  problem_.context.kernels->exp_sum(row, columns, 1.f, 0.f);
+  round_to(*problem_.context.kernels, nodes_.softmax, row, columns);
   float sum = 0;
   for (int64_t key = 0; key < columns; ++key) sum = rounded(sum + row[key], nodes_.softmax);
   return sum;

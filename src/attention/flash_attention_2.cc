@@ -7,7 +7,6 @@
 #include "attention/flash_worker.h"
 #include "attention/implementations.h"
 #include "attention/rows.h"
-#include "base/parallel.h"
 
 namespace fovea {
 namespace {
@@ -23,7 +22,7 @@ constexpr int64_t kNarrowRows = 32, kWindowKeys = kKeyTile, kSplitHeadsMax = 4;
 constexpr int64_t kSplitsPerThread = 16;
 
 int64_t rows_wanted(const AttentionProblem& problem) {
-  return std::clamp(problem.q.tokens * problem.q.heads / (4 * threads()), kTileRowsMin, kTileRowsMax);
+  return std::clamp(problem.q.tokens * problem.q.heads / (4 * problem.context.threads()), kTileRowsMin, kTileRowsMax);
 }
 
 // What a task is: a query tile with all its keys; some heads of a short segment; one split of some heads.
@@ -39,9 +38,10 @@ class FlashPlan {
     const int64_t heads = problem.k.heads;
     if (problem.cu_seqlens.empty() && problem.q.tokens * tiles_.group() <= kNarrowRows && splits_max_ > 1) {
       way_ = Way::splits;
-      const int64_t parts = std::clamp<int64_t>(divide_up(2 * threads(), splits_max_), 1, heads);
+      const int64_t threads = problem.context.threads();
+      const int64_t parts = std::clamp<int64_t>(divide_up(2 * threads, splits_max_), 1, heads);
       sizes_.heads_per_task = std::min(divide_up(heads, parts), kSplitHeadsMax);
-      splits_at_once_ = std::min(splits_max_, divide_up(kSplitsPerThread * threads(), parts));
+      splits_at_once_ = std::min(splits_max_, divide_up(kSplitsPerThread * threads, parts));
     } else if (!problem.cu_seqlens.empty() &&
                tiles_.keys_max() <= std::min(kWindowKeys, tiles_.rows_max() / tiles_.group())) {
       way_ = Way::windows;
@@ -97,8 +97,8 @@ class FlashPlan {
 
 // total = total + part, row by row, with shifts in `unit`. Rows that saw no key in `part` stay as they are,
 // bit for bit.
-void merge(const RunningSoftmax& total, const RunningSoftmax& part, int64_t rows, int64_t head_dim,
-           float unit) {
+void merge(const Kernels& kernels, const RunningSoftmax& total, const RunningSoftmax& part, int64_t rows,
+           int64_t head_dim, float unit) {
   constexpr int64_t kRows = FlashSizes::kRowPadding;
   const auto unseen = [](const RunningSoftmax& state, int64_t row) {
     return state.shift[row] == -kInfinity && state.sum[row] == 0.f;
@@ -114,8 +114,8 @@ void merge(const RunningSoftmax& total, const RunningSoftmax& part, int64_t rows
       keep[r] = total.shift[row] - shift;
       add[r] = part.shift[row] - shift;
     }
-    kernels().exp_sum(keep, kRows, unit, 0.f);
-    kernels().exp_sum(add, kRows, unit, 0.f);
+    kernels.exp_sum(keep, kRows, unit, 0.f);
+    kernels.exp_sum(add, kRows, unit, 0.f);
     for (int64_t r = 0; r < count; ++r) {
       const int64_t row = first + r;
       float *into = total.out + row * head_dim, *from = part.out + row * head_dim;
@@ -139,7 +139,7 @@ struct FlashScratch {
       of_thread = std::max(of_thread, plan.thread_floats());
       floats += plan.own_floats();
     }
-    floats += threads() * of_thread;
+    if (!plans.empty()) floats += plans.front().problem().context.threads() * of_thread;
   }
 
   int64_t of_thread = 0, floats = 0;
@@ -171,7 +171,7 @@ void run_tile(const FlashTask& task, float* scratch) {
   worker.add_split(tile, 0, 1, 0, total);
   for (int64_t split = 1; split * kKeySplit < tile.keys; ++split) {
     worker.add_split(tile, 0, 1, split, part);
-    merge(total, part, tile.queries * plan.tiles().group(), problem.q.head_dim, Worker::kShiftUnit);
+    merge(*problem.context.kernels, total, part, tile.queries * plan.tiles().group(), problem.q.head_dim, Worker::kShiftUnit);
   }
   write_output(problem, tile, total.out, total.sum);
 }
@@ -225,7 +225,7 @@ void merge_splits(const FlashTask& task) {
   const RunningSoftmax total = task.state(plan.splits_at_once() * heads + head);
   if (task.round == 0) total.clear(rows, head_dim);
   for (int64_t split = 0; split < plan.splits_in(task.round); ++split) {
-    merge(total, task.state(split * heads + head), rows, head_dim, Worker::kShiftUnit);
+    merge(*problem.context.kernels, total, task.state(split * heads + head), rows, head_dim, Worker::kShiftUnit);
   }
   if (plan.splits_in(task.round + 1) == 0) write_output(problem, tile, total.out, total.sum);
 }
@@ -239,17 +239,19 @@ class FlashCall {
       : plans_(plans), sizes_(plans), scratch_(scratch_of(plans.front().problem(), sizes_.floats, own_)) {}
 
   void run() {
-    for (int64_t round = 0; for_each(round, &FlashPlan::tasks_in, [this](const FlashTask& t) { compute(t); });
+    for (int64_t round = 0; for_each(round, &FlashPlan::tasks_in, [this](const FlashTask& t, int worker) { compute(t, worker); });
          ++round) {
-      for_each(round, &FlashPlan::merges_in, merge_splits<Worker>);
+      for_each(round, &FlashPlan::merges_in, [](const FlashTask& t, int) { merge_splits<Worker>(t); });
     }
   }
 
  private:
   using CountIn = int64_t (FlashPlan::*)(int64_t round) const;
 
-  void compute(const FlashTask& task) const {
-    float* scratch = scratch_ + thread_index() * sizes_.of_thread;
+  const Context& context() const { return plans_.front().problem().context; }
+
+  void compute(const FlashTask& task, int worker) const {
+    float* scratch = scratch_ + worker * sizes_.of_thread;
     switch (task.plan->way()) {
       case Way::tiles:
         return run_tile<Worker>(task, scratch);
@@ -265,12 +267,13 @@ class FlashCall {
   bool for_each(int64_t round, CountIn count_in, Body body) {
     int64_t count = 0;
     for (const FlashPlan& plan : plans_) count += (plan.*count_in)(round);
-    parallel_for(count, [&](int64_t number) { body(task_at(number, round, count_in)); });
+    context().parallel_for(
+        count, [&](int64_t number, int worker) { body(task_at(number, round, count_in), worker); });
     return count > 0;
   }
 
   FlashTask task_at(int64_t number, int64_t round, CountIn count_in) const {
-    float* own = scratch_ + threads() * sizes_.of_thread;
+    float* own = scratch_ + context().threads() * sizes_.of_thread;
     const FlashPlan* plan = plans_.data();
     for (int64_t count = 0; number >= (count = (plan->*count_in)(round)); ++plan) {
       number -= count;

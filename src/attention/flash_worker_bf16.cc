@@ -6,7 +6,7 @@ namespace {
 
 static_assert(FlashTile::kKeys == kKeyTile);
 
-// Elements of 16 bits for so many kernels()-aligned floats.
+// Elements of 16 bits for so many kernel-aligned floats.
 int64_t floats_of(int64_t elements) { return round_up(divide_up(elements, 2), FlashSizes::kRowPadding); }
 
 bool holds_bf16(const HeadsView& view) {
@@ -14,7 +14,7 @@ bool holds_bf16(const HeadsView& view) {
 }
 
 // The first `tokens` rows of one head as bf16: where they lie, or copied to `out`. `stride` becomes theirs.
-const uint16_t* bf16_rows(const HeadsView& view, int64_t head, int64_t first, int64_t tokens, uint16_t* out,
+const uint16_t* bf16_rows(const Kernels& kernels, const HeadsView& view, int64_t head, int64_t first, int64_t tokens, uint16_t* out,
                           int64_t& stride) {
   if (view.dtype == DType::bf16) {
     stride = view.stride;
@@ -22,7 +22,7 @@ const uint16_t* bf16_rows(const HeadsView& view, int64_t head, int64_t first, in
   }
   stride = view.head_dim;
   for (int64_t t = 0; t < tokens; ++t) {
-    kernels().bf16_from_f32(static_cast<const float*>(view.at(first + t, head)), out + t * stride, stride);
+    kernels.bf16_from_f32(static_cast<const float*>(view.at(first + t, head)), out + t * stride, stride);
   }
   return out;
 }
@@ -40,7 +40,7 @@ void prefetch_row(const HeadsView& view, int64_t token, int64_t head, int64_t he
 }  // namespace
 
 bool FlashWorkerBf16::takes(const AttentionProblem& problem) {
-  return kernels().flash_tile != nullptr && problem.q.head_dim % 16 == 0 && !problem.key_bias.present() &&
+  return problem.context.kernels->flash_tile != nullptr && problem.q.head_dim % 16 == 0 && !problem.key_bias.present() &&
          problem.precision.probabilities == DType::bf16 && holds_bf16(problem.q) && holds_bf16(problem.k) &&
          holds_bf16(problem.v) && problem.k.stride % 2 == 0;
 }
@@ -64,7 +64,7 @@ void FlashWorkerBf16::gather(const QueryTile& tile, int64_t heads) const {
   for (int64_t i = 0; i < tile.queries; ++i) {  // the heads of a token lie side by side
     for (int64_t h = 0; h < heads; ++h) {
       const void* row = problem_.q.at(tile.first_query + i, (tile.kv_head + h) * sizes_.group);
-      kernels().bf16_from_f32(static_cast<const float*>(row), queries_of(h) + i * columns, columns);
+      problem_.context.kernels->bf16_from_f32(static_cast<const float*>(row), queries_of(h) + i * columns, columns);
     }
     if (i >= keys_soon) continue;
     prefetch_row(problem_.k, tile.first_key + i, tile.kv_head, heads);
@@ -90,16 +90,16 @@ void FlashWorkerBf16::add_split(const QueryTile& tile, int64_t first, int64_t he
                     next = tile.first_key + key + (left > 0 ? count : 0),
                     ahead = left > 0 ? std::min(kKeyTile, left) : count;
       int64_t stride = 0;
-      const uint16_t* k = bf16_rows(problem_.k, head, tile.first_key + key, count, rows_, stride);
-      kernels().pack_flash_keys(k, stride, count, d, k_tile_);
-      const uint16_t* v = bf16_rows(problem_.v, head, tile.first_key + key, count, rows_, stride);
-      kernels().pack_flash_values(v, stride, count, d, v_tile_);
+      const uint16_t* k = bf16_rows(*problem_.context.kernels, problem_.k, head, tile.first_key + key, count, rows_, stride);
+      problem_.context.kernels->pack_flash_keys(k, stride, count, d, k_tile_);
+      const uint16_t* v = bf16_rows(*problem_.context.kernels, problem_.v, head, tile.first_key + key, count, rows_, stride);
+      problem_.context.kernels->pack_flash_values(v, stride, count, d, v_tile_);
       for (int64_t t = next; t < next + ahead; ++t) {
         prefetch_row(problem_.k, t, next_head, 1);
         prefetch_row(problem_.v, t, next_head, 1);
       }
       const RunningSoftmax state = states.after(h * sizes_.state_floats());
-      kernels().flash_tile(flash_tile(tile, first + h, key, count, k_tile_, v_tile_, state));
+      problem_.context.kernels->flash_tile(flash_tile(tile, first + h, key, count, k_tile_, v_tile_, state));
     }
   }
 }
@@ -123,7 +123,7 @@ FlashTile FlashWorkerBf16::flash_tile(const QueryTile& tile, int64_t h, int64_t 
 }
 
 bool FlashWorkerBf16::stored_rows_suffice(int64_t rows) const {
-  return rows <= FlashRows::kMost && kernels().flash_rows != nullptr && problem_.k.dtype == DType::bf16 &&
+  return rows <= FlashRows::kMost && problem_.context.kernels->flash_rows != nullptr && problem_.k.dtype == DType::bf16 &&
          problem_.v.dtype == DType::bf16;
 }
 
@@ -139,7 +139,7 @@ void FlashWorkerBf16::add_stored_rows(const QueryTile& tile, int64_t first, int6
       const bool last = h + 1 == heads;
       const int64_t next_h = last ? 0 : h + 1, next = last ? key + kKeyTile : key;
       const bool more = next < end;
-      kernels().flash_rows(
+      problem_.context.kernels->flash_rows(
           {.tile = flash_tile(tile, first + h, key, count, at(problem_.k, key, h), at(problem_.v, key, h),
                               states.after(h * sizes_.state_floats())),
            .k_stride = problem_.k.stride,

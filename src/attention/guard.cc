@@ -8,7 +8,6 @@
 #include "attention/problem.h"
 #include "attention/rows.h"
 #include "base/error.h"
-#include "base/parallel.h"
 
 namespace fovea {
 namespace {
@@ -73,12 +72,12 @@ void add_shared(HeadGuard& to, const HeadGuard& from) {
   }
 }
 
-void key_norms(const HeadsView& k, float* out) {
-  parallel_for(divide_up(k.tokens, kKeyTile), [&](int64_t piece) {
+void key_norms(const Context& context, const HeadsView& k, float* out) {
+  context.parallel_for(divide_up(k.tokens, kKeyTile), [&](int64_t piece) {
     const int64_t first = piece * kKeyTile, count = std::min(kKeyTile, k.tokens - first);
     std::vector<float> rows(static_cast<size_t>(count * k.head_dim));
     for (int64_t h = 0; h < k.heads; ++h) {
-      pack_rows(k, h, 1, first, count, rows.data());
+      pack_rows(*context.kernels, k, h, 1, first, count, rows.data());
       for (int64_t t = 0; t < count; ++t) {
         out[(first + t) * k.heads + h] = norm_of(rows.data() + t * k.head_dim, k.head_dim);
       }
@@ -92,7 +91,7 @@ void guard_by_bound(const AttentionProblem& problem) {
   const int64_t heads = problem.q.heads, group = heads / problem.k.heads, tokens = problem.q.tokens;
   const double limit = double{guard.options.tau} / roundoff_of(problem.precision.output);
   constexpr int64_t kTokens = 64;
-  parallel_for(divide_up(tokens, kTokens), [&](int64_t piece) {
+  problem.context.parallel_for(divide_up(tokens, kTokens), [&](int64_t piece) {
     std::vector<HeadGuard> seen(static_cast<size_t>(heads));
     for (int64_t t = piece * kTokens; t < std::min(tokens, (piece + 1) * kTokens); ++t) {
       for (int64_t h = 0; h < heads; ++h) {

@@ -49,13 +49,14 @@ struct AttentionGuard {
 };
 
 struct AttentionProblem;
+struct Context;
 struct HeadsView;
 
 // Adds `from` to `to` from any thread; sums and maxima do not depend on the order.
 void add_shared(HeadGuard& to, const HeadGuard& from);
 
 // out[i] = |k_i| of each token and head, [tokens, heads].
-void key_norms(const HeadsView& k, float* out);
+void key_norms(const Context& context, const HeadsView& k, float* out);
 
 // For implementations that never store scores: counts the rows that 16-bit scores would put at risk, by the
 // bound |q| max|k| (O(head_dim) a row).

@@ -9,6 +9,7 @@
 #include "attention/guard.h"
 #include "base/buffer.h"
 #include "base/precision.h"
+#include "kernels/context.h"
 
 namespace fovea {
 
@@ -101,6 +102,7 @@ struct AttentionProblem {
   AttentionPrecision precision;
   KeyBias key_bias;
   const AttentionGuard* guard = nullptr;  // null: nothing is counted
+  Context context = process_context();
   // Working memory that grows as needed and serves one call after the other; null: allocated for this call.
   Buffer<float>* scratch = nullptr;
 };
@@ -125,7 +127,7 @@ void reference_attention(const AttentionProblem& problem, double* out64);
 // when problem.out is finite.
 std::string non_finite_node(AttentionKind kind, const AttentionProblem& problem);
 
-// The most working memory attend() allocates for this problem on the current number of threads(), in bytes.
+// The most working memory attend() allocates for this problem on its context's threads, in bytes.
 // eager grows with tokens_q * tokens_kv, sdpa with tokens_kv, flash_attention_2 with neither.
 int64_t attention_scratch_bytes(AttentionKind kind, const AttentionProblem& problem);
 int64_t attention_scratch_bytes(AttentionKind kind, std::span<const AttentionProblem> problems);

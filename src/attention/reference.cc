@@ -7,7 +7,6 @@
 #include "attention/problem.h"
 #include "attention/query_tiles.h"
 #include "attention/rows.h"
-#include "base/parallel.h"
 
 namespace fovea {
 namespace {
@@ -40,7 +39,7 @@ void reference_attention(const AttentionProblem& problem, double* out64) {
   check_problem(problem);
   const QueryTiles tiles(problem, 1);
   const int64_t group = tiles.group(), d = problem.q.head_dim;
-  parallel_for(tiles.count(), [&](int64_t index) {
+  problem.context.parallel_for(tiles.count(), [&](int64_t index) {
     const QueryTile tile = tiles[index];
     for (int64_t head = tile.kv_head * group; head < (tile.kv_head + 1) * group; ++head) {
       double* out = out64 + (tile.first_query * problem.q.heads + head) * d;

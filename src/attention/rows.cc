@@ -23,7 +23,7 @@ double value_at(const HeadsView& view, int64_t token, int64_t head, int64_t colu
   return view.dtype == DType::bf16 ? f32_from_bf16(bits) : f32_from_f16(bits);
 }
 
-void pack_rows(const HeadsView& view, int64_t head, int64_t heads, int64_t first, int64_t count, float* out) {
+void pack_rows(const Kernels& kernels, const HeadsView& view, int64_t head, int64_t heads, int64_t first, int64_t count, float* out) {
   const int64_t d = view.head_dim;
   for (int64_t i = 0; i < count; ++i) {
     for (int64_t h = 0; h < heads; ++h) {
@@ -34,13 +34,13 @@ void pack_rows(const HeadsView& view, int64_t head, int64_t heads, int64_t first
           std::copy_n(static_cast<const float*>(row), d, to);
           break;
         case DType::bf16:
-          kernels().f32_from_bf16(static_cast<const uint16_t*>(row), to, d);
+          kernels.f32_from_bf16(static_cast<const uint16_t*>(row), to, d);
           break;
         case DType::f16:
-          kernels().f32_from_f16(static_cast<const uint16_t*>(row), to, d);
+          kernels.f32_from_f16(static_cast<const uint16_t*>(row), to, d);
           break;
         case DType::i8:
-          kernels().f32_from_int8(static_cast<const int8_t*>(row), view.scale_at(first + i, head + h), to, d);
+          kernels.f32_from_int8(static_cast<const int8_t*>(row), view.scale_at(first + i, head + h), to, d);
           break;
         case DType::f64:
           FOVEA_CHECK(!"no tensor is stored in fp64");
@@ -66,7 +66,7 @@ void add_key_bias(const AttentionProblem& problem, int64_t head, int64_t first, 
 void pack_keys(const AttentionProblem& problem, int64_t head, int64_t heads, int64_t first, int64_t count,
                float* out) {
   const int64_t d = problem.k.head_dim;
-  pack_rows(problem.k, head, heads, first, count, out);
+  pack_rows(*problem.context.kernels, problem.k, head, heads, first, count, out);
   for (int64_t h = 0; problem.key_bias.present() && h < heads; ++h) {
     add_key_bias(problem, head + h, first, count, 1.f, out + h * kKeyTile * d);
   }
@@ -88,35 +88,36 @@ void score_rows(const AttentionProblem& problem, const float* x, int64_t rows, i
   // Few rows read each key once or twice: then packing costs more than it saves. The bits are the same.
   constexpr int64_t kFewRows = 4;
   const HeadsView& k = problem.k;
+  const Kernels& kernels = *problem.context.kernels;
   const int64_t d = k.head_dim;
   if (rows > kFewRows || k.dtype == DType::f32 || k.dtype == DType::i8 || problem.key_bias.present()) {
     pack_keys(problem, head, 1, first, count, scratch);
-    kernels().matmul_nt_f32(x, d, scratch, d, y, ldy, rows, count, d);
+    kernels.matmul_nt_f32(x, d, scratch, d, y, ldy, rows, count, d);
     return;
   }
-  const auto matmul = k.dtype == DType::bf16 ? kernels().matmul_nt_bf16 : kernels().matmul_nt_f16;
+  const auto matmul = k.dtype == DType::bf16 ? kernels.matmul_nt_bf16 : kernels.matmul_nt_f16;
   matmul(x, d, static_cast<const uint16_t*>(k.at(first, head)), k.stride, y, ldy, rows, count, d,
          nullptr);  // no variant widens a copy for so few rows
 }
 
-void weigh_rows(const float* p, int64_t ldp, int64_t rows, const HeadsView& v, int64_t head, int64_t first,
+void weigh_rows(const Kernels& kernels, const float* p, int64_t ldp, int64_t rows, const HeadsView& v, int64_t head, int64_t first,
                 int64_t count, float* y, float* scratch) {
   const int64_t d = v.head_dim;
-  pack_rows(v, head, 1, first, count, scratch);
-  kernels().matmul_nn_f32(p, ldp, scratch, d, y, d, rows, d, count);
+  pack_rows(kernels, v, head, 1, first, count, scratch);
+  kernels.matmul_nn_f32(p, ldp, scratch, d, y, d, rows, d, count);
 }
 
-void round_to(DType type, float* x, int64_t count) {
+void round_to(const Kernels& kernels, DType type, float* x, int64_t count) {
   switch (type) {
     case DType::f32:
     case DType::f64:
     case DType::i8:
       return;
     case DType::bf16:
-      kernels().round_bf16(x, count);
+      kernels.round_bf16(x, count);
       return;
     case DType::f16:
-      kernels().round_f16(x, count);
+      kernels.round_f16(x, count);
       return;
   }
 }
@@ -128,7 +129,7 @@ void write_output(const AttentionProblem& problem, const QueryTile& tile, const 
   for (int64_t r = 0; r < tile.queries * group; ++r) {
     const int64_t token = tile.first_query + r / group, head = tile.kv_head * group + r % group;
     float* out = problem.out + (token * problem.q.heads + head) * d;
-    kernels().scale(rows + r * d, sums[r] == 0.f ? 0.f : 1.f / sums[r], out, d, problem.precision.output);
+    problem.context.kernels->scale(rows + r * d, sums[r] == 0.f ? 0.f : 1.f / sums[r], out, d, problem.precision.output);
   }
 }
 

@@ -6,7 +6,6 @@
 
 #include "attention/implementations.h"
 #include "attention/rows.h"
-#include "base/parallel.h"
 
 namespace fovea {
 namespace {
@@ -26,16 +25,17 @@ struct SdpaPlan {
         head_dim(problem.q.head_dim),
         rows(tiles.rows_max()),
         splits_max(divide_up(tiles.keys_max(), kKeySplit)) {
+    const int64_t threads = problem.context.threads();
     // 16 more than needed: rows a multiple of 4 KiB apart would share one cache set.
     score_stride = std::min(kKeySplit, round_up(tiles.keys_max(), kKeyTile)) + 16;
     // Decode has too few tiles to keep every thread busy: then each tile's splits are computed at the same
     // time.
-    split_parallel = threads() > 1 && splits_max > 1 && tiles.count() < 2 * threads();
+    split_parallel = threads > 1 && splits_max > 1 && tiles.count() < 2 * threads;
     parts = split_parallel ? splits_max : 1;
     part_floats = rows * (2 + head_dim);
     tile_floats = rows * head_dim + splits_max * rows * score_stride + (1 + parts) * part_floats;
     worker_floats = kKeyTile * head_dim;
-    floats = (split_parallel ? tiles.count() : threads()) * tile_floats + threads() * worker_floats;
+    floats = (split_parallel ? tiles.count() : threads) * tile_floats + threads * worker_floats;
   }
 
   QueryTiles tiles;
@@ -82,7 +82,7 @@ class SdpaTile {
     for (int64_t row = 0; row < rows_; ++row) {
       float* line = scores + row * plan_.score_stride;
       std::fill(line + visible_keys(row, first, end), line + columns, -kInfinity);
-      part_at(part).highest[row] = kernels().max_value(line, columns) * problem_.scale;
+      part_at(part).highest[row] = problem_.context.kernels->max_value(line, columns) * problem_.scale;
     }
   }
 
@@ -101,13 +101,13 @@ class SdpaTile {
       // A row without a visible key has maximum -inf; 0 in its place gives exp(-inf) = 0 instead of NaN.
       const float highest = total().highest[row] == -kInfinity ? 0.f : total().highest[row];
       part_at(part).sum[row] =
-          kernels().exp_sum(scores + row * plan_.score_stride, columns, problem_.scale, highest);
+          problem_.context.kernels->exp_sum(scores + row * plan_.score_stride, columns, problem_.scale, highest);
     }
     float* out = part_at(part).out;
     std::fill_n(out, rows_ * plan_.head_dim, 0.f);
     for (int64_t key = first; key < end; key += kKeyTile) {
       const int64_t count = std::min(kKeyTile, end - key);
-      weigh_rows(scores + key - first, plan_.score_stride, rows_, problem_.v, tile_.kv_head,
+      weigh_rows(*problem_.context.kernels, scores + key - first, plan_.score_stride, rows_, problem_.v, tile_.kv_head,
                  tile_.first_key + key, count, out, v_tile);
     }
   }
@@ -142,8 +142,8 @@ class SdpaTile {
 };
 
 void run_tiles_in_parallel(const AttentionProblem& problem, const SdpaPlan& plan, float* scratch) {
-  parallel_for(plan.tiles.count(), [&](int64_t index) {
-    float* of_thread = scratch + thread_index() * (plan.tile_floats + plan.worker_floats);
+  problem.context.parallel_for(plan.tiles.count(), [&](int64_t index, int worker) {
+    float* of_thread = scratch + worker * (plan.tile_floats + plan.worker_floats);
     float* kv_tile = of_thread + plan.tile_floats;
     const SdpaTile tile(problem, plan, plan.tiles[index], of_thread);
     tile.begin();
@@ -167,21 +167,21 @@ void run_splits_in_parallel(const AttentionProblem& problem, const SdpaPlan& pla
     return SdpaTile(problem, plan, plan.tiles[index], scratch + index * plan.tile_floats);
   };
   const auto each_split = [&](auto step) {
-    parallel_for(tile_count * plan.splits_max, [&](int64_t task) {
+    problem.context.parallel_for(tile_count * plan.splits_max, [&](int64_t task, int worker) {
       const SdpaTile tile = tile_at(task / plan.splits_max);
       const int64_t split = task % plan.splits_max;
-      if (split < tile.splits()) step(tile, split, workers + thread_index() * plan.worker_floats);
+      if (split < tile.splits()) step(tile, split, workers + worker * plan.worker_floats);
     });
   };
-  parallel_for(tile_count, [&](int64_t index) { tile_at(index).begin(); });
+  problem.context.parallel_for(tile_count, [&](int64_t index) { tile_at(index).begin(); });
   each_split(
       [](const SdpaTile& tile, int64_t split, float* k_tile) { tile.score_split(split, split, k_tile); });
-  parallel_for(tile_count, [&](int64_t index) {
+  problem.context.parallel_for(tile_count, [&](int64_t index) {
     for (int64_t split = 0; split < tile_at(index).splits(); ++split) tile_at(index).join_maxima(split);
   });
   each_split(
       [](const SdpaTile& tile, int64_t split, float* v_tile) { tile.weigh_split(split, split, v_tile); });
-  parallel_for(tile_count, [&](int64_t index) {
+  problem.context.parallel_for(tile_count, [&](int64_t index) {
     for (int64_t split = 0; split < tile_at(index).splits(); ++split) tile_at(index).join_sums(split);
     tile_at(index).finish();
   });

@@ -11,6 +11,8 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/parallel.h"
+#include "kernels/context.h"
 #include "kernels/kernels.h"
 
 namespace fovea {
@@ -96,5 +98,7 @@ const Kernels& kernels() {
   static const Kernels& chosen = choose();
   return chosen;
 }
+
+Context process_context() { return {&process_threads(), &kernels()}; }
 
 }  // namespace fovea

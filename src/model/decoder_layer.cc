@@ -87,7 +87,7 @@ AttentionGuard Decoder::State::guard_of(int64_t index, const HeadsView& k, const
   AttentionGuard guard{report.options, report.text[static_cast<size_t>(index)].data(), nullptr};
   const DecoderLayer& layer = layers[static_cast<size_t>(index)];
   if (layer.precision.kind == AttentionKind::eager) return guard;
-  key_norms(k, norms);
+  key_norms(process_context(), k, norms);
   const int64_t first = part.first_token();
   for (int64_t h = 0; h < k.heads; ++h) {
     double bias = 0;

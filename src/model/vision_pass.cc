@@ -68,7 +68,7 @@ AttentionGuard guard_of(GuardReport& report, size_t index, AttentionKind kind,
   if (kind == AttentionKind::eager) return guard;
   const int64_t heads = problem.k.heads;
   norms.reserve(problem.k.tokens * heads);
-  key_norms(problem.k, norms.data());
+  key_norms(problem.context, problem.k, norms.data());
   for (size_t s = 1; s < problem.cu_seqlens.size(); ++s) {
     for (int64_t h = 0; h < heads; ++h) {
       float largest = 0;
