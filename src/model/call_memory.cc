@@ -27,12 +27,12 @@ int64_t bytes_of_order(const WindowOrder& order) {
 
 // The largest of the projections of a layer, for `rows` rows: q, k, v read `width` inputs, down reads
 // `inner`.
-int64_t products(const TowerPrecision& nodes, int64_t rows, int64_t width, int64_t attended, int64_t inner) {
+int64_t products(const Context& context, const TowerPrecision& nodes, int64_t rows, int64_t width, int64_t attended, int64_t inner) {
   return std::max(
-      {Linear::scratch_bytes({nodes.weights, nodes.norm, nodes.qkv, nodes.quantization}, rows, width),
-       Linear::scratch_bytes({nodes.weights, nodes.attention.output, nodes.linear, nodes.quantization}, rows,
+      {Linear::scratch_bytes(context, {nodes.weights, nodes.norm, nodes.qkv, nodes.quantization}, rows, width),
+       Linear::scratch_bytes(context, {nodes.weights, nodes.attention.output, nodes.linear, nodes.quantization}, rows,
                              attended),
-       Linear::scratch_bytes({nodes.weights, nodes.mlp, nodes.down_proj, nodes.mlp_quantization}, rows,
+       Linear::scratch_bytes(context, {nodes.weights, nodes.mlp, nodes.down_proj, nodes.mlp_quantization}, rows,
                              inner)});
 }
 
@@ -40,7 +40,7 @@ int64_t products(const TowerPrecision& nodes, int64_t rows, int64_t width, int64
 int64_t largest_piece(AttentionKind kind, const AttentionProblem& problem) {
   int64_t most = 0;
   std::vector<int64_t> bounds;
-  for (const VisionPiece& piece : vision_pieces(problem.cu_seqlens, rows_of_vision_piece())) {
+  for (const VisionPiece& piece : vision_pieces(problem.cu_seqlens, rows_of_vision_piece(problem.context.threads()))) {
     most = std::max(most, attention_scratch_bytes(kind, problem_of_piece(problem, piece, bounds)));
   }
   return most;
@@ -49,7 +49,7 @@ int64_t largest_piece(AttentionKind kind, const AttentionProblem& problem) {
 }  // namespace
 
 CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vision, const Grid& grid,
-                               bool guard) {
+                               bool guard, const Context& context) {
   const WindowOrder order = window_order(grid, c);
   const int64_t rows = grid.patches(), width = c.hidden_size, heads = c.num_heads, head_dim = c.head_dim();
   const int64_t pass = std::min(rows, kRowsPerPass);
@@ -58,6 +58,7 @@ CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vi
   for (const TowerPrecision& nodes : vision.layers) {
     const auto& full = c.fullatt_block_indexes;
     AttentionProblem problem;
+    problem.context = context;
     problem.q = heads_view(DType::f32, rows, heads, head_dim, width, nodes.q);
     problem.k = heads_view(kept_type(nodes.k), rows, heads, head_dim, width, nodes.k);
     problem.v = heads_view(kept_type(nodes.v), rows, heads, head_dim, width, nodes.v);
@@ -66,7 +67,7 @@ CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vi
     problem.cu_seqlens = is_full ? order.frame_bounds : order.window_bounds;
     problem.precision = nodes.attention;
     memory.attention = std::max(memory.attention, largest_piece(nodes.kind, problem));
-    memory.products = std::max(memory.products, products(nodes, pass, width, width, c.intermediate_size));
+    memory.products = std::max(memory.products, products(context, nodes, pass, width, width, c.intermediate_size));
   }
   const int64_t rope = rows * head_dim, hidden = rows * width, q = rows * width, narrow = rows * width;
   const int64_t norms = guard ? rows * heads : 0;
@@ -80,9 +81,9 @@ CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vi
   const TowerPrecision& nodes = vision.tower;
   memory.products =
       std::max({memory.products,
-                Linear::scratch_bytes({nodes.weights, nodes.weights, nodes.linear}, pass, c.patch_dim()),
-                Linear::scratch_bytes({nodes.weights, nodes.norm, nodes.linear}, merge_pass, inner),
-                Linear::scratch_bytes({nodes.weights, nodes.mlp, nodes.linear}, merge_pass, inner)});
+                Linear::scratch_bytes(context, {nodes.weights, nodes.weights, nodes.linear}, pass, c.patch_dim()),
+                Linear::scratch_bytes(context, {nodes.weights, nodes.norm, nodes.linear}, merge_pass, inner),
+                Linear::scratch_bytes(context, {nodes.weights, nodes.mlp, nodes.linear}, merge_pass, inner)});
   memory.merging = held +
                    (std::max(gate, merge_pass * inner) + std::max(up, merge_pass * inner) +
                     (tokens + merge_pass) * c.out_hidden_size) *
@@ -92,23 +93,24 @@ CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vi
 }
 
 int64_t frame_groups_at_once(const VisionConfig& config, const LayeredPrecision& vision, const Grid& grid,
-                             int64_t bytes, bool guard) {
+                             int64_t bytes, bool guard, const Context& context) {
   int64_t fits = 1, beyond = grid.t + 1;
   while (beyond - fits > 1) {
     const int64_t middle = fits + (beyond - fits) / 2;
-    const bool inside = VisionTower::memory(config, vision, {middle, grid.h, grid.w}, guard).peak() <= bytes;
+    const bool inside = VisionTower::memory(config, vision, {middle, grid.h, grid.w}, guard, context).peak() <= bytes;
     (inside ? fits : beyond) = middle;
   }
   return fits;
 }
 
 CallMemory Decoder::memory(const TextConfig& c, const LayeredPrecision& text, int64_t rows, int64_t keys,
-                           bool guard, int64_t pieces) {
+                           bool guard, int64_t pieces, const Context& context) {
   const int64_t q_width = c.num_attention_heads * c.head_dim, kv_width = c.num_key_value_heads * c.head_dim;
   CallMemory memory;
   std::vector<std::pair<DType, DType>> ropes;
   for (const TowerPrecision& nodes : text.layers) {
     AttentionProblem problem;
+    problem.context = context;
     problem.q =
         heads_view(DType::f32, rows, c.num_attention_heads, c.head_dim, q_width + 2 * kv_width, nodes.q);
     problem.k = heads_view(nodes.k_cache, keys, c.num_key_value_heads, c.head_dim, kv_width, DType::f32);
@@ -119,7 +121,7 @@ CallMemory Decoder::memory(const TextConfig& c, const LayeredPrecision& text, in
     if (nodes.bias_split) problem.key_bias.bias = problem.key_bias.cos = problem.key_bias.sin = &kPresent;
     memory.attention = std::max(memory.attention, attention_scratch_bytes(nodes.kind, problem));
     memory.products =
-        std::max(memory.products, products(nodes, rows, c.hidden_size, q_width, c.intermediate_size));
+        std::max(memory.products, products(context, nodes, rows, c.hidden_size, q_width, c.intermediate_size));
     const std::pair<DType, DType> rope{nodes.rope_angles, nodes.rope_tables};
     if (std::find(ropes.begin(), ropes.end(), rope) == ropes.end()) ropes.push_back(rope);
   }

@@ -162,14 +162,14 @@ void Decoder::embed(std::span<const int32_t> ids, float* out) const {
     }
     float* row = out + static_cast<int64_t>(i) * width;
     if (!state_->store.streams()) {
-      state_->embedding.row(ids[i], row);
+      state_->embedding.row(state_->kernels(), ids[i], row);
     } else if (i > 0 && ids[i] == ids[i - 1]) {  // the pads of an image
       std::copy_n(row - width, width, row);
     } else {
       state_->store.read_row(state_->embedding_name, state_->precision.weights, ids[i], row);
     }
   }
-  round_to(out, static_cast<int64_t>(ids.size()) * width, state_->precision.residual);
+  round_to(state_->context(), out, static_cast<int64_t>(ids.size()) * width, state_->precision.residual);
 }
 
 void Decoder::State::size(DecoderScratch& scratch, int64_t rows, int64_t pieces) const {
@@ -233,20 +233,20 @@ void Decoder::logits(const float* hidden, int64_t rows, float* out, DecoderScrat
   const State& s = *state_;
   FOVEA_CHECK(!s.head.empty() && (failures.empty() || std::ssize(failures) == rows));
   scratch.normed.reserve(rows * s.config.hidden_size);
-  rms_norm(hidden, s.final_norm, static_cast<float>(s.config.rms_norm_eps), s.precision.norm,
+  rms_norm(s.context(), hidden, s.final_norm, static_cast<float>(s.config.rms_norm_eps), s.precision.norm,
            scratch.normed.data(), rows, s.precision.norm_statistics);
   int64_t group = s.store.groups().head(0);
   float* to = out;
   for (const Linear& piece : s.head) {
     const WeightLease weights = s.store.use(group++, s.precision.weights, while_waiting);
-    piece.apply(scratch.normed.data(), rows, to, s.config.vocab_size);
+    piece.apply(s.context(), scratch.products, scratch.normed.data(), rows, to, s.config.vocab_size);
     to += piece.out();
   }
   constexpr const char* kStage = "the output head, logits";
-  if (failures.empty()) return require_finite(out, rows * s.config.vocab_size, kStage);
+  if (failures.empty()) return require_finite(s.kernels(), out, rows * s.config.vocab_size, kStage);
   for (int64_t r = 0; r < rows; ++r) {
     try {
-      require_finite(out + r * s.config.vocab_size, s.config.vocab_size, kStage);
+      require_finite(s.kernels(), out + r * s.config.vocab_size, s.config.vocab_size, kStage);
     } catch (const Error&) {
       failures[static_cast<size_t>(r)] = std::current_exception();
     }

@@ -13,6 +13,7 @@
 #include "model/held_parts.h"
 #include "model/kv_cache.h"
 #include "model/layer_observer.h"
+#include "model/linear.h"
 #include "model/tensor_shard.h"
 #include "model/weight_store.h"
 
@@ -29,11 +30,12 @@ struct DecoderScratch {
   std::vector<RopeTable> ropes;  // of each piece, each variant
   RopeTable split_rope;
   std::vector<double> angles;
+  ProductScratch products;
 };
 
 class Decoder {
  public:
-  // Weights are borrowed from the store. `text` has an entry for every layer. With a shard of several ranks
+  // Weights are borrowed from the store, and computed with on its context. `text` has an entry for every layer. With a shard of several ranks
   // every call is collective: all ranks make it with the same arguments. Then Throws Error(unsupported) when
   // weights are quantized or streamed. Of what is not held nothing is loaded, and nothing may be computed.
   Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits, const TensorShard& shard = {},
@@ -72,7 +74,7 @@ class Decoder {
   // What forward() allocates for pieces of `rows` tokens, the last of `keys` in the cache, apart from
   // `hidden`; `pieces` of them in one call.
   static CallMemory memory(const TextConfig& config, const LayeredPrecision& text, int64_t rows, int64_t keys,
-                           bool guard, int64_t pieces = 1);
+                           bool guard, int64_t pieces = 1, const Context& context = process_context());
 
  private:
   struct State;

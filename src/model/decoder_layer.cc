@@ -15,8 +15,8 @@ namespace {
 // Whoever has a row that is not finite fails with what refuse() throws. Rows of failed segments become zeros,
 // which every operation of a layer leaves finite: nothing of them is seen twice.
 template <typename Refuse>
-void fail_segment(Segment& segment, float* rows, int64_t count, Refuse refuse) {
-  if (!segment.failure && !all_finite(rows, count)) {
+void fail_segment(const Kernels& kernels, Segment& segment, float* rows, int64_t count, Refuse refuse) {
+  if (!segment.failure && !all_finite(kernels, rows, count)) {
     try {
       refuse();
     } catch (const Error&) {
@@ -70,13 +70,13 @@ void Decoder::State::project(const DecoderLayer& layer, const RopeTable& rope, c
   const int64_t rows = call.rows, q_width = layer.q.out(), kv_width = layer.k.out(), stride = qkv_width();
   float *q = call.scratch.qkv.data(), *k = q + q_width, *v = k + kv_width,
         *normed = call.scratch.normed.data();
-  rms_norm(hidden, layer.input_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed, rows,
+  rms_norm(context(), hidden, layer.input_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed, rows,
            nodes.norm_statistics);
   const Projection qkv[] = {{&layer.q, q, stride}, {&layer.k, k, stride}, {&layer.v, v, stride}};
-  Linear::apply_all(qkv, normed, rows);
-  apply_rope(q, 0, rows, config.num_attention_heads, stride, rope, nodes.rope_steps, nodes.q);
-  apply_rope(k, 0, rows, config.num_key_value_heads, stride, rope, nodes.rope_steps, nodes.k);
-  if (nodes.v != nodes.qkv) round_columns(v, rows, kv_width, stride, nodes.v);
+  Linear::apply_all(context(), call.scratch.products, qkv, normed, rows);
+  apply_rope(context(), q, 0, rows, config.num_attention_heads, stride, rope, nodes.rope_steps, nodes.q);
+  apply_rope(context(), k, 0, rows, config.num_key_value_heads, stride, rope, nodes.rope_steps, nodes.k);
+  if (nodes.v != nodes.qkv) round_columns(context(), v, rows, kv_width, stride, nodes.v);
 }
 
 // The guard's view of a layer. For each new token the largest |k| so far: keys are measured once, when they
@@ -87,7 +87,7 @@ AttentionGuard Decoder::State::guard_of(int64_t index, const HeadsView& k, const
   AttentionGuard guard{report.options, report.text[static_cast<size_t>(index)].data(), nullptr};
   const DecoderLayer& layer = layers[static_cast<size_t>(index)];
   if (layer.precision.kind == AttentionKind::eager) return guard;
-  key_norms(process_context(), k, norms);
+  key_norms(context(), k, norms);
   const int64_t first = part.first_token();
   for (int64_t h = 0; h < k.heads; ++h) {
     double bias = 0;
@@ -138,7 +138,7 @@ void Decoder::State::attend_pieces(AttentionKind kind, DecoderScratch& scratch) 
 void Decoder::State::sum_over_ranks(float* summand, int64_t count, DType type) const {
   if (shard.whole()) return;
   shard.sum({summand, static_cast<size_t>(count)});
-  round_to(summand, count, type);
+  round_to(context(), summand, count, type);
 }
 
 // Keys and values of the rows to their caches.
@@ -148,7 +148,7 @@ void Decoder::State::remember(int64_t index, DecoderCall& call) const {
   for (const BatchPart& part : call.parts) {
     if (part.segment->failure) continue;
     const float* k = call.scratch.qkv.data() + part.row * qkv_width() + q_width;
-    part.segment->cache->store(index, part.first_token(), k, k + kv_width, qkv_width(), part.count);
+    part.segment->cache->store(kernels(), index, part.first_token(), k, k + kv_width, qkv_width(), part.count);
   }
 }
 
@@ -166,6 +166,7 @@ void Decoder::State::pose(int64_t index, DecoderCall& call) const {
     const Segment& segment = *part.segment;
     const float* q = scratch.qkv.data() + part.row * stride;
     AttentionProblem& problem = scratch.problems.emplace_back();
+    problem.context = context();
     problem.q = {q, DType::f32, segment.failure ? 0 : part.count, heads_q, head_dim, stride, nodes.q};
     problem.k = segment.cache->keys(index, part.first_token() + part.count);
     problem.v = segment.cache->values(index, part.first_token() + part.count);
@@ -203,13 +204,13 @@ void Decoder::State::attend_layer(int64_t index, const RopeTable& rope, float* h
       segment.observer->attended(ModelPart::text, index, scratch.problems[i]);
     }
   }
-  layer.o.apply(scratch.attended.data(), call.rows, scratch.normed.data());
+  layer.o.apply(context(), scratch.products, scratch.attended.data(), call.rows, scratch.normed.data());
   const int64_t width = config.hidden_size;
   sum_over_ranks(scratch.normed.data(), call.rows * width, nodes.linear);
-  if (add_residual(hidden, scratch.normed.data(), call.rows * width, nodes.residual)) return;
+  if (add_residual(context(), hidden, scratch.normed.data(), call.rows * width, nodes.residual)) return;
   for (size_t i = 0; i < call.parts.size(); ++i) {
     const BatchPart& part = call.parts[i];
-    fail_segment(*part.segment, hidden + part.row * width, part.count * width, [&] {
+    fail_segment(kernels(), *part.segment, hidden + part.row * width, part.count * width, [&] {
       refuse_attention({"text", "decoder layer", index}, nodes,
                        {scratch.problems[i], scratch.qkv.data() + part.row * qkv_width(), qkv_width(),
                         scratch.normed.data() + part.row * width, part.count * width});
@@ -223,17 +224,17 @@ void Decoder::State::mlp_layer(int64_t index, float* hidden, DecoderCall& call) 
   DecoderScratch& scratch = call.scratch;
   const int64_t rows = call.rows, width = config.hidden_size, inner = config.intermediate_size;
   float *normed = scratch.normed.data(), *gate = scratch.gate.data(), *up = scratch.up.data();
-  rms_norm(hidden, layer.post_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed, rows,
+  rms_norm(context(), hidden, layer.post_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed, rows,
            nodes.norm_statistics);
   const Projection both[] = {{&layer.gate, gate, layer.gate.out()}, {&layer.up, up, layer.up.out()}};
-  Linear::apply_all(both, normed, rows);
-  silu_times(gate, up, rows * inner, nodes.mlp);
-  layer.down.apply(gate, rows, normed);
+  Linear::apply_all(context(), scratch.products, both, normed, rows);
+  silu_times(context(), gate, up, rows * inner, nodes.mlp);
+  layer.down.apply(context(), scratch.products, gate, rows, normed);
   sum_over_ranks(normed, rows * width, nodes.down_proj);
-  if (add_residual(hidden, normed, rows * width, nodes.residual)) return;
+  if (add_residual(context(), hidden, normed, rows * width, nodes.residual)) return;
   for (const BatchPart& part : call.parts) {
-    fail_segment(*part.segment, hidden + part.row * width, part.count * width, [&] {
-      refuse_mlp({"text", "decoder layer", index}, nodes,
+    fail_segment(kernels(), *part.segment, hidden + part.row * width, part.count * width, [&] {
+      refuse_mlp(kernels(), {"text", "decoder layer", index}, nodes,
                  {gate + part.row * inner, up + part.row * inner, normed + part.row * width,
                   part.count * inner, part.count * width});
     });
@@ -244,7 +245,7 @@ void Decoder::State::check_embeddings(float* hidden, const DecoderCall& call) co
   for (const BatchPart& part : call.parts) {
     const int64_t count = part.count * config.hidden_size;
     float* rows = hidden + part.row * config.hidden_size;
-    fail_segment(*part.segment, rows, count, [&] { require_finite(rows, count, "the embeddings"); });
+    fail_segment(kernels(), *part.segment, rows, count, [&] { require_finite(kernels(), rows, count, "the embeddings"); });
   }
 }
 

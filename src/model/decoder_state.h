@@ -32,6 +32,8 @@ struct Decoder::State {
   explicit State(const WeightStore& weights) : store(weights) {}
 
   const WeightStore& store;
+  const Context& context() const { return store.context(); }
+  const Kernels& kernels() const { return *store.context().kernels; }
   TextConfig config;  // of this rank's part
   TensorShard shard;
   TensorPart own;

@@ -143,28 +143,28 @@ const std::vector<char*>& KvCache::pages_of(int64_t index) const {
   return elsewhere ? on_disk_[static_cast<size_t>(index)].pages : table_;
 }
 
-void KvCache::write(char* page, const KvLayout::Rows& rows, int64_t in_page, const float* row) {
-  if (rows.type == DType::i8) return write_int8(page, rows, in_page, row);
+void KvCache::write(const Kernels& kernels, char* page, const KvLayout::Rows& rows, int64_t in_page, const float* row) {
+  if (rows.type == DType::i8) return write_int8(kernels, page, rows, in_page, row);
   const int64_t heads = layout().heads(), dim = layout().head_dim();
   for (int64_t h = 0; h < heads; ++h, row += dim) {
     char* to =
         page + rows.rows + (h * kPageTokens + in_page) * dim * static_cast<int64_t>(bytes_of(rows.type));
-    narrow_row(row, dim, rows.type, to);
+    narrow_row(kernels, row, dim, rows.type, to);
   }
 }
 
 // quantize_row pads to whole groups, which would reach into the next token.
-void KvCache::write_int8(char* page, const KvLayout::Rows& rows, int64_t in_page, const float* row) {
+void KvCache::write_int8(const Kernels& kernels, char* page, const KvLayout::Rows& rows, int64_t in_page, const float* row) {
   const int64_t heads = layout().heads(), dim = layout().head_dim();
   for (int64_t h = 0; h < heads; ++h, row += dim) {
     const int64_t at = h * kPageTokens + in_page;
     reinterpret_cast<float*>(page + rows.scales)[at] =
-        kernels().quantize_row(row, dim, padded_row_.data(), row_sums_.data());
+        kernels.quantize_row(row, dim, padded_row_.data(), row_sums_.data());
     std::copy_n(padded_row_.data(), dim, reinterpret_cast<int8_t*>(page + rows.rows) + at * dim);
   }
 }
 
-void KvCache::store(int64_t index, int64_t first, const float* k, const float* v, int64_t stride,
+void KvCache::store(const Kernels& kernels, int64_t index, int64_t first, const float* k, const float* v, int64_t stride,
                     int64_t count) {
   const KvLayout::Layer& layer = layout().layers()[static_cast<size_t>(index)];
   const std::vector<char*>& pages = pages_of(index);
@@ -173,8 +173,8 @@ void KvCache::store(int64_t index, int64_t first, const float* k, const float* v
   for (int64_t r = 0; r < count; ++r) {
     char* page = pages[static_cast<size_t>((first + r) / kPageTokens)];
     const int64_t in_page = (first + r) % kPageTokens;
-    write(page, layer.keys, in_page, k + r * stride);
-    write(page, layer.values, in_page, v + r * stride);
+    write(kernels, page, layer.keys, in_page, k + r * stride);
+    write(kernels, page, layer.values, in_page, v + r * stride);
   }
 }
 

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 
-#include "base/parallel.h"
 #include "base/rounding.h"
-#include "kernels/kernels.h"
 #include "model/elementwise.h"
 
 namespace fovea {
@@ -17,64 +15,54 @@ constexpr int64_t kRowsPerTask = 512;
 constexpr int64_t kFewRows = Kernels::kFewRows;
 // Columns of such a task when `left` are left to all threads: streams are long at first, and threads end
 // together.
-int64_t streamed_cols(int64_t left) {
+int64_t streamed_cols(int64_t left, int threads) {
   constexpr int64_t kFewest = 128;  // shorter streams would wait for the memory at their beginnings
-  return round_up(divide_up(left, 2 * threads()), kFewest);
+  return round_up(divide_up(left, 2 * threads), kFewest);
 }
 // Rows that one task converts.
 constexpr int64_t kRowsConverted = Kernels::kBf16Rows;
 static_assert(kRowsPerTask % kRowsConverted == 0);
 
 // Elements of `rows` packed rows; of the rows before a task when `rows` is a multiple of kBf16Rows.
-int64_t packed_elements(int64_t rows, int64_t depth) {
-  const int64_t unit = kernels().bf16_depth_unit;
+int64_t packed_elements(const Kernels& kernels, int64_t rows, int64_t depth) {
+  const int64_t unit = kernels.bf16_depth_unit;
   return (rows + kRowsConverted - 1) / kRowsConverted * kRowsConverted * ((depth + unit - 1) / unit * unit);
 }
 
-// Rows of x in the form that a product wants; kept from call to call by the thread that calls, because a
-// decoding step makes hundreds of calls.
-const uint16_t* bf16_rows(const float* x, int64_t rows, int64_t depth) {
-  static thread_local Buffer<uint16_t> kept;
-  kept.reserve(packed_elements(rows, depth));
-  uint16_t* to = kept.data();
-  parallel_for((rows + kRowsConverted - 1) / kRowsConverted, [&](int64_t piece) {
+// Rows of x in the form that a product wants.
+const uint16_t* bf16_rows(const Context& context, ProductScratch& scratch, const float* x, int64_t rows,
+                          int64_t depth) {
+  const Kernels& kernels = *context.kernels;
+  scratch.bf16.reserve(packed_elements(kernels, rows, depth));
+  uint16_t* to = scratch.bf16.data();
+  context.parallel_for((rows + kRowsConverted - 1) / kRowsConverted, [&](int64_t piece) {
     const int64_t row = piece * kRowsConverted;
-    kernels().pack_bf16_rows(x + row * depth, depth, std::min(kRowsConverted, rows - row), depth,
-                             to + packed_elements(row, depth));
+    kernels.pack_bf16_rows(x + row * depth, depth, std::min(kRowsConverted, rows - row), depth,
+                           to + packed_elements(kernels, row, depth));
   });
   return to;
 }
 
-// What each thread multiplies in, kept likewise: one after another, `bytes` apart.
-char* product_scratch(int64_t bytes) {
-  static thread_local Buffer<char> kept;
-  kept.reserve(threads() * bytes);
-  return kept.data();
-}
-
-QuantizedRows quantized_rows(const float* x, int64_t rows, int64_t count, int64_t depth) {
-  static thread_local Buffer<int8_t> kept_values;
-  static thread_local Buffer<int32_t> kept_sums;
-  static thread_local Buffer<float> kept_scales;
+QuantizedRows quantized_rows(const Context& context, ProductScratch& scratch, const float* x, int64_t rows,
+                             int64_t count, int64_t depth) {
   const int64_t groups = depth / kQuantGroup;
-  kept_values.reserve(rows * depth);
-  kept_sums.reserve(rows * groups);
-  kept_scales.reserve(rows);
-  int8_t* values = kept_values.data();
-  int32_t* sums = kept_sums.data();
-  float* scales = kept_scales.data();
-  parallel_for((rows + kRowsConverted - 1) / kRowsConverted, [&](int64_t piece) {
+  scratch.values.reserve(rows * depth);
+  scratch.sums.reserve(rows * groups);
+  scratch.scales.reserve(rows);
+  int8_t* values = scratch.values.data();
+  int32_t* sums = scratch.sums.data();
+  float* scales = scratch.scales.data();
+  context.parallel_for((rows + kRowsConverted - 1) / kRowsConverted, [&](int64_t piece) {
     for (int64_t r = piece * kRowsConverted; r < std::min(rows, (piece + 1) * kRowsConverted); ++r) {
-      scales[r] = kernels().quantize_row(x + r * count, count, values + r * depth, sums + r * groups);
+      scales[r] = context.kernels->quantize_row(x + r * count, count, values + r * depth, sums + r * groups);
     }
   });
   return {values, scales, sums, depth};
 }
 
 // The product of f32 rows with f32 weights, or with 16-bit ones that are widened on the way.
-void multiply_widened(const float* x, const MatrixView& weight, int64_t col, int64_t rows, int64_t cols,
+void multiply_widened(const Kernels& k, const float* x, const MatrixView& weight, int64_t col, int64_t rows, int64_t cols,
                       float* y, int64_t ldy, void* scratch) {
-  const Kernels& k = kernels();
   const int64_t depth = weight.cols;
   const void* w = weight.row(col);
   if (weight.dtype == DType::f32) {
@@ -86,21 +74,20 @@ void multiply_widened(const float* x, const MatrixView& weight, int64_t col, int
 }
 
 // A matrix whose weights are wanted in bf16 is one of bf16 (WeightStore).
-bool native_products(const LinearTypes& types) {
+bool native_products(const Kernels& kernels, const LinearTypes& types) {
   return types.weights == DType::bf16 && types.input == DType::bf16 &&
-         kernels().matmul_nt_bf16_bf16 != nullptr;
+         kernels.matmul_nt_bf16_bf16 != nullptr;
 }
 
 // Bytes that one thread multiplies in.
-int64_t thread_scratch_bytes(const LinearTypes& types, int64_t depth) {
-  const Kernels& k = kernels();
+int64_t thread_scratch_bytes(const Kernels& k, const LinearTypes& types, int64_t depth) {
   switch (types.quantization) {
     case Quantization::w8a8:
       return k.int8_scratch;
     case Quantization::int4:
       return k.int4_scratch;
     default:
-      return native_products(types) ? k.bf16_scratch : k.widening_scratch(depth);
+      return native_products(k, types) ? k.bf16_scratch : k.widening_scratch(depth);
   }
 }
 
@@ -163,24 +150,30 @@ Linear Linear::of_quantized(const QuantizedMatrix& weight, int64_t in, const Lin
   return linear;
 }
 
-void Linear::row(int64_t r, float* out) const { widen_row(weight(), r, out); }
-
-int64_t Linear::scratch_bytes(const LinearTypes& types, int64_t rows, int64_t depth) {
-  return converted_bytes(types, rows, depth) + threads() * thread_scratch_bytes(types, depth);
+void Linear::row(const Kernels& kernels, int64_t r, float* out) const {
+  widen_row(kernels, weight(), r, out);
 }
 
-int64_t Linear::converted_bytes(const LinearTypes& types, int64_t rows, int64_t depth) {
+int64_t Linear::scratch_bytes(const Context& context, const LinearTypes& types, int64_t rows,
+                              int64_t depth) {
+  return converted_bytes(*context.kernels, types, rows, depth) +
+         context.threads() * thread_scratch_bytes(*context.kernels, types, depth);
+}
+
+int64_t Linear::converted_bytes(const Kernels& kernels, const LinearTypes& types, int64_t rows, int64_t depth) {
   if (types.quantization != Quantization::none) {
     const int64_t groups = (depth + kQuantGroup - 1) / kQuantGroup;
     return rows * (groups * (kQuantGroup + int64_t{sizeof(int32_t)}) + int64_t{sizeof(float)});
   }
-  return native_products(types) ? packed_elements(rows, depth) * int64_t{sizeof(uint16_t)} : 0;
+  return native_products(kernels, types) ? packed_elements(kernels, rows, depth) * int64_t{sizeof(uint16_t)} : 0;
 }
 
 // The tasks of projections of the same rows: blocks of columns of the first, then of the second, ...
 class Linear::Product {
  public:
-  Product(std::span<const Projection> all, const float* x, int64_t rows) : all_(all), x_(x), rows_(rows) {
+  Product(const Context& context, ProductScratch& scratch, std::span<const Projection> all, const float* x,
+          int64_t rows)
+      : context_(context), kernels_(*context.kernels), all_(all), x_(x), rows_(rows) {
     const int64_t depth = all.front().linear->in();
     for (const Projection& one : all) {
       const Linear& linear = *one.linear;
@@ -188,15 +181,16 @@ class Linear::Product {
       FOVEA_CHECK(linear.weight().data != nullptr ||
                   linear.quantized_ != nullptr);  // else a lease is missing
       cols_ += linear.out();
-      of_thread_ = std::max(of_thread_, thread_scratch_bytes(linear.types_, depth));
+      of_thread_ = std::max(of_thread_, thread_scratch_bytes(kernels_, linear.types_, depth));
       if (rows > kFewRows) tasks_ += tasks_of(linear);
       if (linear.quantized_ != nullptr && quantized_.values == nullptr) {
-        quantized_ = quantized_rows(x, rows, depth, linear.quantized_->depth());
-      } else if (linear.native() && bf16_ == nullptr) {
-        bf16_ = bf16_rows(x, rows, depth);
+        quantized_ = quantized_rows(context, scratch, x, rows, depth, linear.quantized_->depth());
+      } else if (linear.native(kernels_) && bf16_ == nullptr) {
+        bf16_ = bf16_rows(context, scratch, x, rows, depth);
       }
     }
-    scratch_ = product_scratch(of_thread_);
+    scratch.of_threads.reserve(context.threads() * of_thread_);
+    scratch_ = scratch.of_threads.data();
     if (rows <= kFewRows) {
       while (streamed_piece(tasks_).of != nullptr) ++tasks_;
     }
@@ -204,21 +198,21 @@ class Linear::Product {
 
   int64_t tasks() const { return tasks_; }
 
-  void run(int64_t task) const {
+  void run(int64_t task, int worker) const {
     const Piece piece = piece_of(task);
     const Linear& linear = *piece.of->linear;
     const int64_t stride = piece.of->y_stride;
     float* y = piece.of->y + piece.row * stride + piece.col;
     // While all threads advance alike, this one takes that task next.
-    multiply(piece, y, memory_of(task + threads()));
+    multiply(piece, y, memory_of(task + context_.threads()), scratch_ + worker * of_thread_);
     if (linear.quantized_ != nullptr) return;  // these products are finished
     // Bias and rounding in a pass of their own: behind each strip of a product they made prefill 2 to 3 %
     // slower (Zen 5).
     for (int64_t r = 0; r < piece.rows; ++r, y += stride) {
       if (linear.bias_.empty()) {
-        round_serial(y, piece.cols, linear.types_.output);
+        round_serial(kernels_, y, piece.cols, linear.types_.output);
       } else {
-        kernels().add_rounded(y, linear.bias_.data() + piece.col, piece.cols, linear.types_.output);
+        kernels_.add_rounded(y, linear.bias_.data() + piece.col, piece.cols, linear.types_.output);
       }
     }
   }
@@ -230,7 +224,7 @@ class Linear::Product {
   };
 
   int64_t cols_per_task(const Linear& linear) const {
-    return linear.quantized_ != nullptr ? kernels().quantized_product_cols : kernels().product_cols;
+    return linear.quantized_ != nullptr ? kernels_.quantized_product_cols : kernels_.product_cols;
   }
   int64_t tasks_of(const Linear& linear) const {
     return divide_up(linear.out(), cols_per_task(linear)) * divide_up(rows_, kRowsPerTask);
@@ -247,7 +241,7 @@ class Linear::Product {
     int64_t left = cols_;
     for (const Projection& of : all_) {
       for (int64_t col = 0, out = of.linear->out(); col < out; --task) {
-        const int64_t cols = std::min(streamed_cols(left), out - col);
+        const int64_t cols = std::min(streamed_cols(left, context_.threads()), out - col);
         if (task == 0) return {&of, 0, rows_, col, cols};
         col += cols;
         left -= cols;
@@ -264,16 +258,15 @@ class Linear::Product {
     return {weight.row(piece.col), piece.cols * weight.stride * static_cast<int64_t>(bytes_of(weight.dtype))};
   }
 
-  void multiply(const Piece& piece, float* y, const Upcoming& next) const {
+  void multiply(const Piece& piece, float* y, const Upcoming& next, void* scratch) const {
     const Linear& linear = *piece.of->linear;
     const MatrixView& weight = linear.weight();
     const int64_t depth = linear.in(), stride = piece.of->y_stride;
-    void* scratch = scratch_ + thread_index() * of_thread_;
     if (linear.quantized_ != nullptr) {
       const QuantizedRows& q = quantized_;
       const QuantizedRows from{q.values + piece.row * q.depth, q.scales + piece.row,
                                q.sums + piece.row * (q.depth / kQuantGroup), q.depth};
-      linear.quantized_->multiply({.x = from,
+      linear.quantized_->multiply(kernels_, {.x = from,
                                    .y = y,
                                    .ldy = stride,
                                    .rows = piece.rows,
@@ -283,15 +276,17 @@ class Linear::Product {
                                    .next = next,
                                    .scratch = scratch},
                                   piece.col);
-    } else if (linear.native()) {
-      kernels().matmul_nt_bf16_bf16(bf16_ + packed_elements(piece.row, depth),
+    } else if (linear.native(kernels_)) {
+      kernels_.matmul_nt_bf16_bf16(bf16_ + packed_elements(kernels_, piece.row, depth),
                                     static_cast<const uint16_t*>(weight.row(piece.col)), depth, y, stride,
                                     piece.rows, piece.cols, depth, next, scratch);
     } else {
-      multiply_widened(x_ + piece.row * depth, weight, piece.col, piece.rows, piece.cols, y, stride, scratch);
+      multiply_widened(kernels_, x_ + piece.row * depth, weight, piece.col, piece.rows, piece.cols, y, stride, scratch);
     }
   }
 
+  const Context& context_;
+  const Kernels& kernels_;
   std::span<const Projection> all_;
   const float* x_;
   int64_t rows_, tasks_ = 0, cols_ = 0;
@@ -302,18 +297,20 @@ class Linear::Product {
   QuantizedRows quantized_{};
 };
 
-bool Linear::native() const {
-  return quantized_ == nullptr && native_products(types_) && weight().dtype == DType::bf16;
+bool Linear::native(const Kernels& kernels) const {
+  return quantized_ == nullptr && native_products(kernels, types_) && weight().dtype == DType::bf16;
 }
 
-void Linear::apply_all(std::span<const Projection> all, const float* x, int64_t rows) {
-  const Product product(all, x, rows);
-  parallel_for(product.tasks(), [&](int64_t task) { product.run(task); });
+void Linear::apply_all(const Context& context, ProductScratch& scratch, std::span<const Projection> all,
+                       const float* x, int64_t rows) {
+  const Product product(context, scratch, all, x, rows);
+  context.parallel_for(product.tasks(), [&](int64_t task, int worker) { product.run(task, worker); });
 }
 
-void Linear::apply(const float* x, int64_t rows, float* y, int64_t y_stride) const {
+void Linear::apply(const Context& context, ProductScratch& scratch, const float* x, int64_t rows, float* y,
+                   int64_t y_stride) const {
   const Projection one{this, y, y_stride};
-  apply_all({&one, 1}, x, rows);
+  apply_all(context, scratch, {&one, 1}, x, rows);
 }
 
 }  // namespace fovea

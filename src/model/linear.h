@@ -21,6 +21,16 @@ struct LinearTypes {
   Quantization quantization = Quantization::none;
 };
 
+// What projections work in: sized by them, kept by whoever calls, for one call at a time. A decoding step makes
+// hundreds of calls.
+struct ProductScratch {
+  Buffer<uint16_t> bf16;    // rows in the form that native products want
+  Buffer<int8_t> values;    // rows quantized
+  Buffer<int32_t> sums;
+  Buffer<float> scales;
+  Buffer<char> of_threads;  // what each thread multiplies in, one after another
+};
+
 class Linear;
 // One of several projections of the same rows: y[rows, linear->out()] with row stride `y_stride`.
 struct Projection {
@@ -62,26 +72,30 @@ class Linear {
   // are accumulated in f32 (quantized ones exactly, see kernels/quantized.h), the bias added, and the result
   // rounded once to types.output (one rounding per output, as a fused addmm does). Every row's result is
   // independent of the other rows, bit for bit.
-  void apply(const float* x, int64_t rows, float* y, int64_t y_stride) const;
-  void apply(const float* x, int64_t rows, float* y) const { apply(x, rows, y, out()); }
+  void apply(const Context& context, ProductScratch& scratch, const float* x, int64_t rows, float* y,
+             int64_t y_stride) const;
+  void apply(const Context& context, ProductScratch& scratch, const float* x, int64_t rows, float* y) const {
+    apply(context, scratch, x, rows, y, out());
+  }
   // The same for several projections of the same rows, which are converted once, and with no wait between.
-  static void apply_all(std::span<const Projection> all, const float* x, int64_t rows);
+  static void apply_all(const Context& context, ProductScratch& scratch, std::span<const Projection> all,
+                        const float* x, int64_t rows);
 
-  // What apply() allocates for `rows` of `depth` inputs, and its thread keeps: their quantized copy, or the
-  // narrowed one where native products serve, and what threads() threads multiply in.
-  static int64_t scratch_bytes(const LinearTypes& types, int64_t rows, int64_t depth);
+  // What apply() makes of its scratch for `rows` of `depth` inputs: their quantized copy, or the narrowed one
+  // where native products serve, and what the context's threads multiply in.
+  static int64_t scratch_bytes(const Context& context, const LinearTypes& types, int64_t rows, int64_t depth);
 
   // Moves the bias out: from then on y = r(x W^T). Empty when there is none.
   std::vector<float> take_bias() { return std::exchange(bias_, {}); }
 
   // Row r widened to f32 (an embedding look-up), [in].
-  void row(int64_t r, float* out) const;
+  void row(const Kernels& kernels, int64_t r, float* out) const;
 
  private:
   LinearTypes types_{};
   class Product;
-  static int64_t converted_bytes(const LinearTypes& types, int64_t rows, int64_t depth);
-  bool native() const;  // both operands in bf16, by the CPU's own products
+  static int64_t converted_bytes(const Kernels& kernels, const LinearTypes& types, int64_t rows, int64_t depth);
+  bool native(const Kernels& kernels) const;  // both operands in bf16, by the CPU's own products
   const MatrixView& weight() const { return held_ != nullptr ? *held_ : weight_; }
 
   MatrixView weight_;

@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/parallel.h"
 #include "base/rounding.h"
-#include "kernels/kernels.h"
 
 namespace fovea {
 
@@ -32,17 +30,16 @@ int64_t scale_bytes(int64_t columns, int64_t depth, Quantization quantization) {
 
 }  // namespace
 
-void widen_row(const MatrixView& view, int64_t row, float* out) {
-  const Kernels& k = kernels();
+void widen_row(const Kernels& kernels, const MatrixView& view, int64_t row, float* out) {
   switch (view.dtype) {
     case DType::f32:
       std::copy_n(static_cast<const float*>(view.row(row)), view.cols, out);
       break;
     case DType::bf16:
-      k.f32_from_bf16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
+      kernels.f32_from_bf16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
       break;
     case DType::f16:
-      k.f32_from_f16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
+      kernels.f32_from_f16(static_cast<const uint16_t*>(view.row(row)), out, view.cols);
       break;
     case DType::f64:
     case DType::i8:
@@ -50,7 +47,7 @@ void widen_row(const MatrixView& view, int64_t row, float* out) {
   }
 }
 
-QuantizedMatrix::QuantizedMatrix(const MatrixView& source, Quantization quantization)
+QuantizedMatrix::QuantizedMatrix(const Context& context, const MatrixView& source, Quantization quantization)
     : quantization_(quantization), rows_(source.rows), depth_(round_up(source.cols, kGroup)) {
   FOVEA_CHECK(quantization != Quantization::none);
   const bool int8 = quantization == Quantization::w8a8;
@@ -58,8 +55,10 @@ QuantizedMatrix::QuantizedMatrix(const MatrixView& source, Quantization quantiza
   own_scales_.resize(scale_bytes(columns(), depth_, quantization));
   values_ = own_values_.data();
   scales_ = own_scales_.data();
-  parallel_for(columns() / kColumns,
-               [&](int64_t block) { int8 ? pack_int8(source, block) : pack_int4(source, block); });
+  const Kernels& kernels = *context.kernels;
+  context.parallel_for(columns() / kColumns, [&](int64_t block) {
+    int8 ? pack_int8(kernels, source, block) : pack_int4(kernels, source, block);
+  });
 }
 
 QuantizedMatrix QuantizedMatrix::borrowed(const void* values, const void* scales, int64_t rows, int64_t cols,
@@ -104,7 +103,7 @@ void QuantizedMatrix::widen(int64_t row, int64_t cols, float* out) const {
 }
 
 // Output channels [16 block, 16 block + 16); those beyond the last are zero.
-void QuantizedMatrix::pack_int8(const MatrixView& source, int64_t block) {
+void QuantizedMatrix::pack_int8(const Kernels& kernels, const MatrixView& source, int64_t block) {
   std::vector<float> wide(static_cast<size_t>(depth_));
   std::vector<int8_t> row(static_cast<size_t>(depth_));
   std::vector<int32_t> sums(static_cast<size_t>(depth_ / kGroup));
@@ -112,25 +111,25 @@ void QuantizedMatrix::pack_int8(const MatrixView& source, int64_t block) {
   auto* scales = reinterpret_cast<float*>(own_scales_.data()) + block * kColumns;
   for (int64_t n = 0; n < kColumns; ++n) {
     const int64_t channel = block * kColumns + n;
-    if (channel < rows_) widen_row(source, channel, wide.data());
+    if (channel < rows_) widen_row(kernels, source, channel, wide.data());
     if (channel >= rows_) std::fill(wide.begin(), wide.end(), 0.f);
-    scales[n] = kernels().quantize_row(wide.data(), depth_, row.data(), sums.data());
+    scales[n] = kernels.quantize_row(wide.data(), depth_, row.data(), sums.data());
     for (int64_t k = 0; k < depth_; k += 4) std::memcpy(values + k * kColumns + 4 * n, row.data() + k, 4);
   }
 }
 
-void QuantizedMatrix::pack_int4(const MatrixView& source, int64_t block) {
+void QuantizedMatrix::pack_int4(const Kernels& kernels, const MatrixView& source, int64_t block) {
   const int64_t groups = depth_ / kGroup;
   std::vector<float> wide(static_cast<size_t>(depth_));
   char* values = own_values_.data() + block * kColumns * depth_ / 2;
   auto* scales = reinterpret_cast<uint16_t*>(own_scales_.data()) + block * groups * kColumns;
   for (int64_t n = 0; n < kColumns; ++n) {
     const int64_t channel = block * kColumns + n;
-    if (channel < rows_) widen_row(source, channel, wide.data());
+    if (channel < rows_) widen_row(kernels, source, channel, wide.data());
     if (channel >= rows_) std::fill(wide.begin(), wide.end(), 0.f);
     for (int64_t g = 0; g < groups; ++g) {
       int8_t group[kGroup];
-      const float scale = kernels().quantize_group(wide.data() + g * kGroup, group);
+      const float scale = kernels.quantize_group(wide.data() + g * kGroup, group);
       scales[g * kColumns + n] = bf16_from_f32(scale);
       char* to = values + g * kGroup / 2 * kColumns + 4 * n;
       for (int64_t k = 0; k < kGroup / 2; k += 4) {
@@ -146,10 +145,10 @@ int64_t QuantizedMatrix::bytes_for(int64_t rows, int64_t cols, Quantization quan
   return value_bytes(columns, depth, quantization) + scale_bytes(columns, depth, quantization);
 }
 
-void QuantizedMatrix::multiply(QuantizedProduct p, int64_t first) const {
+void QuantizedMatrix::multiply(const Kernels& kernels, QuantizedProduct p, int64_t first) const {
   p.values = values_ + value_bytes(first, depth_, quantization_);
   p.scales = scales_ + scale_bytes(first, depth_, quantization_);
-  (quantization_ == Quantization::w8a8 ? kernels().matmul_int8 : kernels().matmul_int4)(p);
+  (quantization_ == Quantization::w8a8 ? kernels.matmul_int8 : kernels.matmul_int4)(p);
 }
 
 Upcoming QuantizedMatrix::memory_of(int64_t first, int64_t count) const {

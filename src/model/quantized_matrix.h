@@ -5,6 +5,7 @@
 
 #include "base/buffer.h"
 #include "base/precision.h"
+#include "kernels/context.h"
 #include "kernels/quantized.h"
 
 namespace fovea {
@@ -14,7 +15,7 @@ class QuantizedMatrix {
   QuantizedMatrix() = default;
   // Symmetric, without calibration: w8a8 scales each row (output channel) by its largest magnitude; int4
   // scales each group of 64 by the best of a few scales. In parallel over rows.
-  QuantizedMatrix(const MatrixView& source, Quantization quantization);
+  QuantizedMatrix(const Context& context, const MatrixView& source, Quantization quantization);
 
   // Borrows the packed bytes of a matrix of `rows` x `cols`: what packed_values() and packed_scales() gave.
   static QuantizedMatrix borrowed(const void* values, const void* scales, int64_t rows, int64_t cols,
@@ -27,7 +28,7 @@ class QuantizedMatrix {
 
   // The product of the p.cols output channels from `first` on, a multiple of kQuantColumns; their values and
   // scales are put in.
-  void multiply(QuantizedProduct p, int64_t first) const;
+  void multiply(const Kernels& kernels, QuantizedProduct p, int64_t first) const;
   // The memory of that many output channels, as multiply() reads it.
   Upcoming memory_of(int64_t first, int64_t count) const;
 
@@ -39,8 +40,8 @@ class QuantizedMatrix {
 
  private:
   int64_t columns() const;  // rows_ rounded up to whole blocks
-  void pack_int8(const MatrixView& source, int64_t block);
-  void pack_int4(const MatrixView& source, int64_t block);
+  void pack_int8(const Kernels& kernels, const MatrixView& source, int64_t block);
+  void pack_int4(const Kernels& kernels, const MatrixView& source, int64_t block);
 
   Quantization quantization_ = Quantization::none;
   int64_t rows_ = 0, depth_ = 0;
@@ -49,6 +50,6 @@ class QuantizedMatrix {
 };
 
 // Row `row` of a matrix of any storage type as f32.
-void widen_row(const MatrixView& view, int64_t row, float* out);
+void widen_row(const Kernels& kernels, const MatrixView& view, int64_t row, float* out);
 
 }  // namespace fovea

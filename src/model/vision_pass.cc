@@ -4,7 +4,6 @@
 #include <cmath>
 #include <optional>
 
-#include "base/parallel.h"
 #include "base/rounding.h"
 #include "model/elementwise.h"
 #include "model/non_finite.h"
@@ -29,9 +28,9 @@ class Kept {
     rows_.reserve(rows * width * static_cast<int64_t>(bytes_of(type_)));
   }
   // Rounded, if need be.
-  void store(int64_t row, const float* x) {
+  void store(const Kernels& kernels, int64_t row, const float* x) {
     char* to = rows_.data() + row * width_ * static_cast<int64_t>(bytes_of(type_));
-    narrow_row(x, width_, type_, to);
+    narrow_row(kernels, x, width_, type_, to);
   }
   HeadsView view(int64_t rows, int64_t heads, DType node) const {
     return {rows_.data(), type_, rows, heads, width_ / heads, width_, node};
@@ -46,16 +45,17 @@ class Kept {
 struct VisionScratch {
   Kept q, k, v;
   Buffer<float> narrow, gate, up, key_norms;
+  ProductScratch products;
 
   // From rows of q, k and v side by side, those from `first` on.
-  void keep(int64_t first, const float* qkv, int64_t count, int64_t width) {
+  void keep(const Context& context, int64_t first, const float* qkv, int64_t count, int64_t width) {
     constexpr int64_t kRowsPerTask = 8;
-    parallel_for(divide_up(count, kRowsPerTask), [&](int64_t task) {
+    context.parallel_for(divide_up(count, kRowsPerTask), [&](int64_t task) {
       for (int64_t r = task * kRowsPerTask; r < std::min(count, (task + 1) * kRowsPerTask); ++r) {
         const float* row = qkv + r * 3 * width;
-        q.store(first + r, row);
-        k.store(first + r, row + width);
-        v.store(first + r, row + 2 * width);
+        q.store(*context.kernels, first + r, row);
+        k.store(*context.kernels, first + r, row + width);
+        v.store(*context.kernels, first + r, row + 2 * width);
       }
     });
   }
@@ -136,6 +136,7 @@ struct VisionPass::State {
   AttentionGuard watch;
   std::optional<WeightLease> lease;
 
+  const Context& context() const { return tower.context(); }
   const VisionBlock& now() const { return tower.blocks[block]; }
   const std::vector<VisionPiece>& attention_pieces() const {
     return now().full_attention ? frame_pieces : window_pieces;
@@ -166,8 +167,8 @@ VisionPass::State::State(const VisionTower::State& tower_, const float* patches_
       rows(std::ssize(order.patch_y)),
       tokens(std::ssize(order.merged_from)),
       width(tower_.config.hidden_size),
-      window_pieces(vision_pieces(order.window_bounds, rows_of_vision_piece())),
-      frame_pieces(vision_pieces(order.frame_bounds, rows_of_vision_piece())) {}
+      window_pieces(vision_pieces(order.window_bounds, rows_of_vision_piece(tower_.context().threads()))),
+      frame_pieces(vision_pieces(order.frame_bounds, rows_of_vision_piece(tower_.context().threads()))) {}
 
 int64_t VisionPass::State::pieces_in_stage() const {
   if (stage == Stage::attend) return std::ssize(attention_pieces());
@@ -228,6 +229,7 @@ void VisionPass::State::pose() {
   const TowerPrecision& nodes = now().precision;
   const int64_t heads = config.num_heads;
   problem = {};
+  problem.context = context();
   problem.q = scratch.q.view(rows, heads, nodes.q);
   problem.k = scratch.k.view(rows, heads, nodes.k);
   problem.v = scratch.v.view(rows, heads, nodes.v);
@@ -263,7 +265,7 @@ void VisionPass::State::end_stage() {
   switch (stage) {
     case Stage::embed:
       ordered = {};
-      require_finite(hidden.data(), hidden.size(), "the patch embedding");
+      require_finite(tower.kernels(), hidden.data(), hidden.size(), "the patch embedding");
       stage = tower.blocks.empty() ? Stage::merge : Stage::project;
       return;
     case Stage::project:
@@ -282,7 +284,7 @@ void VisionPass::State::end_stage() {
       if (hooks.after_layer) hooks.after_layer();
       return;
     case Stage::merge:
-      require_finite(result.data(), result.size(), "the vision merger");
+      require_finite(tower.kernels(), result.data(), result.size(), "the vision merger");
       lease.reset();
       return;
   }
@@ -297,20 +299,20 @@ void VisionPass::State::embed(const Span& span) {
         order.merged_from[static_cast<size_t>(place / merge_area)] * merge_area + place % merge_area;
     std::copy_n(patches + from * dim, dim, ordered.data() + r * dim);
   }
-  round_to(ordered.data(), span.count * dim, tower.precision.weights);
-  tower.patch_embed.apply(ordered.data(), span.count, hidden.data() + span.first * width);
+  round_to(context(), ordered.data(), span.count * dim, tower.precision.weights);
+  tower.patch_embed.apply(context(), scratch.products, ordered.data(), span.count, hidden.data() + span.first * width);
 }
 
 void VisionPass::State::project(const Span& span) {
   const TowerPrecision& nodes = now().precision;
   const int64_t heads = config.num_heads, stride = 3 * width;
-  rms_norm(hidden.data() + span.first * width, now().norm1, kNormEps, nodes.norm, scratch.narrow.data(),
+  rms_norm(context(), hidden.data() + span.first * width, now().norm1, kNormEps, nodes.norm, scratch.narrow.data(),
            span.count, nodes.norm_statistics);
   float* qkv = scratch.gate.data();
-  now().qkv.apply(scratch.narrow.data(), span.count, qkv);
-  apply_rope(qkv, span.first, span.count, heads, stride, rope, nodes.rope_steps, nodes.q);
-  apply_rope(qkv + width, span.first, span.count, heads, stride, rope, nodes.rope_steps, nodes.k);
-  scratch.keep(span.first, qkv, span.count, width);
+  now().qkv.apply(context(), scratch.products, scratch.narrow.data(), span.count, qkv);
+  apply_rope(context(), qkv, span.first, span.count, heads, stride, rope, nodes.rope_steps, nodes.q);
+  apply_rope(context(), qkv + width, span.first, span.count, heads, stride, rope, nodes.rope_steps, nodes.k);
+  scratch.keep(context(), span.first, qkv, span.count, width);
 }
 
 void VisionPass::State::attend_piece() {
@@ -329,8 +331,8 @@ void VisionPass::State::attend_piece() {
 void VisionPass::State::output(const Span& span) {
   const TowerPrecision& nodes = now().precision;
   const int64_t values = span.count * width;
-  now().proj.apply(scratch.narrow.data() + span.first * width, span.count, scratch.gate.data());
-  if (add_residual(hidden.data() + span.first * width, scratch.gate.data(), values, nodes.residual)) return;
+  now().proj.apply(context(), scratch.products, scratch.narrow.data() + span.first * width, span.count, scratch.gate.data());
+  if (add_residual(context(), hidden.data() + span.first * width, scratch.gate.data(), values, nodes.residual)) return;
   refuse_attention({"vision", "vision block", static_cast<int64_t>(block)}, nodes,
                    {problem, nullptr, 0, scratch.gate.data(), values});
 }
@@ -340,14 +342,14 @@ void VisionPass::State::mlp(const Span& span) {
   const TowerPrecision& nodes = weights.precision;
   const int64_t inner = config.intermediate_size, values = span.count * width;
   float *normed = scratch.narrow.data(), *gate = scratch.gate.data(), *up = scratch.up.data();
-  rms_norm(hidden.data() + span.first * width, weights.norm2, kNormEps, nodes.norm, normed, span.count,
+  rms_norm(context(), hidden.data() + span.first * width, weights.norm2, kNormEps, nodes.norm, normed, span.count,
            nodes.norm_statistics);
   const Projection both[] = {{&weights.gate, gate, inner}, {&weights.up, up, inner}};
-  Linear::apply_all(both, normed, span.count);
-  silu_times(gate, up, span.count * inner, nodes.mlp);
-  weights.down.apply(gate, span.count, normed);
-  if (add_residual(hidden.data() + span.first * width, normed, values, nodes.residual)) return;
-  refuse_mlp({"vision", "vision block", static_cast<int64_t>(block)}, nodes,
+  Linear::apply_all(context(), scratch.products, both, normed, span.count);
+  silu_times(context(), gate, up, span.count * inner, nodes.mlp);
+  weights.down.apply(context(), scratch.products, gate, span.count, normed);
+  if (add_residual(context(), hidden.data() + span.first * width, normed, values, nodes.residual)) return;
+  refuse_mlp(tower.kernels(), {"vision", "vision block", static_cast<int64_t>(block)}, nodes,
              {gate, up, normed, span.count * inner, values});
 }
 
@@ -357,11 +359,11 @@ void VisionPass::State::merge(const Span& span) {
   const TowerPrecision& nodes = tower.precision;
   const int64_t merge_area = config.spatial_merge_size * config.spatial_merge_size,
                 inner = width * merge_area, out = config.out_hidden_size;
-  rms_norm(hidden.data() + span.first * inner, tower.merge_norm, kNormEps, nodes.norm, scratch.gate.data(),
+  rms_norm(context(), hidden.data() + span.first * inner, tower.merge_norm, kNormEps, nodes.norm, scratch.gate.data(),
            span.count * merge_area, nodes.norm_statistics);
-  tower.merge_in.apply(scratch.gate.data(), span.count, scratch.up.data());
-  gelu(scratch.up.data(), span.count * inner, nodes.mlp);
-  tower.merge_out.apply(scratch.up.data(), span.count, projected.data());
+  tower.merge_in.apply(context(), scratch.products, scratch.gate.data(), span.count, scratch.up.data());
+  gelu(context(), scratch.up.data(), span.count * inner, nodes.mlp);
+  tower.merge_out.apply(context(), scratch.products, scratch.up.data(), span.count, projected.data());
   for (int64_t r = 0; r < span.count; ++r) {
     const int64_t to = order.merged_from[static_cast<size_t>(span.first + r)];
     std::copy_n(projected.data() + r * out, out, result.data() + to * out);

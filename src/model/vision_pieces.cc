@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "base/parallel.h"
 #include "model/vision_tower.h"
 
 namespace fovea {
@@ -53,9 +52,9 @@ AttentionProblem problem_of_piece(const AttentionProblem& whole, const VisionPie
   return problem;
 }
 
-int64_t rows_of_vision_piece() {
+int64_t rows_of_vision_piece(int threads) {
   constexpr int64_t kRowsPerThread = VisionTower::kRowsPerPass / 2;
-  return std::max(VisionTower::kRowsPerPass, kRowsPerThread * threads());
+  return std::max(VisionTower::kRowsPerPass, kRowsPerThread * threads);
 }
 
 }  // namespace fovea

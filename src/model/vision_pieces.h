@@ -23,7 +23,7 @@ std::vector<VisionPiece> vision_pieces(std::span<const int64_t> bounds, int64_t 
 AttentionProblem problem_of_piece(const AttentionProblem& whole, const VisionPiece& piece,
                                   std::vector<int64_t>& bounds);
 
-// Rows that keep all threads busy for some tenths of a second at most.
-int64_t rows_of_vision_piece();
+// Rows that keep so many threads busy for some tenths of a second at most.
+int64_t rows_of_vision_piece(int threads);
 
 }  // namespace fovea

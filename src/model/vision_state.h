@@ -18,6 +18,8 @@ struct VisionTower::State {
   explicit State(const WeightStore& weights) : store(weights) {}
 
   const WeightStore& store;
+  const Context& context() const { return store.context(); }
+  const Kernels& kernels() const { return *store.context().kernels; }
   VisionConfig config;
   TowerPrecision precision;  // of what belongs to no block
   Linear patch_embed, merge_in, merge_out;

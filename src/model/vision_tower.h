@@ -22,7 +22,7 @@ class VisionTower {
   // How q, k or v of a node is kept.
   static constexpr DType kept_type(DType node) { return node == DType::f64 ? DType::f32 : node; }
 
-  // Weights are borrowed from the store. `vision` has an entry for every block. Not held: nothing is loaded,
+  // Weights are borrowed from the store, and computed with on its context. `vision` has an entry for every block. Not held: nothing is loaded,
   // and encode() may not be called.
   VisionTower(const WeightStore& store, const LayeredPrecision& vision, bool held = true);
   VisionTower(VisionTower&&) noexcept;
@@ -39,7 +39,7 @@ class VisionTower {
 
   // What encode() allocates for this grid, its result included; with a guard a little more.
   static CallMemory memory(const VisionConfig& config, const LayeredPrecision& vision, const Grid& grid,
-                           bool guard);
+                           bool guard, const Context& context = process_context());
 
  private:
   friend class VisionPass;
@@ -50,6 +50,6 @@ class VisionTower {
 // How many frame groups of a video the tower can take in one call within `bytes` (all it allocates, attention
 // included), at least 1.
 int64_t frame_groups_at_once(const VisionConfig& config, const LayeredPrecision& vision, const Grid& grid,
-                             int64_t bytes, bool guard);
+                             int64_t bytes, bool guard, const Context& context = process_context());
 
 }  // namespace fovea

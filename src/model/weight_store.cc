@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "base/rounding.h"
 #include "checkpoint/quantized_tensors.h"
 #include "kernels/kernels.h"
@@ -15,13 +14,13 @@ namespace {
 
 static_assert(kPackedColumns == kQuantColumns && kPackedGroup == kQuantGroup);
 
-void narrow(const float* from, int64_t count, DType type, void* to) {
+void narrow(const Kernels& kernels, const float* from, int64_t count, DType type, void* to) {
   switch (type) {
     case DType::bf16:
-      kernels().bf16_from_f32(from, static_cast<uint16_t*>(to), count);
+      kernels.bf16_from_f32(from, static_cast<uint16_t*>(to), count);
       break;
     case DType::f16:
-      kernels().f16_from_f32(from, static_cast<uint16_t*>(to), count);
+      kernels.f16_from_f32(from, static_cast<uint16_t*>(to), count);
       break;
     default:
       std::copy_n(from, count, static_cast<float*>(to));
@@ -30,12 +29,12 @@ void narrow(const float* from, int64_t count, DType type, void* to) {
 
 }  // namespace
 
-Buffer<uint16_t> converted(const MatrixView& source, DType type) {
+Buffer<uint16_t> converted(const Context& context, const MatrixView& source, DType type) {
   Buffer<uint16_t> values(source.rows * source.cols);
-  parallel_for(source.rows, [&](int64_t r) {
+  context.parallel_for(source.rows, [&](int64_t r) {
     std::vector<float> wide(static_cast<size_t>(source.cols));
-    widen_row(source, r, wide.data());
-    narrow(wide.data(), source.cols, type, values.data() + r * source.cols);
+    widen_row(*context.kernels, source, r, wide.data());
+    narrow(*context.kernels, wide.data(), source.cols, type, values.data() + r * source.cols);
   });
   return values;
 }
@@ -48,18 +47,18 @@ QuantizedMatrix stored_matrix(const TensorInfo& info) {
 }
 
 // A matrix that is stored quantized, every value rounded to `type`.
-Buffer<char> dequantized(const TensorInfo& info, DType type) {
+Buffer<char> dequantized(const Context& context, const TensorInfo& info, DType type) {
   constexpr int64_t kRows = 64;  // words of awq and gptq hold neighbouring rows
   const int64_t rows = info.shape[0], cols = info.shape[1];
   const bool packed = quantization_of(info.format) != Quantization::none;
   const QuantizedMatrix matrix = packed ? stored_matrix(info) : QuantizedMatrix();
   Buffer<char> values(rows * cols * static_cast<int64_t>(bytes_of(type)));
-  parallel_for(divide_up(rows, kRows), [&](int64_t block) {
+  context.parallel_for(divide_up(rows, kRows), [&](int64_t block) {
     const int64_t first = block * kRows, count = std::min(kRows, rows - first);
     std::vector<float> wide(static_cast<size_t>(count * cols));
     if (!packed) dequantize(info, first, count, wide.data());
     for (int64_t r = 0; packed && r < count; ++r) matrix.widen(first + r, cols, wide.data() + r * cols);
-    narrow(wide.data(), count * cols, type,
+    narrow(*context.kernels, wide.data(), count * cols, type,
            values.data() + first * cols * static_cast<int64_t>(bytes_of(type)));
   });
   return values;
@@ -93,13 +92,13 @@ MatrixView WeightStore::in_memory(const std::string& tensor, DType type) const {
   const TensorInfo& info = checkpoint_.tensor(tensor);
   if (info.format != WeightFormat::plain) {
     Buffer<char>& copy = dequantized_[{tensor, type}];
-    if (copy.size() == 0) copy = dequantized(info, type);
+    if (copy.size() == 0) copy = dequantized(context_, info, type);
     return {copy.data(), type, info.shape[0], info.shape[1], info.shape[1]};
   }
   const MatrixView source = checkpoint_.matrix(tensor);
   if (serves(source.dtype, type)) return source;
   Buffer<uint16_t>& copy = converted_[{tensor, type}];
-  if (copy.size() == 0) copy = converted(source, type);
+  if (copy.size() == 0) copy = converted(context_, source, type);
   return {copy.data(), type, source.rows, source.cols, source.cols};
 }
 
@@ -142,7 +141,7 @@ const QuantizedMatrix& WeightStore::quantized(const std::string& tensor, DType t
   const std::lock_guard lock(mutex_);
   QuantizedMatrix& made = quantized_[{tensor, type, quantization}];
   if (made.rows() == 0) {
-    made = stored == Quantization::none ? QuantizedMatrix(source, quantization) : stored_matrix(info);
+    made = stored == Quantization::none ? QuantizedMatrix(context_, source, quantization) : stored_matrix(info);
   }
   return made;
 }
@@ -188,7 +187,7 @@ WeightLease WeightStore::use(int64_t group, DType type, const std::function<void
     if (serves(part.stored, type)) {
       view.data = stored.data;
     } else {
-      converted_for_use_.push_back(converted(stored, type));
+      converted_for_use_.push_back(converted(context_, stored, type));
       view.data = converted_for_use_.back().data();
     }
     used_.push_back(&part);
@@ -209,7 +208,7 @@ void WeightStore::read_row(const std::string& tensor, DType type, int64_t row, f
   const int64_t columns = info.shape[1], bytes = columns * static_cast<int64_t>(bytes_of(info.dtype));
   Buffer<char> stored(bytes);
   stream_->source().read(info, row * bytes, bytes, stored.data());
-  widen_row({stored.data(), info.dtype, 1, columns, columns}, 0, out);
+  widen_row(*context_.kernels, {stored.data(), info.dtype, 1, columns, columns}, 0, out);
   for (int64_t i = 0; i < columns && type != DType::f32; ++i) out[i] = rounded(out[i], type);
 }
 

@@ -22,7 +22,7 @@
 namespace fovea {
 
 // Every value rounded to a type of 16 bits: [rows, cols].
-Buffer<uint16_t> converted(const MatrixView& source, DType type);
+Buffer<uint16_t> converted(const Context& context, const MatrixView& source, DType type);
 
 // What weights may occupy while the vision tower and while the decoder runs, in bytes.
 struct WeightLimit {
@@ -47,11 +47,13 @@ class WeightLease {
 
 class WeightStore {
  public:
-  // `checkpoint` is borrowed.
-  explicit WeightStore(const Checkpoint& checkpoint) : checkpoint_(checkpoint), groups_(checkpoint) {}
+  // `checkpoint` is borrowed. The context converts what the files store otherwise than it is wanted.
+  explicit WeightStore(const Checkpoint& checkpoint, const Context& context = process_context())
+      : checkpoint_(checkpoint), context_(context), groups_(checkpoint) {}
 
   const Checkpoint& checkpoint() const { return checkpoint_; }
   const WeightGroups& groups() const { return groups_; }
+  const Context& context() const { return context_; }
 
   // The tensor, or some of its rows, with every value rounded to `type`. The stored form serves when it has
   // that type, and for fp32 in any form, because kernels widen exactly. The view lives as long as the store;
@@ -95,6 +97,7 @@ class WeightStore {
   void release() const;
 
   const Checkpoint& checkpoint_;
+  Context context_;
   WeightGroups groups_;
   mutable std::mutex mutex_;
   mutable std::map<PartKey, Part> parts_;

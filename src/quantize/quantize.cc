@@ -134,7 +134,7 @@ class ShardWriter {
       MatrixView view = item->view();
       Buffer<uint16_t> rounded;
       if (item->type != DType::f32 && item->type != view.dtype) {
-        rounded = converted(view, item->type);
+        rounded = converted(process_context(), view, item->type);
         view = {rounded.data(), item->type, view.rows, view.cols, view.cols};
       }
       const QuantizedMatrix matrix(view, item->quantization);
@@ -149,7 +149,7 @@ class ShardWriter {
     if (item.type == item.source->dtype) {
       writer.append(item.source->data, item.source->bytes());
     } else {
-      const Buffer<uint16_t> rounded = converted(item.view(), item.type);
+      const Buffer<uint16_t> rounded = converted(process_context(), item.view(), item.type);
       writer.append(rounded.data(), rounded.size() * int64_t{sizeof(uint16_t)});
     }
     step(item);
