@@ -48,11 +48,11 @@ int wanted_threads() {
 }
 
 void want(int count, const std::vector<int>& processors) {
-  if (count < 1 || count > ThreadPool::kMostThreads) ThreadPool refused(count);
+  if (count < 1 || count > ThreadPool::kMostThreads) ThreadPool refused(count);  // throws
   if (wanted.threads == count && wanted.processors == processors) return;
   wanted.threads = count;
   wanted.processors = processors;
-  delete made.exchange(nullptr);
+  if (made.load() != nullptr) made.load()->restart(wanted);
 }
 
 }  // namespace

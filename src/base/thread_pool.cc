@@ -96,12 +96,19 @@ struct ThreadPool::Worker {
 
 int ThreadPool::worker_of_this_thread() { return place.worker; }
 
-ThreadPool::ThreadPool(const Options& options) : threads_(options.threads), process_(getpid()) {
-  if (threads_ < 1 || threads_ > kMostThreads) {
-    throw Error(ErrorKind::invalid_argument, fmt::format("cannot run on {} threads", threads_),
+ThreadPool::ThreadPool(const Options& options) : process_(getpid()), jobs_(std::make_unique<Job[]>(kJobs)) {
+  restart(options);
+}
+
+void ThreadPool::restart(const Options& options) {
+  if (options.threads < 1 || options.threads > kMostThreads) {
+    throw Error(ErrorKind::invalid_argument, fmt::format("cannot run on {} threads", options.threads),
                 fmt::format("give a number of threads (--threads) from 1 to {}", kMostThreads));
   }
-  jobs_ = std::make_unique<Job[]>(kJobs);
+  stop();
+  ending_.store(false);
+  process_ = getpid();
+  threads_ = options.threads;
   workers_.reserve(static_cast<size_t>(threads_ - 1));
   try {
     for (int worker = 1; worker < threads_; ++worker) start(worker, options);
@@ -149,12 +156,13 @@ void ThreadPool::start(int worker, const Options& options) {
 }
 
 void ThreadPool::stop() {
-  if (getpid() != process_) return;  // a forked child has none of them
+  if (getpid() != process_) workers_.clear();  // a forked child has none of them
   ending_.store(true);
   announced_.fetch_add(1);
   announced_.notify_all();
   for (const pthread_t worker : workers_) pthread_join(worker, nullptr);
   workers_.clear();
+  threads_ = 1;
 }
 
 ThreadPool::Job* ThreadPool::free_job() {

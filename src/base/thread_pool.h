@@ -45,6 +45,9 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return threads_; }
+  // As newly made, for those who hold a reference to it. Not while a call runs. Throws as the constructor does; then
+  // the pool goes on with the calling thread alone.
+  void restart(const Options& options);
 
   // Runs body(i), or body(i, worker), for i in [0, count), each exactly once; pieces are taken one by one, in
   // ascending order, as threads become free. `worker` in [0, threads()) is no other thread's at this time in
@@ -84,7 +87,7 @@ class ThreadPool {
   void start(int worker, const Options& options);
   void stop();
 
-  int threads_;
+  int threads_ = 1;
   pid_t process_;
   std::unique_ptr<Job[]> jobs_;
   alignas(64) std::atomic<uint32_t> announced_{0};  // calls published so far, and one more to end

@@ -205,6 +205,22 @@ TEST(ThreadPool, BindsOnlyWhenAskedAndNeverTheCaller) {
   }
 }
 
+TEST(ThreadPool, RestartsWithAnotherNumber) {
+  ThreadPool pool(3);
+  for (const int threads : {1, 4, 2}) {
+    pool.restart({.threads = threads, .stack_bytes = ThreadPool::Options{}.stack_bytes, .processors = {}});
+    EXPECT_EQ(pool.threads(), threads);
+    std::atomic<int> arrived{0};
+    pool.run(threads, [&](int64_t) {
+      ++arrived;
+      while (arrived < threads) std::this_thread::yield();
+    });
+    EXPECT_EQ(arrived, threads);
+  }
+  EXPECT_THROW(pool.restart({.threads = 0, .stack_bytes = 0, .processors = {}}), Error);
+  EXPECT_EQ(pool.threads(), 2);
+}
+
 TEST(ThreadPool, RefusesNumbersThatAreNone) {
   for (const int count : {0, -1, 1025}) EXPECT_THROW(ThreadPool pool(count), Error) << count;
 }

@@ -75,19 +75,23 @@ struct Data {
       if (storage.quantization == Quantization::none) {
         layers.push_back(Linear::of_matrix(weight, types));
       } else {
-        quantized.emplace_back(weight, storage.quantization);
+        quantized.emplace_back(process_context(), weight, storage.quantization);
         layers.push_back(Linear::of_quantized(quantized.back(), s.depth, types));
       }
     }
   }
   void multiply(int64_t rows) {
-    for (const Linear& layer : layers) layer.apply(x.data(), rows, y.data());
+    for (const Linear& layer : layers) apply(layer, x.data(), rows, y.data());
+  }
+  void apply(const Linear& layer, const float* from, int64_t rows, float* to) {
+    layer.apply(process_context(), scratch, from, rows, to);
   }
 
   Buffer<float> x, y, wide;
   Buffer<uint16_t> narrow;
   std::deque<QuantizedMatrix> quantized;
   std::vector<Linear> layers;
+  ProductScratch scratch;
 };
 
 // The most that one product of input and weight (at most 6/8 and 1) is moved by quantizing both: half a step
@@ -154,10 +158,10 @@ Part layer_part(const std::string& name, const Storage& storage) {
 // Every row of the last product must have the bits that it has alone.
 void check_rows(const std::string& name, const Shape& s, Data& data) {
   const Linear& layer = data.layers.back();
-  layer.apply(data.x.data(), s.rows, data.y.data());
+  data.apply(layer, data.x.data(), s.rows, data.y.data());
   Buffer<float> alone(s.cols);
   for (int64_t r = 0; r < s.rows; ++r) {
-    layer.apply(data.x.data() + r * s.depth, 1, alone.data());
+    data.apply(layer, data.x.data() + r * s.depth, 1, alone.data());
     if (std::equal(alone.data(), alone.data() + s.cols, data.y.data() + r * s.cols)) continue;
     throw Error(ErrorKind::numeric,
                 fmt::format("{}: row {} of {} differs from itself alone", name, r, s.rows),
@@ -188,8 +192,8 @@ Part step_part(const std::string& name, int64_t rows, const Storage& storage) {
             }
             work.call = [parts, rows] {
               const auto apply = [&](Data& data, int64_t l) {
-                data.layers[static_cast<size_t>(l) % data.layers.size()].apply(data.x.data(), rows,
-                                                                               data.y.data());
+                data.apply(data.layers[static_cast<size_t>(l) % data.layers.size()], data.x.data(), rows,
+                           data.y.data());
               };
               for (int64_t l = 0; l < kLayers; ++l) {
                 for (size_t i = 0; i + 1 < parts.size(); ++i) apply(*parts[i], l);

@@ -36,7 +36,7 @@ TEST(Elementwise, RmsNormRoundsTwice) {
     const size_t width = 83;
     const auto x = values(2 * width, 1, type), w = values(width, 2, type);
     std::vector<float> out(2 * width);
-    rms_norm(x.data(), w, 1e-6f, type, out.data(), 2);
+    rms_norm(process_context(), x.data(), w, 1e-6f, type, out.data(), 2);
     for (size_t r = 0; r < 2; ++r) {
       double sum = 0;
       for (size_t i = 0; i < width; ++i) sum += std::pow(static_cast<double>(x[r * width + i]), 2);
@@ -56,8 +56,8 @@ TEST(Elementwise, RmsNormRoundsTwice) {
 TEST(Elementwise, RmsNormStatisticsInF64KeepWhatF32Loses) {
   std::vector<float> x(4097, 1.f), w(4097, 1.f), wide(4097), exact(4097);
   for (size_t i = 0; i < 8; ++i) x[i] = 8192.f;  // one per partial sum of the f32 path
-  rms_norm(x.data(), w, 1e-6f, DType::f32, wide.data(), 1);
-  rms_norm(x.data(), w, 1e-6f, DType::f32, exact.data(), 1, DType::f64);
+  rms_norm(process_context(), x.data(), w, 1e-6f, DType::f32, wide.data(), 1);
+  rms_norm(process_context(), x.data(), w, 1e-6f, DType::f32, exact.data(), 1, DType::f64);
   const double mean = (8 * 0x1p26 + 4089) / 4097;
   const double truth = 1 / std::sqrt(mean + double{1e-6f});
   // One rounding of the result.
@@ -71,7 +71,7 @@ TEST(Elementwise, SiluTimesUp) {
     auto gate = values(5000, 3, type);
     const auto up = values(5000, 4, type), before = gate;
     gate[0] = -200;  // exp overflows f32 on the way; the result is zero
-    silu_times(gate.data(), up.data(), 5000, type);
+    silu_times(process_context(), gate.data(), up.data(), 5000, type);
     EXPECT_NEAR(gate[0], 0, 1e-30);
     for (size_t i = 1; i < gate.size(); ++i) {
       const double x = static_cast<double>(before[i]);
@@ -92,7 +92,7 @@ TEST(Elementwise, RopeRoundsOnceOrThreeTimes) {
     }
     auto x = values(static_cast<size_t>(rows * heads * 2 * pairs), 9, DType::bf16);
     const auto before = x;
-    apply_rope(x.data(), 0, rows, heads, heads * 2 * pairs, table, steps, DType::bf16);
+    apply_rope(process_context(), x.data(), 0, rows, heads, heads * 2 * pairs, table, steps, DType::bf16);
     for (int64_t i = 0; i < rows * heads * pairs; ++i) {
       const int64_t r = i / (heads * pairs), p = i % pairs, at = i / pairs * 2 * pairs + p;
       const auto pair = static_cast<size_t>(r * pairs + p);
@@ -108,11 +108,11 @@ TEST(Elementwise, RopeRoundsOnceOrThreeTimes) {
 
 TEST(Elementwise, NonFiniteValuesNameTheirStage) {
   std::vector<float> x(1000, 1.f);
-  EXPECT_NO_THROW(require_finite(x.data(), 1000, "a stage"));
+  EXPECT_NO_THROW(require_finite(kernels(), x.data(), 1000, "a stage"));
   for (const float bad : {INFINITY, -INFINITY, NAN}) {
     x[777] = bad;
     try {
-      require_finite(x.data(), 1000, "decoder layer 3");
+      require_finite(kernels(), x.data(), 1000, "decoder layer 3");
       FAIL() << "not noticed";
     } catch (const Error& error) {
       EXPECT_NE(std::string(error.what()).find("decoder layer 3"), std::string::npos);

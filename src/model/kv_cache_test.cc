@@ -54,7 +54,7 @@ std::vector<float> rows(uint64_t seed) {
 TEST(KvCache, EightBitsAreWithinHalfAStepOfEachRow) {
   KvCache cache = cache_of(DType::i8, DType::i8);
   const std::vector<float> k = rows(1), v = rows(2);
-  cache.store(0, 0, k.data(), v.data(), kWidth, kTokens);
+  cache.store(kernels(), 0, 0, k.data(), v.data(), kWidth, kTokens);
   for (const auto& [view, given] :
        {std::pair(cache.keys(0, kTokens), &k), std::pair(cache.values(0, kTokens), &v)}) {
     for (int64_t row = 0; row < kTokens * kHeads; ++row) {
@@ -75,10 +75,10 @@ TEST(KvCache, EightBitsAreWithinHalfAStepOfEachRow) {
 TEST(KvCache, EightBitsOfATokenDependOnThatTokenAlone) {
   KvCache whole = cache_of(DType::i8, DType::i8), single = cache_of(DType::i8, DType::i8);
   const std::vector<float> k = rows(3), v = rows(4);
-  whole.store(0, 0, k.data(), v.data(), kWidth, kTokens);
+  whole.store(kernels(), 0, 0, k.data(), v.data(), kWidth, kTokens);
   for (int64_t t = 0; t < kTokens; ++t) {
-    single.store(0, t, v.data(), k.data(), kWidth, 1);  // a rejected guess
-    single.store(0, t, k.data() + t * kWidth, v.data() + t * kWidth, kWidth, 1);
+    single.store(kernels(), 0, t, v.data(), k.data(), kWidth, 1);  // a rejected guess
+    single.store(kernels(), 0, t, k.data() + t * kWidth, v.data() + t * kWidth, kWidth, 1);
     single.commit(1);
   }
   for (int64_t i = 0; i < kTokens * kWidth; ++i) {
@@ -94,7 +94,7 @@ TEST(KvCache, ValuesThatAreNotFiniteStayVisible) {
   KvCache cache = cache_of(DType::i8, DType::bf16);
   std::vector<float> k = rows(5);
   k[7] = INFINITY;
-  cache.store(0, 0, k.data(), k.data(), kWidth, kTokens);
+  cache.store(kernels(), 0, 0, k.data(), k.data(), kWidth, kTokens);
   EXPECT_FALSE(std::isfinite(value_at(cache.keys(0, kTokens), 0, 0, 7)));
 }
 
@@ -112,7 +112,7 @@ void fill(KvCache& cache, int64_t layers, const std::vector<float>& k, const std
     for (int64_t layer = 0; layer < layers; ++layer) {
       const int64_t first = cache.tokens(), from = (first + layer) % (kTokens - count);
       const KvLease pages = cache.use(layer, first, first + count);
-      cache.store(layer, first, k.data() + from * kWidth, v.data() + from * kWidth, kWidth, count);
+      cache.store(kernels(), layer, first, k.data() + from * kWidth, v.data() + from * kWidth, kWidth, count);
     }
     cache.commit(count);
   };

@@ -137,7 +137,7 @@ class ShardWriter {
         rounded = converted(process_context(), view, item->type);
         view = {rounded.data(), item->type, view.rows, view.cols, view.cols};
       }
-      const QuantizedMatrix matrix(view, item->quantization);
+      const QuantizedMatrix matrix(process_context(), view, item->quantization);
       append(matrix.packed_values(), writer);
       scales.insert(scales.end(), matrix.packed_scales().begin(), matrix.packed_scales().end());
       step(*item);

@@ -5,7 +5,6 @@
 #include <unordered_set>
 #include <utility>
 
-#include "base/parallel.h"
 #include "runtime/batch_request.h"
 #include "runtime/local_executor.h"
 #include "runtime/pace.h"
@@ -322,7 +321,7 @@ void BatchEngine::State::sample() {
   }
   const int64_t vocab = config_.text.vocab_size;
   sampled_.resize(samplers_.size());
-  parallel_for(std::ssize(samplers_), [&](int64_t index) {
+  engine_.parts->weights.context().parallel_for(std::ssize(samplers_), [&](int64_t index) {
     const auto i = static_cast<size_t>(index);
     if (samplers_[i] == nullptr || outcome_.logit_failures[i]) return;
     try {

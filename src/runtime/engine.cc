@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "base/fnv1a.h"
 #include "base/freed_memory.h"
-#include "base/parallel.h"
 #include "base/turns.h"
 #include "checkpoint/weight_source.h"
 #include "kernels/kernels.h"
@@ -73,7 +72,8 @@ StoredQuantization stored_quantization(const Checkpoint& checkpoint) {
 
 // What all ranks must have in common to compute the same bits. Values of weights are taken on trust.
 uint64_t identity_of(const Checkpoint& checkpoint, const EngineOptions& options, const std::string& map) {
-  return fnv1a(fmt::format("{} {} {} {} {} {} {}", map, kernels().name,
+  return fnv1a(fmt::format("{} {} {} {} {} {} {}", map,
+                           options.context.value_or(process_context()).kernels->name,
                            options.dtype ? name_of(*options.dtype) : "", name_of(options.attention),
                            name_of(options.vision_attention), options.policy ? options.policy->text() : "",
                            checkpoint.layout()));
@@ -136,7 +136,8 @@ Engine::~Engine() = default;
 Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& options,
                     const Observer& observer) {
   const Stopwatch watch;
-  auto parts = std::make_shared<const EngineParts>(dir, options.chat_template);
+  auto parts = std::make_shared<const EngineParts>(
+      dir, options.chat_template, options.context.value_or(process_context()));
   check_tokenizer(parts->tokenizer, parts->checkpoint.config());
   // A policy that does not fit is refused before anything is read.
   const ResolvedPolicy resolved = resolve(options, parts->checkpoint);
@@ -202,8 +203,7 @@ void Engine::side_by_side(int64_t count, const std::function<void(int64_t)>& wor
   }
   Turns turns;
   std::exception_ptr failure;
-  const auto take_part = [&, workers = threads()](int64_t i) {
-    set_threads(workers);  // each thread has a number of its own
+  const auto take_part = [&](int64_t i) {
     turns.take(i);
     try {
       work(i);
@@ -233,7 +233,8 @@ DType Engine::dtype() const { return state_->dtype; }
 const Precision& Engine::precision() const { return state_->precision; }
 std::vector<std::string> Engine::warnings() const { return state_->parts->checkpoint.warnings(); }
 double Engine::load_seconds() const { return state_->load_seconds; }
-const char* Engine::kernel_variant() const { return kernels().name; }
+const char* Engine::kernel_variant() const { return context().kernels->name; }
+const Context& Engine::context() const { return state_->parts->weights.context(); }
 
 GenerationOptions Engine::default_generation() const {
   const GenerationConfig& config = state_->parts->checkpoint.generation();

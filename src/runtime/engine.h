@@ -16,6 +16,7 @@
 #include "base/precision.h"
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
+#include "kernels/context.h"
 #include "media/media.h"
 #include "model/kv_cache.h"
 #include "model/layer_observer.h"
@@ -41,6 +42,9 @@ struct SplitModel {
 };
 
 struct EngineOptions {
+  // Threads and kernels that the engine computes on, borrowed; nothing: the process's own. Read when the folder is
+  // opened; engines of Engine::with share it.
+  std::optional<Context> context = std::nullopt;
   AttentionKind attention = AttentionKind::flash_attention_2;         // text decoder
   AttentionKind vision_attention = AttentionKind::flash_attention_2;  // vision tower
   std::optional<DType> dtype = std::nullopt;                          // nothing: the checkpoint's own
@@ -228,6 +232,8 @@ class Engine {
   // Which kernels this process uses: "scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16" or
   // "amx".
   const char* kernel_variant() const;
+  // What it computes on.
+  const Context& context() const;
   // The checkpoint's own generation settings, with max_new_tokens 512 where it states none.
   GenerationOptions default_generation() const;
 

@@ -54,7 +54,7 @@ std::array<std::span<const int64_t>, 3> Sequence::positions(int64_t first, int64
 
 int64_t groups_at_once(const EngineState& state, const Picture& picture, bool guard) {
   return frame_groups_at_once(state.parts->checkpoint.config().vision, state.precision.vision, picture.grid,
-                              state.options.vision_budget_bytes, guard);
+                              state.options.vision_budget_bytes, guard, state.parts->weights.context());
 }
 
 Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, const Observer& observer,

@@ -24,11 +24,12 @@ class Stopwatch {
 
 // What engines of one checkpoint share; immutable, apart from the store's growing set of conversions.
 struct EngineParts {
-  EngineParts(const std::filesystem::path& dir, const std::string& chat_template_instead)
+  EngineParts(const std::filesystem::path& dir, const std::string& chat_template_instead,
+              const Context& context)
       : checkpoint(Checkpoint::open(dir)),
         tokenizer(Tokenizer::open(dir)),
         chat_template(ChatTemplate::open(dir, chat_template_instead)),
-        weights(checkpoint) {}
+        weights(checkpoint, context) {}
   EngineParts(const EngineParts&) = delete;
 
   Checkpoint checkpoint;
