@@ -5,12 +5,12 @@
 #include "cli/progress_bar.h"
 #include "cli/warnings.h"
 #include "plan/available_memory.h"
+#include "plan/usual_kv_cache.h"
 
 namespace fovea {
 
 namespace {
 
-constexpr int64_t kTokensOfRequest = 4096;
 constexpr const char* kGroup = "Many requests";
 
 }  // namespace
@@ -52,14 +52,8 @@ BatchLimits BatchLimitFlags::limits(const Engine& engine) const {
     limits.kv_cache_bytes = parse_bytes(*kv_cache, "--kv-cache-memory");
     return limits;
   }
-  const int64_t block = BatchEngine::block_bytes(engine),
-                free = available_memory() - resident_memory().anonymous;
-  limits.kv_cache_bytes = std::max(std::min(wanted_kv_cache(engine), free / 2), block);
+  limits.kv_cache_bytes = usual_kv_cache(BatchEngine::block_bytes(engine), limits.max_num_seqs);
   return limits;
-}
-
-int64_t BatchLimitFlags::wanted_kv_cache(const Engine& engine) const {
-  return limits_given.max_num_seqs * (kTokensOfRequest / kPageTokens) * BatchEngine::block_bytes(engine);
 }
 
 BatchLimits BatchLimitFlags::limits_within(const Engine& engine, int64_t ram, int64_t program_files) const {
@@ -87,7 +81,8 @@ BatchLimits BatchLimitFlags::limits_within(const Engine& engine, int64_t ram, in
         "give it more, or less to --kv-cache-memory, --vision-cache-memory or --vision-budget, or take "
         "fewer --max-num-batched-tokens");
   }
-  limits.kv_cache_bytes = kv_cache ? least : std::min(room, std::max(wanted_kv_cache(engine), least));
+  const int64_t wanted = wanted_kv_cache(BatchEngine::block_bytes(engine), limits.max_num_seqs);
+  limits.kv_cache_bytes = kv_cache ? least : std::min(room, std::max(wanted, least));
   return limits;
 }
 

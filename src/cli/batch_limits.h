@@ -24,9 +24,6 @@ struct BatchLimitFlags {
   // their embeddings leave. `program_files`: resident files before weights were read. Throws Error(exhausted)
   // when that is less than --kv-cache-memory, or than one block.
   BatchLimits limits_within(const Engine& engine, int64_t ram, int64_t program_files) const;
-
- private:
-  int64_t wanted_kv_cache(const Engine& engine) const;
 };
 
 // Opens the engine of a command that serves several requests, and says what was odd about its folder. Throws

@@ -1,10 +1,9 @@
 #include "serve/media_sources.h"
 
-#include <openssl/evp.h>
-
 #include "api/media_address.h"
 #include "api/source_rules.h"
 #include "base/field_error.h"
+#include "text/data_url.h"
 
 namespace fovea {
 namespace {
@@ -14,16 +13,6 @@ template <class Visit>
 void look_at_sources(const std::vector<Message>& messages, const Visit& visit) {
   for_each_source(const_cast<std::vector<Message>&>(messages),
                   [&](const std::string& source, const std::string& where) { visit(source, where); });
-}
-
-std::string data_url(const std::string& bytes) {
-  constexpr const char* kHead = "data:application/octet-stream;base64,";
-  std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');
-  const int count =
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
-                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
-  text.resize(static_cast<size_t>(count));
-  return kHead + text;
 }
 
 }  // namespace
