@@ -81,10 +81,16 @@ lint: ## check the layers and the formatting (`tools/check_format.sh --fix` form
 	@tools/check_layers.sh
 	@tools/check_format.sh
 
-install: build ## copy the program to PREFIX (/usr/local)
+install: build ## copy program, library and headers to PREFIX (/usr/local)
+	@$(step) 'build the library' build/log/library.log cmake --build --preset release -j $(JOBS) --target fovea_shared completion
 	@cmake --install build --prefix '$(PREFIX)'
+
+deb: build ## a Debian package of this release: build/packages/fovea_*.deb
+	@$(step) 'build the library' build/log/library.log cmake --build --preset release -j $(JOBS) --target fovea_shared completion
+	@$(step) 'package' build/log/package.log cmake -E chdir build cpack
+	@ls build/packages/*.deb
 
 clean: ## remove everything that was built
 	@rm -rf build build-asan build-fuzz build-full
 
-.PHONY: help deps build announce-demo demo test asan fuzz full lint install clean
+.PHONY: help deps build announce-demo demo test asan tsan fuzz full lint install deb clean
