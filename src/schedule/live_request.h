@@ -25,6 +25,8 @@ class LiveRequest {
   // The prompt, then what was generated.
   std::span<const uint64_t> tokens() const { return request_.tokens; }
   int64_t size() const { return static_cast<int64_t>(request_.tokens.size()); }
+  // So many tokens may be taken from the index: the last one is computed for its logits.
+  int64_t sharable() const { return std::min(size() - 1, request_.sharable); }
   int64_t generated() const { return size() - prompt_; }
   int64_t may_generate() const { return request_.max_new_tokens - generated(); }
   void append(std::span<const uint64_t> tokens) {

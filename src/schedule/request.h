@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace fovea {
@@ -27,6 +28,8 @@ struct Request {
   std::vector<uint64_t> tokens;
   int64_t max_new_tokens = 0;           // at least 1
   std::vector<PromptPicture> pictures;  // in the order of their tokens; they do not overlap
+  // At most so many tokens are taken from what others computed: the rows behind them are wanted themselves.
+  int64_t sharable = std::numeric_limits<int64_t>::max();
 };
 
 enum class Refusal {

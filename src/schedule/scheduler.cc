@@ -277,9 +277,9 @@ void Scheduler::admit_waiting(Plan& plan) {
   }
 }
 
-// What the index knows of a request that has no blocks, so that a token is left to compute.
+// What the index knows of a request that has no blocks, and what it may take of that.
 Prefix Scheduler::known_prefix(const LiveRequest& live) const {
-  return ledger_.find(live.before_block(0), live.tokens().first(static_cast<size_t>(live.size() - 1)));
+  return ledger_.find(live.before_block(0), live.tokens().first(static_cast<size_t>(live.sharable())));
 }
 
 Scheduler::Admission Scheduler::try_to_admit(Plan& plan, LiveRequest& live) {

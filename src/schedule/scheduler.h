@@ -17,9 +17,9 @@
 //   more for each request that runs, or the newcomer would soon be preempted), and the pictures in the first
 //   step's worth of its tokens. Those that wait for a picture or a twin are passed by others; nobody passes
 //   one that lacks blocks.
-// - At admission a request takes what the prefix index knows of its prompt, except its last token, which must
-//   be computed for its logits. If another request computes the next block just now (a twin), it waits. When
-//   that one ends without completing the block, the first that waits computes it.
+// - At admission a request takes what the prefix index knows of its prompt, as far as it may, except its last
+//   token, which must be computed for its logits. If another request computes the next block just now (a
+//   twin), it waits. When that one ends without completing the block, the first that waits computes it.
 // - When blocks run out, the youngest running request is preempted, if it is younger than the one that needs
 //   them; otherwise that one waits. The oldest is never preempted, so there is always progress. What a
 //   preempted request computed stays findable; when admitted again, its prompt is prompt and answer so far.
