@@ -61,8 +61,9 @@ TEST_P(Published, MatricesAreThoseOfThePublishedFormula) {
   for (const StoredTensor& tensor : reference.tensors()) {
     if (!tensor.name.starts_with(kLayer)) continue;
     ++matrices;
-    const MatrixView view =
+    const HeldMatrix held =
         store.matrix("model.language_model." + tensor.name.substr(std::string("model.").size()), DType::f16);
+    const MatrixView& view = *held.view;
     ASSERT_EQ(view.dtype, DType::f16);
     ASSERT_EQ((std::vector<int64_t>{view.rows, view.cols}), tensor.shape);
     const auto* ours = static_cast<const uint16_t*>(view.data);

@@ -26,8 +26,7 @@ class Attributor {
              const AttributionOptions& options)
       : evaluator_(evaluator), reference_(reference), failing_(failing), options_(options) {
     // A question that stopped has no distribution; it counts as if every token were equally likely.
-    stopped_kl_ =
-        std::log(static_cast<double>(evaluator.engine(reference).checkpoint().config().text.vocab_size));
+    stopped_kl_ = std::log(static_cast<double>(evaluator.checkpoint().config().text.vocab_size));
   }
 
   Attribution run(std::span<const SuiteItem* const> items) {
@@ -64,7 +63,7 @@ class Attributor {
   }
 
   void make_trials() {
-    const Precision& precision = evaluator_.engine(failing_).precision();
+    const Precision& precision = evaluator_.precision(failing_);
     for (const AttributionEntry& entry : attribution_entries(precision)) {
       Trial trial;
       trial.entry = entry;
@@ -80,7 +79,7 @@ class Attributor {
   // Some nodes cannot differ from others in every implementation; those are not tried.
   bool fits(const Configuration& configuration) {
     try {
-      evaluator_.engine(configuration);
+      evaluator_.precision(configuration);
       return true;
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::invalid_argument && error.kind() != ErrorKind::unsupported) throw;

@@ -194,7 +194,7 @@ class Audit {
   // Around the failing policy if it is eager, else around the eager preset of its dtype.
   Configuration search_base() {
     if (failing_ != nullptr) {
-      const Precision& precision = evaluator_.engine(*failing_).precision();
+      const Precision& precision = evaluator_.precision(*failing_);
       if (precision.text.tower.kind == AttentionKind::eager) return *failing_;
       if (precision.text.tower.linear == DType::f16) return parse_configuration("eager-fp16");
     }
@@ -217,8 +217,9 @@ class Audit {
   std::vector<Compared> compared() {
     std::vector<Compared> list;
     for (const Configuration& c : configurations_) {
-      const Engine& engine = evaluator_.engine(c);
-      list.push_back({&c, answered(c), &engine.precision(), memory_plan(engine, largest_shape())});
+      const Precision& precision = evaluator_.precision(c);
+      list.push_back(
+          {&c, answered(c), &precision, memory_plan(engine_.checkpoint(), precision, largest_shape())});
     }
     return list;
   }

@@ -4,12 +4,12 @@
 
 #include <chrono>
 #include <functional>
-#include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "audit/configuration.h"
+#include "audit/configuration_engines.h"
 #include "audit/item_evaluation.h"
 #include "audit/result_store.h"
 
@@ -21,10 +21,6 @@ struct AuditFollower {
   std::function<void(std::string_view)> note;  // something worth a line: a state file found, an item skipped
   const std::atomic<bool>* cancel = nullptr;   // ends the audit after the current question
 };
-
-// As PromptCheck, for an engine that is about to be asked; may be empty.
-using EngineCheck = std::function<void(const Engine& engine, int64_t tokens, std::span<const Picture>,
-                                       std::span<const MediaOptions>)>;
 
 // Several processes that make the same calls: of each evaluation every one takes its part of the questions,
 // and then all have all results.
@@ -43,36 +39,40 @@ class Evaluator {
             const AuditFollower& follower, Sharing sharing = {});
 
   // Asks every item under every configuration, question by question, or several of them at a time where that
-  // keeps ranks busy. A question that cannot be asked becomes a problem in the store. False when cancelled,
-  // here or on another rank: the questions begun before are complete.
+  // keeps ranks busy, or where engines are opened in turn. A question that cannot be asked becomes a problem
+  // in the store. False when cancelled, here or on another rank: the questions begun before are complete.
   bool evaluate(std::string_view stage, const Configuration* reference,
                 std::span<const Configuration> configurations, std::span<const SuiteItem* const> items);
 
-  // The engine of a configuration, made on first use; with a device map the engine itself, which then has to
-  // be the only configuration's. Throws Error for a policy that does not fit the model.
-  const Engine& engine(const Configuration& configuration);
+  // As resolved. Throws Error for a policy that does not fit the model.
+  const Precision& precision(const Configuration& configuration) { return engines_.precision(configuration); }
+  const Checkpoint& checkpoint() const { return engine_.checkpoint(); }
   const ResultStore& store() const { return store_; }
   void save();
   // What the store holds of these questions comes to be known by all ranks. False if any says so.
   bool exchange(std::span<const SuiteItem* const> items, bool go_on);
 
  private:
+  struct Question;
+  class Course;
+
   bool evaluate_own(std::string_view stage, const Configuration* reference,
                     std::span<const Configuration> configurations, std::span<const SuiteItem* const> items);
   bool is_done(const Configuration& configuration, const SuiteItem& item) const;
-  void ask(const SuiteItem& item, const Configuration* reference,
-           const std::vector<const Configuration*>& missing, const std::function<void()>& answered);
+  std::unique_ptr<Question> begin(const SuiteItem& item, const Configuration* reference,
+                                  std::vector<const Configuration*> missing, bool alone);
+  void ask(std::span<const std::unique_ptr<Question>> group, const Configuration* reference,
+           std::span<const Configuration> configurations, const std::function<void()>& answered);
   bool cancelled() const { return follower_.cancel != nullptr && follower_.cancel->load(); }
 
   const Engine& engine_;
   MediaLimits limits_;
   EvaluationOptions options_;
-  EngineCheck check_;
   ResultStore& store_;
   std::filesystem::path state_file_;
   const AuditFollower& follower_;
   Sharing sharing_;
-  std::map<std::string, Engine> engines_;
+  ConfigurationEngines engines_;
   std::chrono::steady_clock::time_point saved_ = std::chrono::steady_clock::now();
 };
 

@@ -2,7 +2,8 @@
 // machine.
 #pragma once
 
-#include "runtime/engine.h"
+#include "base/precision.h"
+#include "checkpoint/checkpoint.h"
 
 namespace fovea {
 
@@ -24,6 +25,6 @@ struct MemoryPlan {
   int64_t peak() const { return attention + kv_cache + activations; }
 };
 
-MemoryPlan memory_plan(const Engine& engine, const PromptShape& shape);
+MemoryPlan memory_plan(const Checkpoint& checkpoint, const Precision& precision, const PromptShape& shape);
 
 }  // namespace fovea

@@ -105,9 +105,9 @@ SearchCandidate make_candidate(Evaluator& evaluator, const std::string& name, co
   candidate.configuration.name = name;
   try {
     candidate.configuration = parse_configuration(name);
-    const Engine& engine = evaluator.engine(candidate.configuration);
-    candidate.memory = memory_plan(engine, shape);
-    candidate.eager = engine.precision().text.tower.kind == AttentionKind::eager;
+    const Precision& precision = evaluator.precision(candidate.configuration);
+    candidate.memory = memory_plan(evaluator.checkpoint(), precision, shape);
+    candidate.eager = precision.text.tower.kind == AttentionKind::eager;
     candidate.why = "not tried: a cheaper one reached the target";
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::invalid_argument && error.kind() != ErrorKind::unsupported) throw;
@@ -175,8 +175,7 @@ const SearchCandidate* SearchResult::cheapest_eager() const { return first_reach
 std::vector<SearchCandidate> search_candidates(Evaluator& evaluator, const Configuration& base,
                                                const std::vector<LayerSums>& layers,
                                                const PromptShape& shape) {
-  const Engine& engine = evaluator.engine(base);
-  CandidateNames names(base, engine.precision(), engine.checkpoint().config().dtype);
+  CandidateNames names(base, evaluator.precision(base), evaluator.checkpoint().config().dtype);
   std::vector<SearchCandidate> candidates;
   for (const std::string& name : names.list(layers)) {
     candidates.push_back(make_candidate(evaluator, name, shape));

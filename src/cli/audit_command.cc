@@ -153,12 +153,15 @@ AuditOutcome run_split(const SuiteFlags& flags, const Suite& suite, const AuditO
 AuditOutcome run_whole(const SuiteFlags& flags, const Suite& suite, AuditOptions& options,
                        const Observer& observer, const AuditFollower& follower) {
   if (flags.engine.zero_stage == 3) options.sharing = sharing_among_ranks();
-  const MemoryCheck memory(flags.engine, flags.ram);
-  options.check = [&](const Engine& asked, int64_t tokens, std::span<const Picture> pictures,
-                      std::span<const MediaOptions> media) {
-    memory.require(asked, flags.max_new_tokens, tokens, pictures, media);
-  };
+  std::vector<Configuration> configurations = options.compare;
+  if (options.reference) configurations.push_back(*options.reference);
+  const MemoryCheck memory(flags.engine, flags.ram, false, configurations);
   const Engine engine = open(flags.engine, memory, observer);
+  options.check = [&](const EngineOptions& asked, const ConvertedBytes& converted, bool may_stream,
+                      int64_t tokens, std::span<const Picture> pictures,
+                      std::span<const MediaOptions> media) {
+    return memory.room(engine, asked, converted, may_stream, flags.max_new_tokens, tokens, pictures, media);
+  };
   return run_shared(engine, suite, options, follower, flags.engine.zero_stage == 3);
 }
 

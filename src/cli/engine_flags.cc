@@ -290,7 +290,9 @@ EngineOptions EngineFlags::engine_options() const {
     options.kv_offload =
         KvOffload{kv_offload_dir ? std::filesystem::path(*kv_offload_dir) : temporary_folder(), 0};
   }
-  if (vision_budget) options.vision_budget_bytes = parse_bytes(*vision_budget, "--vision-budget");
+  if (vision_budget) {
+    options.vision_budget_bytes = std::max<int64_t>(parse_bytes(*vision_budget, "--vision-budget"), 1);
+  }
   return options;
 }
 

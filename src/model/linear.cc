@@ -101,15 +101,19 @@ Linear::Linear(const WeightStore& store, const std::string& name, const LinearTy
 Linear Linear::of_weight(const WeightStore& store, const std::string& tensor, const LinearTypes& types) {
   const TensorInfo& info = store.checkpoint().tensor(tensor);
   if (types.quantization == Quantization::none) return of_rows(store, tensor, 0, info.shape[0], types);
-  return of_quantized(store.quantized(tensor, types.weights, types.quantization),
-                      info.elements() / info.shape[0], types);
+  const auto weight = store.quantized(tensor, types.weights, types.quantization);
+  Linear linear = of_quantized(*weight, info.elements() / info.shape[0], types);
+  linear.memory_ = weight;
+  return linear;
 }
 
 Linear Linear::of_rows(const WeightStore& store, const std::string& tensor, int64_t first, int64_t count,
                        const LinearTypes& types) {
   Linear linear;
   linear.types_ = types;
-  linear.held_ = &store.rows(tensor, types.weights, first, count);
+  const HeldMatrix rows = store.rows(tensor, types.weights, first, count);
+  linear.held_ = rows.view;
+  linear.memory_ = rows.memory;
   return linear;
 }
 
@@ -125,7 +129,8 @@ Linear Linear::of_rows_with_bias(const WeightStore& store, const std::string& na
 Linear Linear::of_columns(const WeightStore& store, const std::string& name, int64_t first, int64_t count,
                           const LinearTypes& types) {
   FOVEA_CHECK(!store.streams());
-  const MatrixView& whole = store.matrix(name + ".weight", types.weights);
+  const HeldMatrix held = store.matrix(name + ".weight", types.weights);
+  const MatrixView& whole = *held.view;
   const auto element = static_cast<int64_t>(bytes_of(whole.dtype));
   const auto copy = std::make_shared<Buffer<char>>(whole.rows * count * element);
   for (int64_t r = 0; r < whole.rows; ++r) {
@@ -133,7 +138,7 @@ Linear Linear::of_columns(const WeightStore& store, const std::string& name, int
     std::copy_n(from, count * element, copy->data() + r * count * element);
   }
   Linear linear = of_matrix({copy->data(), whole.dtype, whole.rows, count, count}, types);
-  linear.columns_ = copy;
+  linear.memory_ = copy;
   return linear;
 }
 

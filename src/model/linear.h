@@ -99,9 +99,9 @@ class Linear {
   const MatrixView& weight() const { return held_ != nullptr ? *held_ : weight_; }
 
   MatrixView weight_;
-  const MatrixView* held_ = nullptr;             // by the store: the weight; its data changes when streamed
-  const QuantizedMatrix* quantized_ = nullptr;   // takes the place of the weight in products
-  std::shared_ptr<const Buffer<char>> columns_;  // owns the weight when it was copied
+  const MatrixView* held_ = nullptr;            // by the store: the weight; its data changes when streamed
+  const QuantizedMatrix* quantized_ = nullptr;  // takes the place of the weight in products
+  std::shared_ptr<const void> memory_;          // of a weight that was copied, converted or quantized
   std::vector<float> bias_;
 };
 

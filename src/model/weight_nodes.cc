@@ -16,6 +16,8 @@ const TowerPrecision* nodes_of_layer(const std::string& name, const Precision& p
 
 }  // namespace
 
+bool is_embedding(const std::string& name) { return name == kEmbedding; }
+
 bool is_unread(const TensorInfo& tensor, const Checkpoint& checkpoint, Quantization head) {
   return tensor.name == "lm_head.weight" && head_tensor(checkpoint, head) != tensor.name;
 }

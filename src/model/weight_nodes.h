@@ -20,6 +20,9 @@ WantedWeight wanted_weight(const std::string& name, const Precision& precision, 
 // The tensor that the output head multiplies by. A tied one may have a quantized copy of its own.
 std::string head_tensor(const Checkpoint& checkpoint, Quantization head);
 
+// Whether rows of a tensor are looked up, so that it is kept as it is beside a quantized copy.
+bool is_embedding(const std::string& name);
+
 // Whether nothing is multiplied by a tensor: a stored output head where the tied embedding serves as one.
 bool is_unread(const TensorInfo& tensor, const Checkpoint& checkpoint, Quantization head);
 

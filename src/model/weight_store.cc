@@ -88,21 +88,29 @@ WeightLease::~WeightLease() {
 }
 
 // The mutex is held.
-MatrixView WeightStore::in_memory(const std::string& tensor, DType type) const {
+MatrixView WeightStore::in_memory(const std::string& tensor, DType type,
+                                  std::shared_ptr<const void>& memory) const {
   const TensorInfo& info = checkpoint_.tensor(tensor);
+  const auto shared = [&memory](auto& slot, const auto& make) {
+    auto copy = slot.lock();
+    if (!copy) {
+      copy = std::make_shared<std::decay_t<decltype(make())>>(make());
+      slot = copy;
+    }
+    memory = copy;
+    return copy->data();
+  };
   if (info.format != WeightFormat::plain) {
-    Buffer<char>& copy = dequantized_[{tensor, type}];
-    if (copy.size() == 0) copy = dequantized(context_, info, type);
-    return {copy.data(), type, info.shape[0], info.shape[1], info.shape[1]};
+    const char* values = shared(dequantized_[{tensor, type}], [&] { return dequantized(context_, info, type); });
+    return {values, type, info.shape[0], info.shape[1], info.shape[1]};
   }
   const MatrixView source = checkpoint_.matrix(tensor);
   if (serves(source.dtype, type)) return source;
-  Buffer<uint16_t>& copy = converted_[{tensor, type}];
-  if (copy.size() == 0) copy = converted(context_, source, type);
-  return {copy.data(), type, source.rows, source.cols, source.cols};
+  const uint16_t* values = shared(converted_[{tensor, type}], [&] { return converted(context_, source, type); });
+  return {values, type, source.rows, source.cols, source.cols};
 }
 
-const MatrixView& WeightStore::matrix(const std::string& tensor, DType type) const {
+HeldMatrix WeightStore::matrix(const std::string& tensor, DType type) const {
   return rows(tensor, type, 0, checkpoint_.tensor(tensor).shape[0]);
 }
 
@@ -116,32 +124,37 @@ void WeightStore::find_group(const std::string& tensor, int64_t first, Part& par
   }
 }
 
-const MatrixView& WeightStore::rows(const std::string& tensor, DType type, int64_t first,
-                                    int64_t count) const {
+HeldMatrix WeightStore::rows(const std::string& tensor, DType type, int64_t first, int64_t count) const {
   const std::lock_guard lock(mutex_);
   const auto [found, made] = parts_.try_emplace({tensor, type, first, count});
   Part& part = found->second;
-  if (!made) return part.view;
-  MatrixView view = streams() ? checkpoint_.matrix(tensor) : in_memory(tensor, type);
+  std::shared_ptr<const void> memory = part.memory.lock();
+  if (!made && (streams() || !part.converted || memory)) return {&part.view, memory};
+  const MatrixView view = streams() ? checkpoint_.matrix(tensor) : in_memory(tensor, type, memory);
   part.stored = checkpoint_.tensor(tensor).dtype;
   part.view = {view.row(first), serves(part.stored, type) ? part.stored : type, count, view.cols, view.cols};
+  part.converted = memory != nullptr;
+  part.memory = memory;
   part.group = -1;
   find_group(tensor, first, part);
   if (streams()) part.view.data = nullptr;
-  return part.view;
+  return {&part.view, memory};
 }
 
-const QuantizedMatrix& WeightStore::quantized(const std::string& tensor, DType type,
-                                              Quantization quantization) const {
+std::shared_ptr<const QuantizedMatrix> WeightStore::quantized(const std::string& tensor, DType type,
+                                                              Quantization quantization) const {
   if (streams()) refuse_quantization();
   const TensorInfo& info = checkpoint_.tensor(tensor);
   const Quantization stored = quantization_of(info.format);
   if (stored != Quantization::none && stored != quantization) refuse_other(info, quantization);
-  const MatrixView source = stored == Quantization::none ? matrix(tensor, type) : MatrixView{};
+  const HeldMatrix source = stored == Quantization::none ? matrix(tensor, type) : HeldMatrix{};
   const std::lock_guard lock(mutex_);
-  QuantizedMatrix& made = quantized_[{tensor, type, quantization}];
-  if (made.rows() == 0) {
-    made = stored == Quantization::none ? QuantizedMatrix(context_, source, quantization) : stored_matrix(info);
+  auto& slot = quantized_[{tensor, type, quantization}];
+  std::shared_ptr<const QuantizedMatrix> made = slot.lock();
+  if (!made) {
+    made = std::make_shared<const QuantizedMatrix>(
+        stored == Quantization::none ? QuantizedMatrix(context_, *source.view, quantization) : stored_matrix(info));
+    slot = made;
   }
   return made;
 }
@@ -158,9 +171,14 @@ void WeightStore::stream(std::unique_ptr<WeightSource> source) const {
     throw Error(ErrorKind::unsupported, "a quantized checkpoint cannot be streamed",
                 "raise --ram until it fits, or stream the checkpoint it was made from");
   }
-  if (!quantized_.empty()) refuse_quantization();
+  const bool quantizes = std::any_of(quantized_.begin(), quantized_.end(),
+                                     [](const auto& entry) { return !entry.second.expired(); });
+  if (quantizes) refuse_quantization();
   stream_ = std::make_unique<WeightStream>(groups_, std::move(source));
   for (auto& [key, part] : parts_) part.view.data = nullptr;
+  for (auto& [key, copy] : converted_) {
+    if (const auto held = copy.lock()) *held = {};
+  }
   converted_.clear();
   checkpoint_.drop_pages();
 }

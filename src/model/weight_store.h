@@ -1,7 +1,7 @@
 // The weights of a checkpoint as matrices of a wanted type. In memory: borrowed from the checkpoint's mapping
-// where the stored type serves, otherwise converted once and shared by everyone who asks again. Streamed:
-// within a budget, a group at a time; whoever computes takes a group before its matrices are used and gives
-// it back after.
+// where the stored type serves, otherwise converted once and shared by everyone who asks again, until the
+// last of them is gone. Streamed: within a budget, a group at a time; whoever computes takes a group before
+// its matrices are used and gives it back after.
 #pragma once
 
 #include <functional>
@@ -27,6 +27,12 @@ Buffer<uint16_t> converted(const Context& context, const MatrixView& source, DTy
 // What weights may occupy while the vision tower and while the decoder runs, in bytes.
 struct WeightLimit {
   int64_t vision = 0, text = 0;
+};
+
+// A matrix of the store, or some of its rows.
+struct HeldMatrix {
+  const MatrixView* view;              // lives as long as the store; its data only as `memory` does
+  std::shared_ptr<const void> memory;  // of the conversion; null where there is none
 };
 
 class WeightStore;
@@ -56,14 +62,14 @@ class WeightStore {
   const Context& context() const { return context_; }
 
   // The tensor, or some of its rows, with every value rounded to `type`. The stored form serves when it has
-  // that type, and for fp32 in any form, because kernels widen exactly. The view lives as long as the store;
-  // of a streamed one its data is null unless a lease of its group and type lives. May be called from several
-  // threads.
-  const MatrixView& matrix(const std::string& tensor, DType type) const;
-  const MatrixView& rows(const std::string& tensor, DType type, int64_t first, int64_t count) const;
-  // The same, quantized; not none. Borrowed when it is stored so, else made on first use, in parallel. Throws
-  // Error(unsupported) when streamed, Error(invalid_argument) when it is stored quantized otherwise.
-  const QuantizedMatrix& quantized(const std::string& tensor, DType type, Quantization quantization) const;
+  // that type, and for fp32 in any form, because kernels widen exactly. Of a streamed store the view's data
+  // is null unless a lease of its group and type lives. May be called from several threads.
+  HeldMatrix matrix(const std::string& tensor, DType type) const;
+  HeldMatrix rows(const std::string& tensor, DType type, int64_t first, int64_t count) const;
+  // The same, quantized; not none. Borrowed when it is stored so, else made while nobody has it, in parallel.
+  // Throws Error(unsupported) when streamed, Error(invalid_argument) when it is stored quantized otherwise.
+  std::shared_ptr<const QuantizedMatrix> quantized(const std::string& tensor, DType type,
+                                                   Quantization quantization) const;
   // A 1-D tensor, each value rounded to `type`.
   std::vector<float> vector(const std::string& tensor, DType type) const;
 
@@ -89,10 +95,15 @@ class WeightStore {
     int64_t group;  // that it is a part of, or -1
     int64_t at;     // in the group's memory
     DType stored;
+    bool converted = false;  // the view is one of `memory`
+    std::weak_ptr<const void> memory;
   };
+  // Emptied, whoever has them, when the store begins to stream.
+  template <typename Key, typename T>
+  using Shared = std::map<Key, std::weak_ptr<Buffer<T>>>;
   using PartKey = std::tuple<std::string, DType, int64_t, int64_t>;
 
-  MatrixView in_memory(const std::string& tensor, DType type) const;
+  MatrixView in_memory(const std::string& tensor, DType type, std::shared_ptr<const void>& memory) const;
   void find_group(const std::string& tensor, int64_t first, Part& part) const;
   void release() const;
 
@@ -101,9 +112,10 @@ class WeightStore {
   WeightGroups groups_;
   mutable std::mutex mutex_;
   mutable std::map<PartKey, Part> parts_;
-  mutable std::map<std::pair<std::string, DType>, Buffer<uint16_t>> converted_;
-  mutable std::map<std::pair<std::string, DType>, Buffer<char>> dequantized_;
-  mutable std::map<std::tuple<std::string, DType, Quantization>, QuantizedMatrix> quantized_;
+  mutable Shared<std::pair<std::string, DType>, uint16_t> converted_;
+  mutable Shared<std::pair<std::string, DType>, char> dequantized_;
+  mutable std::map<std::tuple<std::string, DType, Quantization>, std::weak_ptr<const QuantizedMatrix>>
+      quantized_;
   mutable std::mutex use_mutex_;                             // held by the one lease
   mutable std::vector<Part*> used_;                          // by it
   mutable std::vector<Buffer<uint16_t>> converted_for_use_;  // for it

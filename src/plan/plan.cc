@@ -5,9 +5,9 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "model/converted_weights.h"
 #include "model/decoder.h"
 #include "model/kv_cache.h"
-#include "model/quantized_matrix.h"
 #include "model/vision_tower.h"
 #include "model/weight_nodes.h"
 
@@ -44,24 +44,10 @@ LayeredPrecision held_layers(const LayeredPrecision& text, const HeldParts& held
   return own;
 }
 
-// What WeightStore makes of matrices: converted, widened or quantized; vectors are small.
 int64_t converted_bytes(const Checkpoint& checkpoint, const Precision& precision, const HeldParts& held) {
-  int64_t bytes = 0;
-  for (const TensorInfo& tensor : checkpoint.tensors()) {
-    const bool unused = is_unread(tensor, checkpoint, precision.text.tower.head);
-    if (tensor.shape.size() < 2 || unused || !holds(held, tensor)) continue;
-    const auto [type, quantization] = wanted_weight(tensor.name, precision, checkpoint);
-    const bool plain = tensor.format == WeightFormat::plain;
-    if (!plain && quantization != Quantization::none && quantization == quantization_of(tensor.format))
-      continue;
-    if (!plain || (type != DType::f32 && type != tensor.dtype)) {
-      bytes += tensor.elements() * static_cast<int64_t>(bytes_of(type));
-    }
-    if (quantization != Quantization::none) {
-      bytes += QuantizedMatrix::bytes_for(tensor.shape[0], tensor.elements() / tensor.shape[0], quantization);
-    }
-  }
-  return bytes;
+  return ConvertedWeights(checkpoint, precision,
+                          [&](const TensorInfo& tensor) { return holds(held, tensor); })
+      .bytes();
 }
 
 // A still picture's file, at most as large as its pixels, and the pixels exist together before its patches

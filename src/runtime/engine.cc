@@ -104,6 +104,7 @@ std::unique_ptr<EngineState> state_of(std::shared_ptr<const EngineParts> parts, 
   const Precision& precision = resolved.precision;
   options.attention = precision.text.tower.kind;
   options.vision_attention = precision.vision.tower.kind;
+  options.vision_budget_bytes = vision_budget_of(options);
   std::unique_ptr<Pipeline> pipeline = pipeline_of(options, parts->checkpoint);
   const HeldParts held = pipeline ? pipeline->held() : HeldParts();
   VisionTower vision(parts->weights, precision.vision, held.vision);
@@ -116,6 +117,10 @@ std::unique_ptr<EngineState> state_of(std::shared_ptr<const EngineParts> parts, 
 }
 
 }  // namespace
+
+int64_t vision_budget_of(const EngineOptions& options) {
+  return options.vision_budget_bytes > 0 ? options.vision_budget_bytes : kVisionBudgetBytes;
+}
 
 PolicyTarget policy_target(const EngineOptions& options, const Checkpoint& checkpoint) {
   const ModelConfig& config = checkpoint.config();
@@ -159,6 +164,7 @@ Engine Engine::with(const EngineOptions& options) const {
   EngineOptions own = options;
   if (!own.weight_limit) own.weight_limit = state_->options.weight_limit;
   if (!own.kv_offload) own.kv_offload = state_->options.kv_offload;
+  if (own.vision_budget_bytes == 0) own.vision_budget_bytes = state_->options.vision_budget_bytes;
   Engine engine(state_of(state_->parts, own, resolve(own, state_->parts->checkpoint)));
   engine.state_->load_seconds = watch.seconds();
   return engine;

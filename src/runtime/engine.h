@@ -35,6 +35,10 @@ inline constexpr int64_t kVisionBudgetBytes = int64_t{256} << 20;
 
 class Communicator;
 
+struct EngineOptions;
+// The bytes that apply: those asked for, or the default.
+int64_t vision_budget_of(const EngineOptions& options);
+
 // How several ranks compute one request together (runtime/pipeline.h).
 struct SplitModel {
   DeviceMap map;
@@ -57,8 +61,8 @@ struct EngineOptions {
   // Watches for attention scores that their dtype cannot resolve; Answer and Evaluation hold what it saw.
   GuardOptions guard = {};
   // The vision tower works image by image, and takes as many groups of a video's frames at once as fit into
-  // this, but at least one. No result depends on it.
-  int64_t vision_budget_bytes = kVisionBudgetBytes;
+  // this, but at least one. No result depends on it. 0: kVisionBudgetBytes, or what with() found.
+  int64_t vision_budget_bytes = 0;
   // Nothing: all weights are mapped. Otherwise they are streamed from the checkpoint's files within this,
   // past the page cache; no result depends on it. Not with a policy that quantizes them.
   std::optional<WeightLimit> weight_limit = std::nullopt;
@@ -189,7 +193,8 @@ class Engine {
   static Engine open(const std::filesystem::path& dir, const EngineOptions& options,
                      const Observer& observer);
   // The same checkpoint computed differently: files, tokenizer and converted weights are shared, nothing is
-  // read again. Both engines live on their own. Not with EngineOptions::split.
+  // read again. Both engines live on their own; weights that only one of them uses go with it. Budgets of
+  // memory that `options` do not state are this engine's. Not with EngineOptions::split.
   Engine with(const EngineOptions& options) const;
   // Requests from now on run with weights streamed within `limit`, which may differ from request to request,
   // also of engines that share a checkpoint. Not while one runs. Throws Error(unsupported) when weights are
@@ -221,7 +226,8 @@ class Engine {
 
   const Checkpoint& checkpoint() const;
   const Tokenizer& tokenizer() const;
-  // As asked for, except that attention and vision_attention are the resolved ones of the towers.
+  // As asked for, except that attention and vision_attention are the resolved ones of the towers, and that
+  // budgets are those that apply.
   const EngineOptions& options() const;
   DType dtype() const;
   // Every node of every layer, as resolved.
