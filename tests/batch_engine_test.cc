@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <filesystem>
@@ -14,6 +15,8 @@
 #include <random>
 
 #include "base/parallel.h"
+#include "base/scratch_file_testing.h"
+#include "checkpoint/weight_groups.h"
 
 namespace fovea {
 namespace {
@@ -132,7 +135,7 @@ class Model {
 
 // What all schedules together saw.
 struct Seen {
-  int schedules = 0, preempted = 0, evicted = 0, copied = 0, hit = 0, picture_hit = 0;
+  int schedules = 0, preempted = 0, evicted = 0, copied = 0, hit = 0, picture_hit = 0, accepted = 0;
   std::map<RequestState, int> cancelled_in;
 };
 
@@ -151,7 +154,7 @@ class Schedule {
     limits.step_seconds = below(2) == 0 ? 1e-9 : 0.5;  // pictures in the smallest slices
     BatchEngine batch(model_.engine(), limits);
     const int64_t count = 5 + below(5);
-    for (int64_t step = 0; step < 3000; ++step) {
+    for (int64_t step = 0; step < 30000; ++step) {
       while (std::ssize(told_) < count && below(3) == 0) arrive(batch);
       if (below(crowded_ ? 100 : 10) == 0) cancel_one(batch, seen);
       if (!batch.step() && std::ssize(told_) == count) break;
@@ -166,6 +169,8 @@ class Schedule {
     seen.copied += metrics.schedule.blocks.copies > 0;
     seen.hit += metrics.schedule.blocks.hits > 0;
     seen.picture_hit += metrics.picture_hits > 0;
+    seen.accepted += std::any_of(told_.begin(), told_.end(),
+                                 [](const auto& live) { return live->told.answer.speculation.accepted > 0; });
   }
 
  private:
@@ -198,8 +203,10 @@ class Schedule {
     told_.push_back(std::make_unique<Live>());
     Live& live = *told_.back();
     live.what = c;
+    GenerationOptions options = model_.options(c);
+    if (below(2) == 0) options.prompt_lookup_num_tokens = below(6);  // no token depends on it
     try {
-      live.id = batch.add(model_.prompt(c), model_.options(c), listen(live.told));
+      live.id = batch.add(model_.prompt(c), options, listen(live.told));
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::exhausted) << error.what();
       live.told.over = live.cancelled = true;  // larger than all blocks
@@ -258,6 +265,7 @@ TEST_P(EverySchedule, ChangesNoBit) {
   EXPECT_GE(seen.copied, 8);
   EXPECT_GE(seen.hit, 8);
   EXPECT_GE(seen.picture_hit, 8);
+  EXPECT_GE(seen.accepted, 8);
   for (const RequestState state : {RequestState::queued, RequestState::prefill, RequestState::decode}) {
     EXPECT_GE(seen.cancelled_in[state], 8) << static_cast<int>(state);
   }
@@ -335,6 +343,72 @@ TEST(BatchEngine, NobodyWaitsForAPicture) {
   EXPECT_TRUE(same_bits(second.logits, model.alone(shower).logits));
 }
 
+// What comes from disk, weights or keys and values, is passed once for all requests of a step.
+struct FromDisk {
+  explicit FromDisk(const EngineOptions& options) : engine(Engine::open(kDemo, options, {})) {}
+
+  // Cases that share nothing, all at once.
+  std::vector<Told> answers(Model& model, std::span<const Case> cases) const {
+    std::vector<Told> told(cases.size());
+    BatchEngine batch(engine, model.limits(64));
+    for (size_t i = 0; i < cases.size(); ++i) {
+      batch.add(model.prompt(cases[i]), model.options(cases[i]), listen(told[i]));
+    }
+    while (batch.step()) {
+    }
+    return told;
+  }
+  Engine engine;
+};
+
+std::vector<Case> unequal_cases() {
+  std::vector<Case> cases;
+  for (int i = 0; i < 4; ++i) {
+    Case c{std::to_string(i) + " how many red dots are there?", {}, 0, true, 30};
+    if (i == 1) c.pictures = {"jpeg_420.jpg"};
+    if (i == 2) c.pictures = {"bmp_24.bmp", "jpeg_422.jpg"};
+    cases.push_back(c);
+  }
+  return cases;
+}
+
+TEST(BatchEngine, StreamsWeightsOnceForAllRequestsOfAStep) {
+  Model model("dtype=bf16");
+  const WeightGroups groups(model.engine().checkpoint());
+  EngineOptions options;
+  options.policy = PrecisionPolicy::parse_text("dtype=bf16");
+  options.weight_limit =
+      WeightLimit{least_residency(groups, groups.vision()), least_residency(groups, groups.text())};
+  const FromDisk disk(options);
+  const std::vector<Case> cases = unequal_cases();
+  const std::vector<Told> told = disk.answers(model, cases);
+  for (size_t i = 0; i < cases.size(); ++i) {
+    EXPECT_TRUE(same_bits(told[i].logits, model.alone(cases[i]).logits)) << i;
+    EXPECT_EQ(told[i].answer.token_ids, model.alone(cases[i]).answer.token_ids) << i;
+  }
+  const int64_t together = disk.engine.stream_state().fetched_bytes;
+  for (const Case& c : cases) disk.answers(model, {&c, 1});
+  const int64_t apart = disk.engine.stream_state().fetched_bytes - together;
+  EXPECT_GT(together, 0);
+  EXPECT_LT(together, apart * 2 / 3);
+}
+
+TEST(BatchEngine, KeepsKeysAndValuesOfEachRequestOnDisk) {
+  if (!disk_here()) GTEST_SKIP() << "the working folder lies in memory";
+  Model model("dtype=bf16");
+  EngineOptions options;
+  options.policy = PrecisionPolicy::parse_text("dtype=bf16");
+  options.kv_offload = KvOffload{".", 0};
+  const FromDisk disk(options);
+  const std::vector<Case> cases = unequal_cases();
+  const std::vector<Told> told = disk.answers(model, cases);
+  for (size_t i = 0; i < cases.size(); ++i) {
+    EXPECT_TRUE(same_bits(told[i].logits, model.alone(cases[i]).logits)) << i;
+    EXPECT_EQ(told[i].answer.kv_cache.layers_on_disk, 3);
+    EXPECT_GT(told[i].answer.kv_cache.written_bytes, 0);
+  }
+}
+
 // Pictures of equal shape have equal pads. What tells them apart is their digest: with one that cannot, the
 // second request gets the first one's keys, and this test sees it.
 TEST(BatchEngine, PicturesOfEqualShapeAreNotEqual) {
@@ -368,9 +442,6 @@ TEST(BatchEngine, WhatCannotBeIsRefusedByName) {
   BatchLimits none = model.limits(1);
   none.kv_cache_bytes = 1;
   EXPECT_THROW(BatchEngine(model.engine(), none), Error);
-  EngineOptions streamed;
-  streamed.weight_limit = WeightLimit{};
-  EXPECT_THROW(BatchEngine(Engine::open(kDemo, streamed, {}), model.limits(4)), Error);
   Case nothing = c;
   nothing.tokens = 0;
   batch.add(model.prompt(nothing), model.options(nothing), listen(told));

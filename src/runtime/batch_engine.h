@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "media/picture_digest.h"
 #include "runtime/engine.h"
@@ -50,8 +51,11 @@ struct BatchMetrics {
   int64_t pixel_bytes = 0;  // of pictures that wait to be encoded
 };
 
-// For one thread at a time. Not with EngineOptions::split, tensor_parallel, weight_limit or kv_offload:
-// throws Error(unsupported) naming the option.
+struct BatchJob;
+
+// For one thread at a time. Not with EngineOptions::split or tensor_parallel: throws Error(unsupported)
+// naming the option. Where weights are streamed, or keys and values lie on disk, whole prompts go layer by
+// layer, in pieces of max_num_batched_tokens: what comes from disk is read once for all requests of a step.
 class BatchEngine {
  public:
   // The engine is borrowed.
@@ -62,10 +66,9 @@ class BatchEngine {
   // What a block of kPageTokens tokens takes in an engine's KV cache.
   static int64_t block_bytes(const Engine& engine);
 
-  // Speculation's options are ignored. Throws Error(exhausted) when the queue is full or the request is
-  // larger than all blocks, Error(invalid_argument) as Engine::generate does. Requests of another
-  // `cache_space` share neither blocks nor embeddings with this one, so that no time tells them what it
-  // asked.
+  // Throws Error(exhausted) when the queue is full or the request is larger than all blocks,
+  // Error(invalid_argument) as Engine::generate does. Requests of another `cache_space` share neither blocks
+  // nor embeddings with this one, so that no time tells them what it asked.
   RequestId add(Prompt prompt, const GenerationOptions& options, RequestCallbacks callbacks,
                 uint64_t cache_space = 0);
   // A request for each choice; they share the pictures. Where one is refused, those before it are cancelled.
@@ -83,7 +86,13 @@ class BatchEngine {
   BatchMetrics metrics() const;
 
  private:
+  friend class SoloRun;
   class State;
+
+  // `piece` rows of prompts go through a layer at once, 0: all of a step. The engine is borrowed.
+  BatchEngine(const EngineState& engine, const BatchLimits& limits, int64_t piece, const Observer& follower);
+  RequestId add(BatchJob job);
+
   std::unique_ptr<State> state_;
 };
 

@@ -42,6 +42,13 @@ double DraftLength::seconds(size_t width) const {
   return last + 2 * step;
 }
 
+// A token that came makes the match one longer.
+void DraftLength::chances(int64_t match, int64_t count, std::vector<double>& to) const {
+  to.clear();
+  double reached = 1;
+  for (int64_t i = 0; i < count; ++i) to.push_back(reached *= rate(match + i));
+}
+
 // The first token is certain; the next ones come as long as every announced one did, and a token that came
 // makes the match one longer.
 double DraftLength::tokens(int64_t match, int64_t length) const {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "runtime/prompt_lookup.h"
 
@@ -22,6 +23,8 @@ class DraftLength {
   // The length to verify, at most `most`, where a match announces tokens. 0: a plain step. Now and then a
   // length that does not seem to pay, to see whether it does.
   int64_t choose(int64_t match, int64_t most);
+  // How likely the first 1, 2, ... `count` tokens that a match announces all come.
+  void chances(int64_t match, int64_t count, std::vector<double>& to) const;
 
  private:
   static int64_t length_of(size_t width) { return (int64_t{1} << width) - 1; }

@@ -20,6 +20,10 @@ struct SegmentOrder {
   std::array<std::span<const int64_t>, 3> positions = {};  // borrowed: (t, h, w) of rows.count tokens each
   GuardReport* guard = nullptr;                            // as in Segment
   LayerObserver* observer = nullptr;
+  int64_t capacity = 0;  // tokens that the request may come to have
+  // Where the logits go, [rows.logits, vocab_size], in place of StepOutcome::logits; one that is not finite
+  // fails the segment.
+  float* logits_to = nullptr;
 };
 
 // A picture's encoding goes on until patches before `end` are done. Its first slice brings the picture.
@@ -43,7 +47,7 @@ struct StepOrder {
   PassHooks hooks;
 
   int64_t row_count() const;    // of all segments
-  int64_t logit_count() const;  // rows whose logits are wanted
+  int64_t logit_count() const;  // rows whose logits are wanted in the outcome
 };
 
 // The rows whose logits are wanted, of hidden [row_count, width], to `to`, [logit_count, width].

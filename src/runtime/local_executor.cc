@@ -10,10 +10,12 @@ namespace fovea {
 
 namespace {
 
+constexpr int64_t kManyPasses = 1000;  // an answer takes the decoder's weights once for every token
+
 class LocalExecutor final : public Executor {
  public:
   LocalExecutor(const EngineState& engine, int64_t kv_cache_bytes)
-      : engine_(engine), tables_(kv_layout(engine), kv_cache_bytes) {}
+      : engine_(engine), tables_(engine, kv_cache_bytes) {}
 
   // All is done at once.
   void begin(StepOrder& order, StepOutcome& outcome) override {
@@ -41,6 +43,7 @@ class LocalExecutor final : public Executor {
   void encode(PictureOrder& order, PictureOutcome& outcome);
   void forward(StepOrder& order, StepOutcome& outcome);
   void head(const StepOrder& order, StepOutcome& outcome);
+  void measure(const StepOrder& order, StepOutcome& outcome);
 
   const EngineState& engine_;
   RequestTables tables_;
@@ -57,9 +60,11 @@ void LocalExecutor::encode(PictureOrder& order, PictureOutcome& outcome) {
   try {
     if (order.first == 0) {
       encodings_.erase(order.number);
-      encodings_.try_emplace(order.number, engine_, std::move(order.picture));
+      encodings_.try_emplace(order.number, engine_,
+                             std::make_shared<const Picture>(std::move(order.picture)));
     }
     PictureEncoding& work = encodings_.at(order.number);
+    engine_.parts->weights.begin(ModelPart::vision, work.passes(), engine_.options.weight_limit);
     work.advance_to(order.end);
     if (order.end == work.patches()) {
       outcome.guard = work.guard();
@@ -75,10 +80,12 @@ void LocalExecutor::encode(PictureOrder& order, PictureOutcome& outcome) {
 
 void LocalExecutor::forward(StepOrder& order, StepOutcome& outcome) {
   const Stopwatch watch;
+  engine_.parts->weights.begin(ModelPart::text, kManyPasses, engine_.options.weight_limit);
   engine_.decoder.forward(order.hidden.data(), segments_, scratch_, order.hooks, order.piece);
   outcome.row_seconds = watch.seconds();
   for (size_t i = 0; i < segments_.size(); ++i) outcome.failures[i] = segments_[i].failure;
   head(order, outcome);
+  measure(order, outcome);
 }
 
 void LocalExecutor::head(const StepOrder& order, StepOutcome& outcome) {
@@ -91,6 +98,24 @@ void LocalExecutor::head(const StepOrder& order, StepOutcome& outcome) {
   outcome.logit_failures.assign(static_cast<size_t>(wanted), nullptr);
   engine_.decoder.logits(rows_.data(), wanted, outcome.logits.data(), scratch_, order.hooks.while_waiting,
                          outcome.logit_failures);
+}
+
+void LocalExecutor::measure(const StepOrder& order, StepOutcome& outcome) {
+  const int64_t width = engine_.decoder.config().hidden_size;
+  const float* behind = order.hidden.data();
+  for (size_t i = 0; i < order.segments.size(); ++i) {
+    const SegmentOrder& segment = order.segments[i];
+    const int64_t rows = segment.rows.logits;
+    behind += segment.rows.count * width;
+    if (segment.logits_to == nullptr || rows == 0 || outcome.failures[i]) continue;
+    try {
+      engine_.decoder.logits(behind - rows * width, rows, segment.logits_to, scratch_,
+                             order.hooks.while_waiting);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::numeric) throw;
+      outcome.failures[i] = std::current_exception();
+    }
+  }
 }
 
 }  // namespace

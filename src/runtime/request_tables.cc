@@ -1,6 +1,7 @@
 #include "runtime/request_tables.h"
 
 #include "base/error.h"
+#include "runtime/local_executor.h"
 
 namespace fovea {
 
@@ -27,21 +28,39 @@ void set_table(const StepSegment& segment, KvCache& cache) {
 
 }  // namespace
 
-RequestTables::RequestTables(KvLayout layout, int64_t bytes) : pool_(layout, blocks_in(layout, bytes)) {}
+RequestTables::RequestTables(const EngineState& engine, int64_t bytes)
+    : engine_(engine), pool_(kv_layout(engine), blocks_in(kv_layout(engine), bytes)) {}
 
 KvState RequestTables::state(RequestId request) const {
   const auto found = caches_.find(request);
   return found == caches_.end() ? KvState() : found->second.state();
 }
 
-void RequestTables::prepare(const StepOrder& order, std::vector<Segment>& segments) {
-  for (const RequestId request : order.forgotten) forget(request);
-  for (const BlockCopy& copy : order.copies) pool_.copy(copy.from, copy.to);
-  segments.clear();
-  for (const SegmentOrder& segment : order.segments) {
+KvCache& RequestTables::cache_of(const SegmentOrder& segment) {
+  const auto& offload = engine_.options.kv_offload;
+  if (!offload) {
     KvCache& cache = caches_.try_emplace(segment.rows.request, pool_).first->second;
     set_table(segment.rows, cache);
-    segments.push_back({&cache, segment.rows.count, segment.positions, segment.guard, segment.observer});
+    return cache;
+  }
+  KvCache& cache = caches_
+                       .try_emplace(segment.rows.request, engine_.decoder.config(), segment.capacity,
+                                    engine_.precision.text.layers, engine_.held(), offload,
+                                    engine_.options.guard.mode != GuardMode::off)
+                       .first->second;
+  cache.truncate(segment.rows.first);
+  return cache;
+}
+
+void RequestTables::prepare(const StepOrder& order, std::vector<Segment>& segments) {
+  for (const RequestId request : order.forgotten) forget(request);
+  for (const BlockCopy& copy : order.copies) {
+    if (!engine_.options.kv_offload) pool_.copy(copy.from, copy.to);
+  }
+  segments.clear();
+  for (const SegmentOrder& segment : order.segments) {
+    segments.push_back(
+        {&cache_of(segment), segment.rows.count, segment.positions, segment.guard, segment.observer});
   }
 }
 

@@ -12,8 +12,9 @@ namespace fovea {
 
 class RequestTables {
  public:
-  // As many blocks as `bytes` hold. Throws Error(exhausted) when that is none.
-  RequestTables(KvLayout layout, int64_t bytes);
+  // As many blocks as `bytes` hold; with EngineOptions::kv_offload a request has a cache of its own instead,
+  // and blocks are only counted. Throws Error(exhausted) when that is none. The engine is borrowed.
+  RequestTables(const EngineState& engine, int64_t bytes);
 
   int64_t blocks() const { return pool_.blocks(); }
   int64_t block_bytes() const { return pool_.layout().block_bytes(); }
@@ -21,10 +22,14 @@ class RequestTables {
   KvState state(RequestId request) const;
 
   // Makes the order's copies, forgets whom it forgets, and sets its segments' tables; a segment for each of
-  // them, which borrows from here and from the order.
+  // them, which borrows from here and from the order. Throws Error(exhausted | io) when there is no memory or
+  // no room on disk.
   void prepare(const StepOrder& order, std::vector<Segment>& segments);
 
  private:
+  KvCache& cache_of(const SegmentOrder& segment);
+
+  const EngineState& engine_;
   KvPool pool_;
   std::unordered_map<RequestId, KvCache> caches_;
 };

@@ -1,28 +1,12 @@
 #include "runtime/runner.h"
 
 #include "base/error.h"
-#include "base/freed_memory.h"
 
 namespace fovea {
 
 namespace {
 
 constexpr int64_t kManyPasses = 1000;  // an answer takes the decoder's weights once for every token
-
-// The embeddings of one picture, so many groups at a time; where they end, which begin at `to`.
-float* encode_picture(const EngineState& state, const Picture& picture, int64_t groups_at_once,
-                      const ForwardHooks& hooks, float* to) {
-  const VisionConfig& config = state.parts->checkpoint.config().vision;
-  for (int64_t t = 0; t < picture.grid.t; t += groups_at_once) {
-    const Grid slice{std::min(groups_at_once, picture.grid.t - t), picture.grid.h, picture.grid.w};
-    const float* patches = picture.patches.data() + t * slice.h * slice.w * config.patch_dim();
-    const Buffer<float> encoded = state.pipeline
-                                      ? state.pipeline->encode(state.pipeline_parts(), patches, slice, hooks)
-                                      : state.vision.encode(patches, slice, hooks);
-    to = std::copy_n(encoded.data(), encoded.size(), to);
-  }
-  return to;
-}
 
 }  // namespace
 
@@ -50,41 +34,6 @@ std::array<std::span<const int64_t>, 3> Sequence::positions(int64_t first, int64
     return std::span(positions_.axis[axis]).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
   };
   return {part(0), part(1), part(2)};
-}
-
-int64_t groups_at_once(const EngineState& state, const Picture& picture, bool guard) {
-  return frame_groups_at_once(state.parts->checkpoint.config().vision, state.precision.vision, picture.grid,
-                              state.options.vision_budget_bytes, guard, state.parts->weights.context());
-}
-
-Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, const Observer& observer,
-                              GuardReport* guard) {
-  const VisionConfig& config = state.parts->checkpoint.config().vision;
-  int64_t tokens = 0, blocks_done = 0, blocks_total = 0;
-  std::vector<Grid> slices;  // of each picture
-  for (const Picture& picture : prompt.pictures) {
-    const int64_t groups = groups_at_once(state, picture, guard != nullptr);
-    tokens += picture.tokens(config.spatial_merge_size);
-    slices.push_back({groups, picture.grid.h, picture.grid.w});
-    blocks_total += (picture.grid.t + groups - 1) / groups * state.vision.blocks();
-  }
-  const int64_t calls = blocks_total / state.vision.blocks();
-  if (calls > 0) state.parts->weights.begin(ModelPart::vision, calls, state.options.weight_limit);
-  Buffer<float> embeddings(tokens * config.out_hidden_size);
-  float* to = embeddings.data();
-  ForwardHooks hooks;
-  hooks.layers = observer.layers;
-  hooks.guard = guard;
-  hooks.while_waiting = [&] { check_cancelled(observer); };
-  hooks.after_layer = [&] {
-    check_cancelled(observer);
-    if (observer.progress) observer.progress("vision", ++blocks_done, blocks_total);
-  };
-  for (size_t i = 0; i < slices.size(); ++i) {
-    to = encode_picture(state, prompt.pictures[i], slices[i].t, hooks, to);
-  }
-  return_freed_memory();
-  return embeddings;
 }
 
 KvCache make_cache(const EngineState& state, int64_t capacity) {

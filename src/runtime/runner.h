@@ -32,13 +32,6 @@ class Sequence {
   int64_t prompt_size_;
 };
 
-// How many frame groups of a picture fit into the vision budget at once, at least one.
-int64_t groups_at_once(const EngineState& state, const Picture& picture, bool guard);
-
-// The embeddings of all pictures of a prompt, in order, [tokens, out_hidden_size].
-Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, const Observer& observer,
-                              GuardReport* guard);
-
 // For one sequence of at most `capacity` tokens; with a split model also on the other ranks.
 KvCache make_cache(const EngineState& state, int64_t capacity);
 

@@ -13,7 +13,7 @@ class Session {
  public:
   // `vision` is what engine.encode(prompt) gave, possibly of another engine with the same vision tower.
   // Sampling is greedy with the repetition penalty of `options`. Engine and vision are borrowed. Holds the KV
-  // cache of prompt and answer. An engine with a guard counts, and escalates, here too.
+  // blocks of prompt and answer, as they are used. An engine with a guard counts, and escalates, here too.
   Session(const Engine& engine, const Prompt& prompt, const Buffer<float>& vision,
           const GenerationOptions& options, const Observer& observer);
   Session(const Session&) = delete;
@@ -37,8 +37,6 @@ class Session {
 
   // The text of an answer, without its end token and stop string; and how it ended, "stop" or "length".
   std::string text(std::span<const int32_t> tokens) const;
-
-  int64_t cache_bytes() const;
 
  private:
   struct State;

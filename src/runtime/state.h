@@ -62,6 +62,10 @@ inline void check_cancelled(const Observer& observer) {
 
 // Throws Error(invalid_argument) for options that no request may have.
 void check_options(const GenerationOptions& options, const Checkpoint& checkpoint);
+// The most tokens to draft at once, nothing for as many as pay; `watched` by a layer observer. Throws
+// Error(invalid_argument) where drafts are asked for and something keeps the request from them.
+std::optional<int64_t> proposals_for(const GenerationOptions& options, bool watched,
+                                     const EngineOptions& engine);
 
 inline bool ends_answer(const GenerationOptions& options, int32_t id) {
   const auto& ends = options.eos_token_ids;

@@ -1,0 +1,336 @@
+// Orders for a step, and what is made of their outcome.
+#include <numeric>
+#include <utility>
+
+#include "base/parallel.h"
+#include "runtime/batch_state.h"
+#include "runtime/picture_encoding.h"
+
+namespace fovea {
+
+namespace {
+
+constexpr int64_t kFewestRows = 8;  // of prompts in a step, however slow they are
+
+}  // namespace
+
+bool BatchEngine::State::layer_by_layer() const {
+  return engine_.parts->weights.streams() ||
+         std::any_of(requests_.begin(), requests_.end(),
+                     [](const auto& live) { return live.second->on_disk; });
+}
+
+// While somebody decodes, prompts and pictures take so much of a step that it ends in time. What passes
+// through the layers from disk is not cut: each step would have to read them.
+void BatchEngine::State::set_pace() {
+  const bool somebody_waits = scheduler_.metrics().in(RequestState::decode) > 0, whole = layer_by_layer();
+  scheduler_.set_slice_units(somebody_waits && !whole ? pace_.patches_within(step_seconds_ / 2) : kNoLimit);
+  int64_t rows = most_rows_;
+  if (whole) {
+    rows = kNoLimit;
+  } else if (somebody_waits) {
+    rows = std::clamp(pace_.rows_within(step_seconds_ / 2), std::min(kFewestRows, rows), rows);
+  }
+  scheduler_.set_step_tokens(rows);
+}
+
+// Who decodes alone drafts what pays by its own times; in company requests share what pays for all of them.
+void BatchEngine::State::propose() {
+  announcing_.clear();
+  for (auto& [id, live] : requests_) {
+    if (live->job.proposals == 0 || scheduler_.state(id) != RequestState::decode) continue;
+    if (!live->job.proposals && requests_.size() > 1) {
+      announcing_.push_back(live.get());
+      continue;
+    }
+    const auto draft = live->draft();
+    if (!draft.empty()) scheduler_.propose(id, {draft.begin(), draft.end()});
+  }
+  if (announcing_.empty()) return;
+  chances_.resize(static_cast<size_t>(scheduler_.metrics().in(RequestState::decode)));
+  for (size_t i = 0; i < chances_.size(); ++i) {
+    chances_[i].clear();
+    if (i < announcing_.size()) announcing_[i]->announce(chances_[i]);
+  }
+  const std::vector<int64_t> shares = share_drafts(decode_times_, chances_);
+  for (size_t i = 0; i < announcing_.size(); ++i) {
+    const auto& draft = announcing_[i]->drafted;
+    if (shares[i] > 0) scheduler_.propose(announcing_[i]->id, {draft.begin(), draft.begin() + shares[i]});
+  }
+}
+
+bool BatchEngine::State::step() {
+  set_pace();
+  propose();
+  Step step = scheduler_.next();
+  if (step.empty()) return false;
+  StepResults results;
+  results.number = step.number;
+  results.segments.resize(step.segments.size());
+  const std::optional<VisionSlice> slice = step.vision;
+  fill_order(std::move(step));
+  try {
+    carry_out(results);
+    if (slice) take_picture(*slice, results);
+  } catch (const Cancelled&) {
+    give_up(results);
+  }
+  for (const Ending& ending : scheduler_.finished(results)) end(ending);
+  for (const uint64_t number : vision_.shrink()) scheduler_.forget_picture(number);
+  ++counts_.steps;
+  return true;
+}
+
+void BatchEngine::State::carry_out(StepResults& results) {
+  const Stopwatch watch;
+  executor_->begin(order_, outcome_);
+  executor_->finish();
+  const double seconds = watch.seconds();
+  const int64_t rows = order_.row_count();
+  if (rows == 0) return;
+  pace_.rows(rows, outcome_.row_seconds);
+  counts_.rows += rows;
+  std::vector<size_t> places(order_.segments.size());
+  std::iota(places.begin(), places.end(), size_t{0});
+  if (order_.logit_count() == rows && !order_.picture) decode_times_.timed(rows, seconds);
+  if (places.size() == 1 && requests_.size() == 1) {
+    BatchRequest& alone = request(order_.segments[0].rows.request);
+    const bool whole = !outcome_.failures[0] && order_.segments[0].rows.logits == rows;
+    if (whole && alone.drafter) alone.drafter->timed(rows, seconds);
+  }
+  const std::vector<size_t> again = take_rows(places, results);
+  if (!again.empty()) verify_plainly(again, results);
+}
+
+// Whoever follows the engine wants it to stop: nothing of the step was done, and every request ends.
+void BatchEngine::State::give_up(StepResults& results) {
+  for (SegmentResult& segment : results.segments) segment.ok = false;
+  results.vision_ok = false;
+  std::vector<RequestId> waiting;
+  for (const auto& [id, live] : requests_) {
+    live->interrupted = true;
+    live->failure = nullptr;
+    waiting.push_back(id);
+  }
+  for (const RequestId id : waiting) cancel(id);
+}
+
+SegmentOrder BatchEngine::State::segment_order(StepSegment segment) {
+  BatchRequest& r = request(segment.request);
+  if (!std::exchange(r.started, true)) {
+    r.known_tokens = segment.first;
+    if (r.job.callbacks.on_start) r.job.callbacks.on_start(segment.first);
+  }
+  r.append_draft(std::max<int64_t>(segment.first + segment.count - r.sequence.size(), 0));
+  SegmentOrder order;
+  order.positions = r.sequence.positions(segment.first, segment.count);
+  order.capacity = r.capacity();
+  order.guard = watching(r.answer.guard);
+  order.observer = r.job.layers;
+  if (r.measures()) {
+    const int64_t from = std::max(segment.first, r.job.measured_from);
+    segment.logits = std::max<int64_t>(segment.first + segment.count - from, 0);
+    order.logits_to = r.job.measured_to + (from - r.job.measured_from) * config_.text.vocab_size;
+  }
+  order.rows = std::move(segment);
+  return order;
+}
+
+void BatchEngine::State::fill_order(Step step) {
+  order_.number = step.number;
+  order_.forgotten = std::move(step.preempted);
+  order_.copies = std::move(step.copies);
+  order_.segments.clear();
+  for (StepSegment& segment : step.segments) order_.segments.push_back(segment_order(std::move(segment)));
+  embed();
+  order_.piece = piece();
+  order_.hooks = hooks();
+  order_.picture.reset();
+  if (!step.vision || is_lost(*step.vision)) return;
+  order_.picture = {step.vision->picture, step.vision->first, step.vision->first + step.vision->units};
+  if (step.vision->first == 0) order_.picture->picture = take_pixels(*step.vision);
+}
+
+void BatchEngine::State::embed() {
+  const int64_t width = config_.text.hidden_size;
+  order_.hidden.reserve(order_.row_count() * width);
+  float* to = order_.hidden.data();
+  for (const SegmentOrder& segment : order_.segments) {
+    const BatchRequest& r = request(segment.rows.request);
+    const int64_t first = segment.rows.first, count = segment.rows.count;
+    engine_.decoder.embed(
+        std::span(r.sequence.ids()).subspan(static_cast<size_t>(first), static_cast<size_t>(count)), to);
+    r.put_pictures(first, count, width, to);
+    to += count * width;
+  }
+}
+
+// Of prompts; the rows of a draft go together in any case.
+int64_t BatchEngine::State::piece() const {
+  const bool prompts = std::any_of(order_.segments.begin(), order_.segments.end(), [&](const auto& segment) {
+    return segment.rows.first < requests_.at(segment.rows.request)->sequence.prompt_size();
+  });
+  return prompts && (layer_by_layer() || piece_ < most_rows_) ? piece_ : 0;
+}
+
+// One layer of a long chunk takes a second on a slow machine, and so does fetching one.
+PassHooks BatchEngine::State::hooks() {
+  PassHooks hooks;
+  const bool waits = layer_by_layer();
+  const int64_t rows = order_.row_count();
+  if (follower_.cancel != nullptr && (rows > 1 || waits))
+    hooks.after_layer = [this] { check_cancelled(follower_); };
+  if (!waits) return hooks;
+  hooks.while_waiting = hooks.after_layer;
+  if (!follower_.progress || rows == 0 || order_.segments[0].rows.first > 0) return hooks;
+  const int64_t pieces = piece_ > 0 ? (rows + piece_ - 1) / piece_ : 1,
+                calls = pieces * engine_.decoder.config().num_hidden_layers;
+  hooks.after_layer = [this, rows, calls, done = int64_t{0}]() mutable {
+    check_cancelled(follower_);
+    follower_.progress("prefill", ++done * rows / calls, rows);
+  };
+  return hooks;
+}
+
+// The pixels of a picture whose encoding begins.
+Picture BatchEngine::State::take_pixels(const VisionSlice& slice) {
+  BatchRequest& r = request(slice.request);
+  const auto placed = std::find_if(r.pictures.begin(), r.pictures.end(),
+                                   [&](const PlacedPicture& p) { return p.number == slice.picture; });
+  return std::move(r.shown->pictures[static_cast<size_t>(placed - r.pictures.begin())]);
+}
+
+void BatchEngine::State::take_picture(const VisionSlice& slice, StepResults& results) {
+  BatchRequest& r = request(slice.request);
+  PictureOutcome& outcome = outcome_.picture;
+  if (is_lost(slice)) {
+    r.failure = r.shown->failure;
+    results.vision_ok = false;
+    return;
+  }
+  if (outcome.failure) {
+    r.failure = r.shown->failure = outcome.failure;
+    results.vision_ok = false;
+    return;
+  }
+  if (outcome.embeddings) {
+    add_vision_guard(outcome.guard, r.answer.guard);
+    hand_out(slice.picture, std::move(*outcome.embeddings));
+  }
+  r.answer.timings.vision_s += outcome.seconds;
+  pace_.slice(slice.units, outcome.seconds);
+}
+
+// Whoever needs the picture gets its embeddings, and lets its pixels go.
+void BatchEngine::State::hand_out(uint64_t number, Buffer<float> embeddings) {
+  const Embeddings kept = vision_.put(number, std::move(embeddings));
+  ++counts_.pictures_encoded;
+  for (const auto& [id, other] : requests_) {
+    for (size_t i = 0; i < other->pictures.size(); ++i) {
+      if (other->pictures[i].number != number || !other->shown) continue;
+      other->pictures[i].embeddings = kept;
+      other->shown->pictures[i].patches = {};
+    }
+  }
+}
+
+// `places`: of the order's segments among the results. Returns those of drafts that could not be verified.
+std::vector<size_t> BatchEngine::State::take_rows(const std::vector<size_t>& places, StepResults& results) {
+  for (const SegmentOrder& segment : order_.segments) request(segment.rows.request).remove_draft();
+  sample();
+  std::vector<size_t> again;
+  for (size_t i = 0; i < order_.segments.size(); ++i) {
+    if (!take_segment(i, first_rows_[i], results.segments[places[i]])) again.push_back(places[i]);
+  }
+  return again;
+}
+
+// Samplers are their requests' own, so that segments are sampled side by side: the first row of each.
+void BatchEngine::State::sample() {
+  samplers_.clear();
+  first_rows_.clear();
+  size_t row = 0;
+  for (size_t i = 0; i < order_.segments.size(); ++i) {
+    const SegmentOrder& segment = order_.segments[i];
+    const bool sampled = segment.rows.logits > 0 && segment.logits_to == nullptr;
+    first_rows_.push_back(row);
+    samplers_.push_back(sampled && !outcome_.failures[i] && !outcome_.logit_failures[row]
+                            ? &request(segment.rows.request)
+                            : nullptr);
+    if (sampled) row += static_cast<size_t>(segment.rows.logits);
+  }
+  sampled_.resize(samplers_.size());
+  parallel_for(std::ssize(samplers_), [&](int64_t index) {
+    const auto i = static_cast<size_t>(index);
+    if (samplers_[i] == nullptr) return;
+    try {
+      sampled_[i] = samplers_[i]->choose(logits_of(first_rows_[i]));
+    } catch (const Error&) {
+      outcome_.failures[i] = std::current_exception();
+    }
+  });
+}
+
+// What came of a segment whose logits begin at `row`. False where a draft was in it and some row is not
+// finite: it may be one that plain decoding never sees, so a plain step has to tell.
+bool BatchEngine::State::take_segment(size_t index, size_t row, SegmentResult& result) {
+  const SegmentOrder& segment = order_.segments[index];
+  BatchRequest& r = request(segment.rows.request);
+  const auto rows = static_cast<size_t>(segment.logits_to == nullptr ? segment.rows.logits : 0);
+  std::exception_ptr failure = outcome_.failures[index];
+  for (size_t n = 0; n < rows && !failure; ++n) failure = outcome_.logit_failures[row + n];
+  if (failure && !r.drafted.empty()) return false;
+  if (failure) {
+    r.failure = failure;
+    result.ok = false;
+    return true;
+  }
+  report(r, segment.rows);
+  if (r.measures() && segment.rows.first + segment.rows.count == r.sequence.size()) result.ended = true;
+  if (rows > 1) {
+    ++r.answer.speculation.steps;
+    r.answer.speculation.proposed += std::ssize(r.drafted);
+  }
+  for (size_t n = 0; n < rows && !result.ended; ++n) {
+    const std::span<const float> logits = logits_of(row + n);
+    const int32_t token = n == 0 ? sampled_[index] : r.choose(logits);
+    if (r.job.callbacks.on_token) r.job.callbacks.on_token(token, logits);
+    r.take(token, engine_.parts->weights.stream_state().fetched_bytes, result);
+    if (interrupted() && !result.ended) r.interrupted = result.ended = true;
+    if (n + 1 == rows || result.ended || token != r.drafted[n]) break;
+    ++r.answer.speculation.accepted;
+  }
+  r.drafted.clear();
+  return true;
+}
+
+// One row of each of these segments, without drafts.
+void BatchEngine::State::verify_plainly(std::vector<size_t> places, StepResults& results) {
+  std::vector<SegmentOrder> plain;
+  for (SegmentOrder& segment : order_.segments) {
+    BatchRequest& r = request(segment.rows.request);
+    if (r.drafted.empty()) continue;
+    r.drafted.clear();
+    segment.rows.count = segment.rows.logits = 1;
+    segment.positions = r.sequence.positions(segment.rows.first, 1);
+    plain.push_back(std::move(segment));
+  }
+  order_.segments = std::move(plain);
+  order_.forgotten.clear();
+  order_.copies.clear();
+  order_.picture.reset();
+  embed();
+  executor_->begin(order_, outcome_);
+  executor_->finish();
+  counts_.rows += order_.row_count();
+  take_rows(places, results);
+}
+
+// How far the prompt is.
+void BatchEngine::State::report(const BatchRequest& r, const StepSegment& segment) {
+  if (!follower_.progress || segment.count < 2 || !r.answer.token_ids.empty() || layer_by_layer()) return;
+  follower_.progress("prefill", segment.first + segment.count - r.known_tokens,
+                     r.sequence.prompt_size() - r.known_tokens);
+}
+
+}  // namespace fovea
