@@ -116,7 +116,9 @@ TEST_F(AuditWeights, LittleRoomChangesNoAnswer) {
   EXPECT_EQ(answers(audit((largest + all.bytes()) / 2)), expected);
   EXPECT_LE(most_now_, (largest + all.bytes()) / 2);
   // What is neither counted as converted nor small comes and goes with questions, not with configurations.
-  if (kMallocTells) EXPECT_LT(most_in_use_ - least_in_use_, largest / 2);
+  if (kMallocTells) {
+    EXPECT_LT(most_in_use_ - least_in_use_, largest / 2);
+  }
 }
 
 TEST_F(AuditWeights, WhatFitsNowhereIsSkippedByName) {

@@ -43,8 +43,8 @@ void BatchEngine::State::propose() {
       announcing_.push_back(live.get());
       continue;
     }
-    const auto draft = live->draft();
-    if (!draft.empty()) scheduler_.propose(id, {draft.begin(), draft.end()});
+    const auto draft = live->draft();  // in place of one that found no room
+    scheduler_.propose(id, {draft.begin(), draft.end()});
   }
   if (announcing_.empty()) return;
   chances_.resize(static_cast<size_t>(scheduler_.metrics().in(RequestState::decode)));
@@ -55,7 +55,7 @@ void BatchEngine::State::propose() {
   const std::vector<int64_t> shares = share_drafts(decode_times_, chances_);
   for (size_t i = 0; i < announcing_.size(); ++i) {
     const auto& draft = announcing_[i]->drafted;
-    if (shares[i] > 0) scheduler_.propose(announcing_[i]->id, {draft.begin(), draft.begin() + shares[i]});
+    scheduler_.propose(announcing_[i]->id, {draft.begin(), draft.begin() + shares[i]});
   }
 }
 

@@ -64,6 +64,7 @@ std::vector<int64_t> share_drafts(const StepTimes& times, std::span<const std::v
       best = i;
       chance = chances[i][next];
     }
+    if (chance == 0) break;  // nothing is announced that is not shared out, whatever a row may cost
     const double longer = times.seconds(rows + 1);
     if ((tokens + chance) * seconds <= tokens * longer) break;
     ++shares[best];

@@ -37,6 +37,14 @@ TEST(DraftShare, TheLikeliestGoFirst) {
   EXPECT_EQ(share_drafts(times, chances), (std::vector<int64_t>{0, 2, 0}));
 }
 
+// A wider step may have been timed shorter: that is no reason to verify what nobody announced.
+TEST(DraftShare, NothingIsSharedOutBeyondWhatWasAnnounced) {
+  StepTimes times;
+  for (int64_t rows = 1; rows <= 16; ++rows) times.timed(rows, 1 / static_cast<double>(rows));
+  EXPECT_EQ(share_drafts(times, std::vector<std::vector<double>>{{}, {}}), (std::vector<int64_t>{0, 0}));
+  EXPECT_EQ(share_drafts(times, std::vector<std::vector<double>>{{}, {.5}}), (std::vector<int64_t>{0, 1}));
+}
+
 TEST(DraftShare, OneRowMoreThanWasMadeIsTried) {
   StepTimes times;
   times.timed(2, 1);
