@@ -6,11 +6,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "base/dtype.h"
-#include "checkpoint/safetensors.h"
-#include "checkpoint/safetensors_writer.h"
+#include "overflowing_model_testing.h"
 #include "ranks_program_testing.h"
-#include "text/tokenizer.h"
 
 namespace fovea {
 namespace {
@@ -84,33 +81,11 @@ TEST_F(PipelineProgram, SeveralQuestionsOfASuiteAreUnderWayAtOnce) {
   EXPECT_NE(read("err").find("--device-map and --ram exclude"), std::string::npos) << read("err");
 }
 
-// The demo with one token whose embedding is beyond fp16.
-void write_overflowing_model(const fs::path& to, const std::string& token) {
-  const fs::path demo = fs::path(FOVEA_SOURCE_DIR) / "models" / "fovea-demo";
-  fs::copy(demo, to);
-  const std::vector<int32_t> ids = Tokenizer::open(demo).encode(token);
-  ASSERT_EQ(ids.size(), 1u);
-  fs::remove(to / "model.safetensors");
-  const SafetensorsFile file = SafetensorsFile::open(demo / "model.safetensors");
-  std::vector<TensorToWrite> tensors;
-  std::vector<uint16_t> embeddings;
-  for (const StoredTensor& tensor : file.tensors()) {
-    const auto* values = tensor.as<uint16_t>();
-    if (tensor.name == "model.embed_tokens.weight") {
-      embeddings.assign(values, values + tensor.shape[0] * tensor.shape[1]);
-      embeddings[static_cast<size_t>(ids.front() * tensor.shape[1])] = bf16_from_f32(1e6f);
-      values = embeddings.data();
-    }
-    tensors.push_back({tensor.name, tensor.type, tensor.shape, values});
-  }
-  write_safetensors(to / "model.safetensors", tensors, file.metadata());
-}
-
 // A question that overflows ends as it does in one process, whichever rank finds it; those beside it are
 // answered, and nobody waits for ever.
 TEST_F(PipelineProgram, ANumericErrorEndsItsOwnQuestion) {
   const fs::path model = folder_ / "model", suite = folder_ / "s.jsonl";
-  write_overflowing_model(model, "~");
+  write_changed_demo(model, [](Bf16Tensors& tensors) { overflow_embedding(tensors, "~", 256); });
   const std::string words = "The red box is in the garden near the green house. ";
   std::ofstream questions(suite);
   for (const char* text : {"What is it? ", "What ~ is it? ", "Which? ", "And ~ what? "}) {

@@ -4,19 +4,31 @@
 #include <utility>
 
 #include "runtime/batch_state.h"
+#include "runtime/local_executor.h"
+#include "runtime/ranks_executor.h"
 
 namespace fovea {
 
 namespace {
 
 void refuse(const char* option, const char* remedy) {
-  throw Error(ErrorKind::unsupported, fmt::format("many requests at once and {} exclude each other", option),
+  throw Error(ErrorKind::unsupported,
+              fmt::format("many requests at once over several ranks and {} exclude each other", option),
               remedy);
 }
 
-void check_engine(const EngineOptions& options) {
-  if (options.split) refuse("--device-map", "leave out --device-map");
-  if (!options.tensor_parallel.whole()) refuse("--tensor-parallel", "leave out --tensor-parallel");
+bool over_ranks(const EngineState& engine) {
+  return engine.pipeline || !engine.options.tensor_parallel.whole();
+}
+
+std::unique_ptr<Executor> executor_of(const EngineState& engine, int64_t kv_cache_bytes) {
+  if (!over_ranks(engine)) return local_executor(engine, kv_cache_bytes);
+  if (engine.options.weight_limit) refuse("streamed weights", "leave out --ram");
+  if (engine.options.kv_offload)
+    refuse("--kv-offload", "leave out --kv-offload, and give less to the KV cache");
+  if (!engine.pipeline && engine.options.ranks == nullptr)
+    refuse("tensor_parallel without EngineOptions::ranks", "say who the ranks are");
+  return ranks_executor(engine, kv_cache_bytes);
 }
 
 }  // namespace
@@ -36,6 +48,7 @@ void BatchEngine::State::require_room(int64_t prompt_tokens, const GenerationOpt
 
 std::vector<RequestId> BatchEngine::State::add(Prompt prompt, std::vector<AnswerChoice> choices,
                                                uint64_t cache_space) {
+  if (broken_) std::rethrow_exception(broken_);
   for (const AnswerChoice& choice : choices) check_options(choice.options, engine_.parts->checkpoint);
   const std::vector<PlacedPicture> placed = place_pictures(prompt, config_, vision_, cache_space, digest_);
   Request order;
@@ -62,6 +75,7 @@ std::vector<RequestId> BatchEngine::State::add(Prompt prompt, std::vector<Answer
 }
 
 RequestId BatchEngine::State::add(BatchJob job) {
+  if (broken_) std::rethrow_exception(broken_);
   check_options(job.options, engine_.parts->checkpoint);
   auto live = std::make_unique<BatchRequest>(next_id_++, engine_, std::move(job));
   const RequestId id = live->id;
@@ -112,6 +126,7 @@ void BatchEngine::State::show(BatchRequest& r, Request& order) {
 }
 
 void BatchEngine::State::cancel(RequestId id) {
+  if (!requests_.contains(id)) return;
   if (scheduler_.cancel(id) == Cancellation::now) end({id, RequestState::cancelled});
 }
 
@@ -149,15 +164,19 @@ BatchMetrics BatchEngine::State::metrics() const {
   return metrics;
 }
 
-int64_t BatchEngine::block_bytes(const Engine& engine) { return kv_layout(*engine.state_).block_bytes(); }
-
-BatchEngine::BatchEngine(const Engine& engine, const BatchLimits& limits) {
-  check_engine(engine.options());
-  state_ = std::make_unique<State>(*engine.state_, limits, limits.max_num_batched_tokens, Observer());
+int64_t BatchEngine::block_bytes(const Engine& engine) {
+  const EngineState& state = *engine.state_;
+  return over_ranks(state) ? block_bytes_of_ranks(state) : kv_layout(state).block_bytes();
 }
+
+BatchEngine::BatchEngine(const Engine& engine, const BatchLimits& limits)
+    : state_(std::make_unique<State>(*engine.state_, executor_of(*engine.state_, limits.kv_cache_bytes),
+                                     limits, over_ranks(*engine.state_) ? 0 : limits.max_num_batched_tokens,
+                                     Observer())) {}
 BatchEngine::BatchEngine(const EngineState& engine, const BatchLimits& limits, int64_t piece,
                          const Observer& follower)
-    : state_(std::make_unique<State>(engine, limits, piece, follower)) {}
+    : state_(std::make_unique<State>(engine, local_executor(engine, limits.kv_cache_bytes), limits, piece,
+                                     follower)) {}
 BatchEngine::~BatchEngine() = default;
 
 RequestId BatchEngine::add(Prompt prompt, const GenerationOptions& options, RequestCallbacks callbacks,

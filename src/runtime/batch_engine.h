@@ -53,17 +53,18 @@ struct BatchMetrics {
 
 struct BatchJob;
 
-// For one thread at a time. Not with EngineOptions::split or tensor_parallel: throws Error(unsupported)
-// naming the option. Where weights are streamed, or keys and values lie on disk, whole prompts go layer by
-// layer, in pieces of max_num_batched_tokens: what comes from disk is read once for all requests of a step.
+// For one thread at a time. Where weights are streamed, or keys and values lie on disk, whole prompts go layer
+// by layer, in pieces of max_num_batched_tokens: what comes from disk is read once for all requests of a step.
+// That is of one process: throws Error(unsupported) naming the option where several ranks compute.
 class BatchEngine {
  public:
-  // The engine is borrowed.
+  // The engine is borrowed. With EngineOptions::split, or tensor_parallel and ranks, on rank 0, while the
+  // others serve(): one at a time, and nothing else is asked of the engine while it lives.
   BatchEngine(const Engine& engine, const BatchLimits& limits);
   BatchEngine(const BatchEngine&) = delete;
   ~BatchEngine();
 
-  // What a block of kPageTokens tokens takes in an engine's KV cache.
+  // What a block of kPageTokens tokens takes in an engine's KV cache; over ranks, of the one that needs most.
   static int64_t block_bytes(const Engine& engine);
 
   // Throws Error(exhausted) when the queue is full or the request is larger than all blocks,
@@ -80,7 +81,8 @@ class BatchEngine {
   void cancel(RequestId id);
   // Of one that is not over; nothing of another.
   std::optional<RequestState> state(RequestId id) const;
-  // Computes a step; false when there is nothing to do.
+  // Computes a step; false when there is nothing to do. What belongs to no request (no memory, a lost rank)
+  // is thrown, has then ended all requests, and is thrown again from then on.
   bool step();
 
   BatchMetrics metrics() const;

@@ -70,6 +70,7 @@ class BatchRequest {
   bool started = false;      // some of its rows were computed
   bool interrupted = false;  // whoever follows it wants it to end
   bool on_disk = false;      // some of its keys and values
+  bool under_way = false;    // a step computes rows of it
   int64_t known_tokens = 0;  // from other requests, when it started
   int64_t fetched_before = 0;
   Stopwatch since_arrival, since_first_token;

@@ -38,7 +38,7 @@ void BatchEngine::State::set_pace() {
 void BatchEngine::State::propose() {
   announcing_.clear();
   for (auto& [id, live] : requests_) {
-    if (live->job.proposals == 0 || scheduler_.state(id) != RequestState::decode) continue;
+    if (live->job.proposals == 0 || live->under_way || scheduler_.state(id) != RequestState::decode) continue;
     if (!live->job.proposals && requests_.size() > 1) {
       announcing_.push_back(live.get());
       continue;
@@ -59,47 +59,91 @@ void BatchEngine::State::propose() {
   }
 }
 
+// As many steps are begun as the executor takes, then the first of them is finished.
 bool BatchEngine::State::step() {
+  if (broken_) std::rethrow_exception(broken_);
+  try {
+    while (std::ssize(under_way_) < executor_->orders_at_once() && begin_step()) {
+    }
+    if (under_way_.empty()) return false;
+    if (!under_way_.front()->given_up) executor_->finish();
+    finish_step();
+  } catch (const std::exception&) {
+    end_all();
+    throw;
+  }
+  return true;
+}
+
+bool BatchEngine::State::begin_step() {
   set_pace();
   propose();
   Step step = scheduler_.next();
   if (step.empty()) return false;
-  StepResults results;
-  results.number = step.number;
-  results.segments.resize(step.segments.size());
-  const std::optional<VisionSlice> slice = step.vision;
-  fill_order(std::move(step));
+  if (idle_.empty()) idle_.push_back(std::make_unique<StepUnderWay>());
+  StepUnderWay& begun = *under_way_.emplace_back(std::move(idle_.front()));
+  idle_.pop_front();
+  begun.slice = step.vision;
+  fill(begun.order, std::move(step));
+  begun.since = Stopwatch();
+  begun.given_up = false;
   try {
-    carry_out(results);
-    if (slice) take_picture(*slice, results);
+    executor_->begin(begun.order, begun.outcome);
+  } catch (const Cancelled&) {
+    begun.given_up = true;
+  }
+  return true;
+}
+
+void BatchEngine::State::finish_step() {
+  StepUnderWay& step = *idle_.emplace_back(std::move(under_way_.front()));
+  under_way_.pop_front();
+  for (const SegmentOrder& segment : step.order.segments) request(segment.rows.request).under_way = false;
+  StepResults results;
+  results.number = step.order.number;
+  results.segments.resize(step.order.segments.size());
+  try {
+    if (step.given_up) throw Cancelled{};
+    take(step, results);
+    if (step.slice) take_picture(step, results);
   } catch (const Cancelled&) {
     give_up(results);
   }
   for (const Ending& ending : scheduler_.finished(results)) end(ending);
   for (const uint64_t number : vision_.shrink()) scheduler_.forget_picture(number);
   ++counts_.steps;
-  return true;
 }
 
-void BatchEngine::State::carry_out(StepResults& results) {
-  const Stopwatch watch;
-  executor_->begin(order_, outcome_);
-  executor_->finish();
-  const double seconds = watch.seconds();
-  const int64_t rows = order_.row_count();
+// What belongs to no request ends them all.
+void BatchEngine::State::end_all() {
+  broken_ = std::current_exception();
+  std::vector<RequestId> ids;
+  for (const auto& [id, live] : requests_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  for (const RequestId id : ids) {
+    const auto node = requests_.extract(id);
+    const auto& on_failure = node.mapped()->job.callbacks.on_failure;
+    if (on_failure) on_failure(broken_);
+  }
+}
+
+void BatchEngine::State::take(StepUnderWay& step, StepResults& results) {
+  const double seconds = step.since.seconds();
+  const StepOrder& order = step.order;
+  const int64_t rows = order.row_count();
   if (rows == 0) return;
-  pace_.rows(rows, outcome_.row_seconds);
+  pace_.rows(rows, step.outcome.row_seconds);
   counts_.rows += rows;
-  std::vector<size_t> places(order_.segments.size());
+  std::vector<size_t> places(order.segments.size());
   std::iota(places.begin(), places.end(), size_t{0});
-  if (order_.logit_count() == rows && !order_.picture) decode_times_.timed(rows, seconds);
+  if (order.logit_count() == rows && !order.picture) decode_times_.timed(rows, seconds);
   if (places.size() == 1 && requests_.size() == 1) {
-    BatchRequest& alone = request(order_.segments[0].rows.request);
-    const bool whole = !outcome_.failures[0] && order_.segments[0].rows.logits == rows;
+    BatchRequest& alone = request(order.segments[0].rows.request);
+    const bool whole = !step.outcome.failures[0] && order.segments[0].rows.logits == rows;
     if (whole && alone.drafter) alone.drafter->timed(rows, seconds);
   }
-  const std::vector<size_t> again = take_rows(places, results);
-  if (!again.empty()) verify_plainly(again, results);
+  const std::vector<size_t> again = take_rows(step, places, results);
+  if (!again.empty()) verify_plainly(step, again, results);
 }
 
 // Whoever follows the engine wants it to stop: nothing of the step was done, and every request ends.
@@ -117,6 +161,7 @@ void BatchEngine::State::give_up(StepResults& results) {
 
 SegmentOrder BatchEngine::State::segment_order(StepSegment segment) {
   BatchRequest& r = request(segment.request);
+  r.under_way = true;
   if (!std::exchange(r.started, true)) {
     r.known_tokens = segment.first;
     if (r.job.callbacks.on_start) r.job.callbacks.on_start(segment.first);
@@ -136,26 +181,24 @@ SegmentOrder BatchEngine::State::segment_order(StepSegment segment) {
   return order;
 }
 
-void BatchEngine::State::fill_order(Step step) {
-  order_.number = step.number;
-  order_.forgotten = std::move(step.preempted);
-  order_.copies = std::move(step.copies);
-  order_.segments.clear();
-  for (StepSegment& segment : step.segments) order_.segments.push_back(segment_order(std::move(segment)));
-  embed();
-  order_.piece = piece();
-  order_.hooks = hooks();
-  order_.picture.reset();
-  if (!step.vision || is_lost(*step.vision)) return;
-  order_.picture = {step.vision->picture, step.vision->first, step.vision->first + step.vision->units};
-  if (step.vision->first == 0) order_.picture->picture = take_pixels(*step.vision);
+void BatchEngine::State::fill(StepOrder& order, Step step) {
+  order.number = step.number;
+  order.forgotten = std::move(step.preempted);
+  order.copies = std::move(step.copies);
+  order.segments.clear();
+  for (StepSegment& segment : step.segments) order.segments.push_back(segment_order(std::move(segment)));
+  embed(order);
+  order.piece = piece(order);
+  order.hooks = hooks(order);
+  order.picture.reset();
+  if (step.vision && !is_lost(*step.vision)) order.picture = picture_order(*step.vision);
 }
 
-void BatchEngine::State::embed() {
+void BatchEngine::State::embed(StepOrder& order) {
   const int64_t width = config_.text.hidden_size;
-  order_.hidden.reserve(order_.row_count() * width);
-  float* to = order_.hidden.data();
-  for (const SegmentOrder& segment : order_.segments) {
+  order.hidden.reserve(order.row_count() * width);
+  float* to = order.hidden.data();
+  for (const SegmentOrder& segment : order.segments) {
     const BatchRequest& r = request(segment.rows.request);
     const int64_t first = segment.rows.first, count = segment.rows.count;
     engine_.decoder.embed(
@@ -166,23 +209,23 @@ void BatchEngine::State::embed() {
 }
 
 // Of prompts; the rows of a draft go together in any case.
-int64_t BatchEngine::State::piece() const {
-  const bool prompts = std::any_of(order_.segments.begin(), order_.segments.end(), [&](const auto& segment) {
+int64_t BatchEngine::State::piece(const StepOrder& order) const {
+  const bool prompts = std::any_of(order.segments.begin(), order.segments.end(), [&](const auto& segment) {
     return segment.rows.first < requests_.at(segment.rows.request)->sequence.prompt_size();
   });
   return prompts && (layer_by_layer() || piece_ < most_rows_) ? piece_ : 0;
 }
 
 // One layer of a long chunk takes a second on a slow machine, and so does fetching one.
-PassHooks BatchEngine::State::hooks() {
+PassHooks BatchEngine::State::hooks(const StepOrder& order) {
   PassHooks hooks;
   const bool waits = layer_by_layer();
-  const int64_t rows = order_.row_count();
+  const int64_t rows = order.row_count();
   if (follower_.cancel != nullptr && (rows > 1 || waits))
     hooks.after_layer = [this] { check_cancelled(follower_); };
   if (!waits) return hooks;
   hooks.while_waiting = hooks.after_layer;
-  if (!follower_.progress || rows == 0 || order_.segments[0].rows.first > 0) return hooks;
+  if (!follower_.progress || rows == 0 || order.segments[0].rows.first > 0) return hooks;
   const int64_t pieces = piece_ > 0 ? (rows + piece_ - 1) / piece_ : 1,
                 calls = pieces * engine_.decoder.config().num_hidden_layers;
   hooks.after_layer = [this, rows, calls, done = int64_t{0}]() mutable {
@@ -192,17 +235,21 @@ PassHooks BatchEngine::State::hooks() {
   return hooks;
 }
 
-// The pixels of a picture whose encoding begins.
-Picture BatchEngine::State::take_pixels(const VisionSlice& slice) {
+// The pixels go with the first slice.
+PictureOrder BatchEngine::State::picture_order(const VisionSlice& slice) {
   BatchRequest& r = request(slice.request);
   const auto placed = std::find_if(r.pictures.begin(), r.pictures.end(),
                                    [&](const PlacedPicture& p) { return p.number == slice.picture; });
-  return std::move(r.shown->pictures[static_cast<size_t>(placed - r.pictures.begin())]);
+  Picture& picture = r.shown->pictures[static_cast<size_t>(placed - r.pictures.begin())];
+  PictureOrder order{slice.picture, slice.first, slice.first + slice.units, picture.grid};
+  if (slice.first == 0) order.picture = std::move(picture);
+  return order;
 }
 
-void BatchEngine::State::take_picture(const VisionSlice& slice, StepResults& results) {
+void BatchEngine::State::take_picture(StepUnderWay& step, StepResults& results) {
+  const VisionSlice& slice = *step.slice;
   BatchRequest& r = request(slice.request);
-  PictureOutcome& outcome = outcome_.picture;
+  PictureOutcome& outcome = step.outcome.picture;
   if (is_lost(slice)) {
     r.failure = r.shown->failure;
     results.vision_ok = false;
@@ -235,26 +282,27 @@ void BatchEngine::State::hand_out(uint64_t number, Buffer<float> embeddings) {
 }
 
 // `places`: of the order's segments among the results. Returns those of drafts that could not be verified.
-std::vector<size_t> BatchEngine::State::take_rows(const std::vector<size_t>& places, StepResults& results) {
-  for (const SegmentOrder& segment : order_.segments) request(segment.rows.request).remove_draft();
-  sample();
+std::vector<size_t> BatchEngine::State::take_rows(StepUnderWay& step, const std::vector<size_t>& places,
+                                                   StepResults& results) {
+  for (const SegmentOrder& segment : step.order.segments) request(segment.rows.request).remove_draft();
+  sample(step);
   std::vector<size_t> again;
-  for (size_t i = 0; i < order_.segments.size(); ++i) {
-    if (!take_segment(i, first_rows_[i], results.segments[places[i]])) again.push_back(places[i]);
+  for (size_t i = 0; i < step.order.segments.size(); ++i) {
+    if (!take_segment(step, i, first_rows_[i], results.segments[places[i]])) again.push_back(places[i]);
   }
   return again;
 }
 
 // Samplers are their requests' own, so that segments are sampled side by side: the first row of each.
-void BatchEngine::State::sample() {
+void BatchEngine::State::sample(StepUnderWay& step) {
   samplers_.clear();
   first_rows_.clear();
   size_t row = 0;
-  for (size_t i = 0; i < order_.segments.size(); ++i) {
-    const SegmentOrder& segment = order_.segments[i];
+  for (size_t i = 0; i < step.order.segments.size(); ++i) {
+    const SegmentOrder& segment = step.order.segments[i];
     const bool sampled = segment.rows.logits > 0 && segment.logits_to == nullptr;
     first_rows_.push_back(row);
-    samplers_.push_back(sampled && !outcome_.failures[i] && !outcome_.logit_failures[row]
+    samplers_.push_back(sampled && !step.outcome.failures[i] && !step.outcome.logit_failures[row]
                             ? &request(segment.rows.request)
                             : nullptr);
     if (sampled) row += static_cast<size_t>(segment.rows.logits);
@@ -264,21 +312,21 @@ void BatchEngine::State::sample() {
     const auto i = static_cast<size_t>(index);
     if (samplers_[i] == nullptr) return;
     try {
-      sampled_[i] = samplers_[i]->choose(logits_of(first_rows_[i]));
+      sampled_[i] = samplers_[i]->choose(logits_of(step, first_rows_[i]));
     } catch (const Error&) {
-      outcome_.failures[i] = std::current_exception();
+      step.outcome.failures[i] = std::current_exception();
     }
   });
 }
 
 // What came of a segment whose logits begin at `row`. False where a draft was in it and some row is not
 // finite: it may be one that plain decoding never sees, so a plain step has to tell.
-bool BatchEngine::State::take_segment(size_t index, size_t row, SegmentResult& result) {
-  const SegmentOrder& segment = order_.segments[index];
+bool BatchEngine::State::take_segment(StepUnderWay& step, size_t index, size_t row, SegmentResult& result) {
+  const SegmentOrder& segment = step.order.segments[index];
   BatchRequest& r = request(segment.rows.request);
   const auto rows = static_cast<size_t>(segment.logits_to == nullptr ? segment.rows.logits : 0);
-  std::exception_ptr failure = outcome_.failures[index];
-  for (size_t n = 0; n < rows && !failure; ++n) failure = outcome_.logit_failures[row + n];
+  std::exception_ptr failure = step.outcome.failures[index];
+  for (size_t n = 0; n < rows && !failure; ++n) failure = step.outcome.logit_failures[row + n];
   if (failure && !r.drafted.empty()) return false;
   if (failure) {
     r.failure = failure;
@@ -292,7 +340,7 @@ bool BatchEngine::State::take_segment(size_t index, size_t row, SegmentResult& r
     r.answer.speculation.proposed += std::ssize(r.drafted);
   }
   for (size_t n = 0; n < rows && !result.ended; ++n) {
-    const std::span<const float> logits = logits_of(row + n);
+    const std::span<const float> logits = logits_of(step, row + n);
     const int32_t token = n == 0 ? sampled_[index] : r.choose(logits);
     if (r.job.callbacks.on_token) r.job.callbacks.on_token(token, logits);
     r.take(token, engine_.parts->weights.stream_state().fetched_bytes, result);
@@ -304,10 +352,14 @@ bool BatchEngine::State::take_segment(size_t index, size_t row, SegmentResult& r
   return true;
 }
 
-// One row of each of these segments, without drafts.
-void BatchEngine::State::verify_plainly(std::vector<size_t> places, StepResults& results) {
+// One row of each of these segments, without drafts. Only where one process computes: elsewhere nothing is
+// drafted.
+void BatchEngine::State::verify_plainly(StepUnderWay& step, std::vector<size_t> places,
+                                        StepResults& results) {
+  FOVEA_CHECK(under_way_.empty());
+  StepOrder& order = step.order;
   std::vector<SegmentOrder> plain;
-  for (SegmentOrder& segment : order_.segments) {
+  for (SegmentOrder& segment : order.segments) {
     BatchRequest& r = request(segment.rows.request);
     if (r.drafted.empty()) continue;
     r.drafted.clear();
@@ -315,15 +367,17 @@ void BatchEngine::State::verify_plainly(std::vector<size_t> places, StepResults&
     segment.positions = r.sequence.positions(segment.rows.first, 1);
     plain.push_back(std::move(segment));
   }
-  order_.segments = std::move(plain);
-  order_.forgotten.clear();
-  order_.copies.clear();
-  order_.picture.reset();
-  embed();
-  executor_->begin(order_, outcome_);
+  order.segments = std::move(plain);
+  order.forgotten.clear();
+  order.copies.clear();
+  order.picture.reset();
+  embed(order);
+  PictureOutcome picture = std::move(step.outcome.picture);
+  executor_->begin(order, step.outcome);
   executor_->finish();
-  counts_.rows += order_.row_count();
-  take_rows(places, results);
+  step.outcome.picture = std::move(picture);
+  counts_.rows += order.row_count();
+  take_rows(step, places, results);
 }
 
 // How far the prompt is.

@@ -12,6 +12,7 @@
 #include "checkpoint/weight_source.h"
 #include "kernels/kernels.h"
 #include "model/weight_nodes.h"
+#include "runtime/ranks_executor.h"
 #include "runtime/state.h"
 
 namespace fovea {
@@ -188,12 +189,16 @@ uint64_t Engine::identity() const {
 }
 
 void Engine::serve() const {
-  FOVEA_CHECK(state_->pipeline != nullptr);
-  state_->pipeline->serve(state_->pipeline_parts());
+  if (!state_->pipeline) {
+    FOVEA_CHECK(state_->options.ranks != nullptr);
+    return serve_steps(*state_, *state_->options.ranks);
+  }
+  state_->pipeline->serve(state_->pipeline_parts(), [&] { serve_steps(*state_, state_->pipeline->ranks()); });
 }
 
 void Engine::release_ranks() const {
-  if (state_->pipeline) state_->pipeline->stop();
+  if (state_->pipeline) return state_->pipeline->stop();
+  if (state_->options.ranks != nullptr) fovea::release_ranks(*state_->options.ranks);
 }
 
 int64_t Engine::requests_at_once() const {

@@ -75,6 +75,9 @@ struct EngineOptions {
   // arguments and get the same results; there is no speculation, whose steps depend on the clock, no guard
   // and no cancelling.
   TensorShard tensor_parallel = {};
+  // With tensor_parallel, borrowed: a BatchEngine of rank 0 decides alone, and cancels as it likes, while the
+  // others serve().
+  Communicator* ranks = nullptr;
   // Each rank holds and computes some parts of the model; makes the map of the checkpoint and the ranks.
   // Rank 0 is asked, the others serve(). No result depends on it. Not with a guard, layer observers or
   // streamed weights; speculation is off.
@@ -207,7 +210,7 @@ class Engine {
   bool streams_weights() const;
   // Checkpoint, options and kernels: what ranks that compute one request together must have in common.
   uint64_t identity() const;
-  // With EngineOptions::split. Ranks other than 0: computes for rank 0 until it releases them.
+  // With EngineOptions::split or ranks. Ranks other than 0: computes for rank 0 until it releases them.
   void serve() const;
   // Rank 0, after its last request.
   void release_ranks() const;

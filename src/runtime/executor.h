@@ -30,7 +30,10 @@ struct SegmentOrder {
 struct PictureOrder {
   uint64_t number = 0;
   int64_t first = 0, end = 0;
+  Grid grid = {};
   Picture picture = {};
+
+  bool ends() const { return end == grid.patches(); }  // its embeddings come of this slice
 };
 
 // What there is to do, in this order; pictures at any time. A request is in one order at a time.
@@ -42,7 +45,8 @@ struct StepOrder {
   // [rows of all segments, hidden_size]: embeddings, each picture's in its place. Overwritten.
   Buffer<float> hidden;
   std::optional<PictureOrder> picture;
-  // Through a layer go so many rows at once, 0: all; and whoever waits or watches.
+  // Where one process computes: through a layer go so many rows at once, 0: all; and whoever waits or
+  // watches.
   int64_t piece = 0;
   PassHooks hooks;
 

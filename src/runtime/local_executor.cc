@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "runtime/picture_encoding.h"
+#include "runtime/picture_encodings.h"
 #include "runtime/request_tables.h"
 
 namespace fovea {
@@ -15,7 +15,9 @@ constexpr int64_t kManyPasses = 1000;  // an answer takes the decoder's weights 
 class LocalExecutor final : public Executor {
  public:
   LocalExecutor(const EngineState& engine, int64_t kv_cache_bytes)
-      : engine_(engine), tables_(engine, kv_cache_bytes) {}
+      : engine_(engine),
+        tables_(engine, blocks_in(kv_layout(engine), kv_cache_bytes)),
+        encodings_(engine) {}
 
   // All is done at once.
   void begin(StepOrder& order, StepOutcome& outcome) override {
@@ -23,60 +25,31 @@ class LocalExecutor final : public Executor {
     outcome.failures.assign(segments_.size(), nullptr);
     outcome.logit_failures.clear();
     outcome.picture = {};
-    if (order.picture) encode(*order.picture, outcome.picture);
+    if (order.picture) encodings_.encode(*order.picture, outcome.picture);
     if (!segments_.empty()) forward(order, outcome);
   }
   void finish() override {}
 
   void forget(RequestId request) override { tables_.forget(request); }
-  void drop_picture(uint64_t number) override { encodings_.erase(number); }
+  void drop_picture(uint64_t number) override { encodings_.drop(number); }
   KvState kv_state(RequestId request) const override { return tables_.state(request); }
   int64_t blocks() const override { return tables_.blocks(); }
   int64_t block_bytes() const override { return tables_.block_bytes(); }
-  int64_t pixel_bytes() const override {
-    int64_t bytes = 0;
-    for (const auto& [number, work] : encodings_) bytes += work.pixel_bytes();
-    return bytes;
-  }
+  int64_t pixel_bytes() const override { return encodings_.pixel_bytes(); }
 
  private:
-  void encode(PictureOrder& order, PictureOutcome& outcome);
   void forward(StepOrder& order, StepOutcome& outcome);
   void head(const StepOrder& order, StepOutcome& outcome);
   void measure(const StepOrder& order, StepOutcome& outcome);
 
   const EngineState& engine_;
   RequestTables tables_;
-  std::unordered_map<uint64_t, PictureEncoding> encodings_;  // under way, by the picture's number
+  PictureEncodings encodings_;
   // Of the step under way; memory is kept from step to step.
   std::vector<Segment> segments_;
   DecoderScratch scratch_;
   Buffer<float> rows_;
 };
-
-// The encoding keeps the pixels, for the request that brought them may end before it.
-void LocalExecutor::encode(PictureOrder& order, PictureOutcome& outcome) {
-  const Stopwatch watch;
-  try {
-    if (order.first == 0) {
-      encodings_.erase(order.number);
-      encodings_.try_emplace(order.number, engine_,
-                             std::make_shared<const Picture>(std::move(order.picture)));
-    }
-    PictureEncoding& work = encodings_.at(order.number);
-    engine_.parts->weights.begin(ModelPart::vision, work.passes(), engine_.options.weight_limit);
-    work.advance_to(order.end);
-    if (order.end == work.patches()) {
-      outcome.guard = work.guard();
-      outcome.embeddings = work.embeddings();
-      encodings_.erase(order.number);
-    }
-  } catch (const Error&) {
-    outcome.failure = std::current_exception();
-    encodings_.erase(order.number);
-  }
-  outcome.seconds = watch.seconds();
-}
 
 void LocalExecutor::forward(StepOrder& order, StepOutcome& outcome) {
   const Stopwatch watch;

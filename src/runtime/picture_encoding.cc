@@ -20,10 +20,11 @@ int64_t groups_at_once(const EngineState& state, const Picture& picture) {
 }  // namespace
 
 PictureEncoding::PictureEncoding(const EngineState& state, std::shared_ptr<const Picture> picture,
-                                 ForwardHooks hooks, float* to)
+                                 ForwardHooks hooks, float* to, Tower tower)
     : state_(state),
       picture_(std::move(picture)),
       hooks_(std::move(hooks)),
+      tower_(tower),
       guard_(guard_report(state)),
       groups_at_once_(groups_at_once(state, *picture_)),
       to_(to) {
@@ -57,7 +58,7 @@ void PictureEncoding::advance_to(int64_t patches) {
   while (first_group_ < picture_->grid.t) {
     const int64_t before = first_group_ * picture_->grid.h * picture_->grid.w, own = part().patches();
     if (patches <= before) return;
-    if (state_.pipeline) {  // another rank's tower does a pass at a time
+    if (tower_ == Tower::of_pipeline) {  // another rank's tower does a pass at a time
       end_pass(state_.pipeline->encode(state_.pipeline_parts(), patches_of_pass(), part(), hooks_));
       continue;
     }
@@ -95,8 +96,9 @@ Buffer<float> encode_pictures(const EngineState& state, const Prompt& prompt, co
     check_cancelled(observer);
     if (observer.progress) observer.progress("vision", ++blocks_done, passes * state.vision.blocks());
   };
+  const auto tower = state.pipeline ? PictureEncoding::Tower::of_pipeline : PictureEncoding::Tower::here;
   for (const Picture& picture : prompt.pictures) {
-    PictureEncoding work(state, {std::shared_ptr<const Picture>(), &picture}, hooks, to);  // borrowed
+    PictureEncoding work(state, {std::shared_ptr<const Picture>(), &picture}, hooks, to, tower);  // borrowed
     work.advance_to(work.patches());
     to += picture.tokens(config.spatial_merge_size) * config.out_hidden_size;
     if (guard != nullptr) add_vision_guard(work.guard(), *guard);

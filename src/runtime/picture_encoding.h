@@ -12,10 +12,13 @@ namespace fovea {
 
 class PictureEncoding {
  public:
+  // In this process, or of whichever rank has it, asked by Pipeline::encode.
+  enum class Tower { here, of_pipeline };
+
   // Shares the patches, for whoever brought them may go before it ends. The guard of `hooks` is its own. The
   // embeddings are written to `to`, if it is given, in place of a buffer of its own.
   PictureEncoding(const EngineState& state, std::shared_ptr<const Picture> picture, ForwardHooks hooks = {},
-                  float* to = nullptr);
+                  float* to = nullptr, Tower tower = Tower::here);
 
   // Works until such a part of it is done as `patches` are of all its patches. Throws as
   // VisionPass::advance() does.
@@ -38,6 +41,7 @@ class PictureEncoding {
   const EngineState& state_;
   std::shared_ptr<const Picture> picture_;
   ForwardHooks hooks_;
+  Tower tower_;
   GuardReport guard_;
   int64_t groups_at_once_, first_group_ = 0;
   std::optional<VisionPass> pass_;

@@ -96,6 +96,7 @@ void Pipeline::wait(Transfer& transfer) {
 }
 
 void Pipeline::begin(int64_t capacity) { tell_all({Task::begin, capacity}); }
+void Pipeline::begin_steps() { tell_all({Task::steps}); }
 void Pipeline::stop() { tell_all({Task::stop}); }
 
 void Pipeline::forward(const Parts& parts, float* hidden, int64_t count,
@@ -239,7 +240,7 @@ void Pipeline::serve_forward(const Parts& parts, const Order& order) {
   run_layers(parts, hidden_.data(), count, *cache, scratch_, outcomes_[static_cast<size_t>(order.request)]);
 }
 
-void Pipeline::serve(const Parts& parts) {
+void Pipeline::serve(const Parts& parts, const std::function<void()>& steps) {
   while (true) {
     Order order{};
     ranks_.receive(0, kOrder, std::as_writable_bytes(std::span(&order, 1)));
@@ -262,6 +263,9 @@ void Pipeline::serve(const Parts& parts) {
         break;
       case Task::encode:
         serve_encode(parts, {order.a, order.b, order.c});
+        break;
+      case Task::steps:
+        steps();
         break;
       case Task::stop:
         return;

@@ -25,6 +25,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <optional>
 
 #include "base/error.h"
@@ -51,6 +52,7 @@ class Pipeline {
   Pipeline(DeviceMap map, Communicator& ranks);
 
   const DeviceMap& map() const { return map_; }
+  Communicator& ranks() const { return ranks_; }
   HeldParts held() const { return map_.held_by(ranks_.rank()); }
 
   // What a rank computes with.
@@ -78,14 +80,16 @@ class Pipeline {
               DecoderScratch& scratch);
   // Rank 0. As VisionTower::encode.
   Buffer<float> encode(const Parts& parts, const float* patches, const Grid& grid, const ForwardHooks& hooks);
+  // Rank 0: the others' serve() calls its `steps`, for a batch engine (ranks_executor.h).
+  void begin_steps();
   // Rank 0: the others' serve() returns.
   void stop();
 
   // Other ranks: carries out rank 0's orders until it says stop.
-  void serve(const Parts& parts);
+  void serve(const Parts& parts, const std::function<void()>& steps);
 
  private:
-  enum class Task : int64_t { begin, forward, logits, encode, stop };
+  enum class Task : int64_t { begin, forward, logits, encode, steps, stop };
   struct Order {
     Task task;
     int64_t a = 0, b = 0,

@@ -5,8 +5,6 @@
 
 namespace fovea {
 
-namespace {
-
 int64_t blocks_in(const KvLayout& layout, int64_t bytes) {
   const int64_t blocks = bytes / layout.block_bytes();
   if (blocks >= 1) return blocks;
@@ -16,6 +14,8 @@ int64_t blocks_in(const KvLayout& layout, int64_t bytes) {
                           static_cast<double>(layout.block_bytes()) / 1e6),
               "give it more");
 }
+
+namespace {
 
 void set_table(const StepSegment& segment, KvCache& cache) {
   cache.drop_blocks(segment.table_from);
@@ -28,8 +28,8 @@ void set_table(const StepSegment& segment, KvCache& cache) {
 
 }  // namespace
 
-RequestTables::RequestTables(const EngineState& engine, int64_t bytes)
-    : engine_(engine), pool_(kv_layout(engine), blocks_in(kv_layout(engine), bytes)) {}
+RequestTables::RequestTables(const EngineState& engine, int64_t blocks)
+    : engine_(engine), pool_(kv_layout(engine), blocks) {}
 
 KvState RequestTables::state(RequestId request) const {
   const auto found = caches_.find(request);

@@ -10,11 +10,14 @@
 
 namespace fovea {
 
+// As many blocks as `bytes` hold. Throws Error(exhausted) when that is none.
+int64_t blocks_in(const KvLayout& layout, int64_t bytes);
+
 class RequestTables {
  public:
-  // As many blocks as `bytes` hold; with EngineOptions::kv_offload a request has a cache of its own instead,
-  // and blocks are only counted. Throws Error(exhausted) when that is none. The engine is borrowed.
-  RequestTables(const EngineState& engine, int64_t bytes);
+  // With EngineOptions::kv_offload a request has a cache of its own instead, and blocks are only counted. The
+  // engine is borrowed.
+  RequestTables(const EngineState& engine, int64_t blocks);
 
   int64_t blocks() const { return pool_.blocks(); }
   int64_t block_bytes() const { return pool_.layout().block_bytes(); }
