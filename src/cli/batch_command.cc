@@ -15,6 +15,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/progress_bar.h"
+#include "cli/ranks.h"
 #include "runtime/batch_engine.h"
 #include "runtime/constraint.h"
 #include "runtime/logprobs.h"
@@ -238,10 +239,16 @@ void run(const BatchFlags& flags) {
   observer.cancel = &interrupted();
   const Engine engine = open_for_batches(flags.engine, observer, "a batch", "fovea eval with --ram");
   const auto start = std::chrono::steady_clock::now();
-  BatchRun batch(flags, engine);
-  batch.run();
-  batch.summarise(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  if (!interrupted()) return;
+  ask_of_ranks(engine, [&] {
+    BatchRun batch(flags, engine);
+    batch.run();
+    batch.summarise(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  });
+  if (engine.device_map() != nullptr) {
+    const nlohmann::ordered_json parts = gather_parts(*engine.device_map());
+    if (first_rank()) print_parts(parts);
+  }
+  if (!interrupted() || !first_rank()) return;
   print_note("stopped; the same command goes on where this one ended\n");
   throw ExitWith{kInterrupted};
 }
@@ -266,6 +273,8 @@ void add_batch_command(CLI::App& app) {
       ->type_name("FILE")
       ->group(kCommonOptions);
   flags->limits.add_to(*command);
+  flags->engine.add_tensor_parallel_to(*command);
+  flags->engine.add_device_map_to(*command);
   command->footer(
       "Every answer is the one that the request gets alone, bit for bit. Equal beginnings and equal pictures "
       "of "

@@ -3,7 +3,7 @@
 #include "cli/byte_size.h"
 #include "cli/memory_check.h"
 #include "cli/progress_bar.h"
-#include "cli/warnings.h"
+#include "cli/ranks.h"
 #include "plan/available_memory.h"
 #include "plan/usual_kv_cache.h"
 
@@ -88,19 +88,18 @@ BatchLimits BatchLimitFlags::limits_within(const Engine& engine, int64_t ram, in
 
 Engine open_for_batches(const EngineFlags& flags, Observer& observer, const char* what, const char* instead,
                         const std::optional<std::string>& ram) {
-  const MemoryCheck memory(flags, ram);
-  if (memory.weight_limit()) {
+  flags.refuse_beside_device_map(ram);
+  if (flags.device_map.empty() && MemoryCheck(flags, ram).weight_limit()) {
     throw Error(ErrorKind::exhausted,
                 fmt::format("the weights do not fit into {}, and {} cannot stream them",
                             ram ? "--ram " + *ram : "this machine's memory", what),
                 fmt::format("take a smaller or a quantized checkpoint (fovea advise), or {}", instead));
   }
   ProgressBar bar;
-  observer.progress = bar.callback();
+  if (first_rank()) observer.progress = bar.callback();
   Engine engine = flags.open(observer, std::nullopt, false);
   observer.progress = {};  // the bar ends here
   bar.clear();
-  print_warnings(engine.warnings());
   return engine;
 }
 

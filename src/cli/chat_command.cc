@@ -10,6 +10,7 @@
 #include "cli/interrupt.h"
 #include "cli/line_editor.h"
 #include "cli/output.h"
+#include "cli/ranks.h"
 #include "cli/run_summary.h"
 #include "cli/sampling_flags.h"
 #include "cli/text_file.h"
@@ -238,7 +239,7 @@ void run(const ChatFlags& flags) {
   watch_interrupts();
   Observer observer;
   const Engine engine = open_for_batches(flags.engine, observer, "a chat", "fovea run");
-  Chat(flags, engine).run();
+  ask_of_ranks(engine, [&] { Chat(flags, engine).run(); });
 }
 
 }  // namespace
@@ -260,6 +261,8 @@ void add_chat_command(CLI::App& app) {
   flags->sampling.add_to(*command);
   flags->form.add_to(*command);
   flags->limits.add_memory_to(*command);
+  flags->engine.add_tensor_parallel_to(*command);
+  flags->engine.add_device_map_to(*command);
   command->footer(
       std::string("In the conversation:\n") + kCommands +
       "\nExamples:\n"

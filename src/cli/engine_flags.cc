@@ -200,13 +200,15 @@ void EngineFlags::add_zero_to(CLI::App& command) {
 }
 
 void EngineFlags::add_tensor_parallel_to(CLI::App& command) {
-  command
-      .add_option("--tensor-parallel,--tensor-parallel-size", tensor_parallel,
-                  "the R processes that mpirun started each compute 1/R of the heads and of the MLP of every "
-                  "decoder layer; sums over ranks are made in a fixed order (docs/memory.md)")
-      ->type_name("R")
-      ->excludes("--zero-stage")
-      ->group("Several processes");
+  CLI::Option* option =
+      command
+          .add_option(
+              "--tensor-parallel,--tensor-parallel-size", tensor_parallel,
+              "the R processes that mpirun started each compute 1/R of the heads and of the MLP of every "
+              "decoder layer; sums over ranks are made in a fixed order (docs/memory.md)")
+          ->type_name("R")
+          ->group("Several processes");
+  if (CLI::Option* zero = command.get_option_no_throw("--zero-stage")) option->excludes(zero);
 }
 
 // Ranks must be as many as were asked for: a part without its rank would be missing in every sum.
@@ -259,7 +261,10 @@ Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLim
   start_threads(threads);
   EngineOptions options = engine_options();
   options.weight_limit = limit;
-  if (tensor_parallel > 1) options.tensor_parallel = tensor_shard();
+  if (tensor_parallel > 1) {
+    options.tensor_parallel = tensor_shard();
+    options.ranks = &world();
+  }
   if (zero_stage == 3) {
     FOVEA_CHECK(limit);
     options.weight_source = [&](const Checkpoint& checkpoint) {

@@ -32,7 +32,9 @@ void refuse_several_ranks(const CLI::App& app) {
   const std::string command =
       above->get_parent() == nullptr ? app.get_name() : above->get_name() + " " + app.get_name();
   const char* remedy =
-      map != nullptr    ? "give --zero-stage 3, --tensor-parallel or --device-map, or start it without mpirun"
+      map != nullptr && zero != nullptr
+          ? "give --zero-stage 3, --tensor-parallel or --device-map, or start it without mpirun"
+      : map != nullptr  ? "give --tensor-parallel or --device-map, or start it without mpirun"
       : zero != nullptr ? "give --zero-stage 3, or start it without mpirun"
                         : "start it without mpirun";
   throw fovea::Error(fovea::ErrorKind::invalid_argument,

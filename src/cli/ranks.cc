@@ -20,6 +20,14 @@ void among_ranks(const std::function<void()>& work) {
   }
 }
 
+void ask_of_ranks(const Engine& engine, const std::function<void()>& ask) {
+  among_ranks([&] {
+    if (!first_rank()) return engine.serve();
+    ask();
+    engine.release_ranks();
+  });
+}
+
 std::string from_first_rank(const std::function<std::string()>& read) {
   std::string text = first_rank() ? read() : std::string();
   uint64_t size = text.size();

@@ -15,6 +15,10 @@ bool first_rank();
 // at once, with its words, instead of leaving the others to finish first.
 void among_ranks(const std::function<void()>& work);
 
+// Rank 0 asks an engine whose model all ranks compute together, while the others compute for it; without
+// others it asks. An error ends all ranks as in among_ranks.
+void ask_of_ranks(const Engine& engine, const std::function<void()>& ask);
+
 // All ranks of this run share the questions.
 Sharing sharing_among_ranks();
 

@@ -148,9 +148,9 @@ void Scheduler::share_out(Plan& plan) {
   plan.rows_left = rows - static_cast<int64_t>(std::min(decoding.size(), most));
 }
 
-// In order of arrival, so that whoever is preempted for another has no rows in this step yet. A turn for which
-// there is no block goes to another decode: one who waits for the blocks of those before it must not keep them
-// from going on.
+// In order of arrival, so that whoever is preempted for another has no rows in this step yet. A turn for
+// which there is no block goes to another decode: one who waits for the blocks of those before it must not
+// keep them from going on.
 void Scheduler::place_running(Plan& plan) {
   int64_t turns_left = 0;
   for (size_t i = 0; i < running_.size(); ++i) {

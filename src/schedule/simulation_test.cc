@@ -393,8 +393,8 @@ class Simulation {
   SimulatedModel model_;
   Tally& tally_;
   std::map<RequestId, Live> live_;
-  std::list<UnderWay> under_way_;  // in the order of their beginning
-  std::set<RequestId> in_step_;    // whom they work for
+  std::list<UnderWay> under_way_;          // in the order of their beginning
+  std::set<RequestId> in_step_;            // whom they work for
   std::map<uint64_t, Encoding> pictures_;  // that somebody has, and the vision cache
   int64_t step_ = 0, cost_of_live_ = 0, dearest_ = 0;
   bool busy_ = true;
