@@ -12,6 +12,7 @@
 #include "cli/interrupt.h"
 #include "cli/model_flag.h"
 #include "cli/output.h"
+#include "cli/ranks.h"
 #include "cli/text_file.h"
 #include "plan/available_memory.h"
 #include "serve/http_server.h"
@@ -92,6 +93,11 @@ HttpOptions http_options(const ServeFlags& flags) {
   return options;
 }
 
+Engine open_engine(const ServeFlags& flags, Observer& observer) {
+  return open_for_batches(flags.engine, observer, "a server", "fovea run --ram", flags.ram);
+}
+
+// At the first of several ranks, or alone.
 class Serving {
  public:
   explicit Serving(const ServeFlags& flags)
@@ -112,8 +118,13 @@ class Serving {
     const int64_t program_files = resident_memory().file;
     Observer observer;
     observer.cancel = &interrupted();
-    const Engine engine =
-        open_for_batches(flags_.engine, observer, "a server", "fovea run --ram", flags_.ram);
+    const Engine engine = open_engine(flags_, observer);
+    answer(engine, program_files);
+    engine.release_ranks();
+  }
+
+ private:
+  void answer(const Engine& engine, int64_t program_files) {
     const std::unique_ptr<StepTrace> trace =
         flags_.trace.empty() ? nullptr : std::make_unique<StepTrace>(flags_.trace);
     EngineLoop loop(engine, limits(engine, program_files), trace.get());
@@ -124,7 +135,6 @@ class Serving {
     shut_down(loop);
   }
 
- private:
   // However serving ends, what could still use the loop ends before it does.
   struct End {
     Serving& serving;
@@ -162,9 +172,18 @@ class Serving {
   std::unique_ptr<HttpServer> server_;
 };
 
+// The first rank serves, the others compute with it until it releases them.
 void run(const ServeFlags& flags) {
+  if (flags.ram && flags.engine.tensor_parallel > 1) {
+    throw Error(ErrorKind::unsupported, "--tensor-parallel and --ram exclude each other",
+                "give --kv-cache-memory, which is each rank's");
+  }
   stop_on_interrupt();
-  Serving(flags).run();
+  among_ranks([&] {
+    if (first_rank()) return Serving(flags).run();
+    Observer observer;
+    open_engine(flags, observer).serve();
+  });
 }
 
 void add_network_options(CLI::App& command, ServeFlags& flags) {
@@ -240,6 +259,8 @@ void add_serve_command(CLI::App& app) {
   add_access_options(*command, *flags);
   add_running_options(*command, *flags);
   flags->limits.add_to(*command);
+  flags->engine.add_tensor_parallel_to(*command);
+  flags->engine.add_device_map_to(*command);
   command->footer(
       "Every answer is the one that the request gets alone, bit for bit, whoever else is asking. "
       "docs/guide/server.md has the fields of requests, and what to put in front of a server that strangers "

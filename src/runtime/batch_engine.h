@@ -53,9 +53,9 @@ struct BatchMetrics {
 
 struct BatchJob;
 
-// For one thread at a time. Where weights are streamed, or keys and values lie on disk, whole prompts go layer
-// by layer, in pieces of max_num_batched_tokens: what comes from disk is read once for all requests of a step.
-// That is of one process: throws Error(unsupported) naming the option where several ranks compute.
+// For one thread at a time. Where weights are streamed, or keys and values lie on disk, whole prompts go
+// layer by layer, in pieces of max_num_batched_tokens: what comes from disk is read once for all requests of
+// a step. That is of one process: throws Error(unsupported) naming the option where several ranks compute.
 class BatchEngine {
  public:
   // The engine is borrowed. With EngineOptions::split, or tensor_parallel and ranks, on rank 0, while the

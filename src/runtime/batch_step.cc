@@ -283,7 +283,7 @@ void BatchEngine::State::hand_out(uint64_t number, Buffer<float> embeddings) {
 
 // `places`: of the order's segments among the results. Returns those of drafts that could not be verified.
 std::vector<size_t> BatchEngine::State::take_rows(StepUnderWay& step, const std::vector<size_t>& places,
-                                                   StepResults& results) {
+                                                  StepResults& results) {
   for (const SegmentOrder& segment : step.order.segments) request(segment.rows.request).remove_draft();
   sample(step);
   std::vector<size_t> again;

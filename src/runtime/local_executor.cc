@@ -15,9 +15,7 @@ constexpr int64_t kManyPasses = 1000;  // an answer takes the decoder's weights 
 class LocalExecutor final : public Executor {
  public:
   LocalExecutor(const EngineState& engine, int64_t kv_cache_bytes)
-      : engine_(engine),
-        tables_(engine, blocks_in(kv_layout(engine), kv_cache_bytes)),
-        encodings_(engine) {}
+      : engine_(engine), tables_(engine, blocks_in(kv_layout(engine), kv_cache_bytes)), encodings_(engine) {}
 
   // All is done at once.
   void begin(StepOrder& order, StepOutcome& outcome) override {
