@@ -2,7 +2,6 @@
 #include <numeric>
 #include <utility>
 
-#include "base/parallel.h"
 #include "runtime/batch_state.h"
 #include "runtime/picture_encoding.h"
 
@@ -308,7 +307,7 @@ void BatchEngine::State::sample(StepUnderWay& step) {
     if (sampled) row += static_cast<size_t>(segment.rows.logits);
   }
   sampled_.resize(samplers_.size());
-  parallel_for(std::ssize(samplers_), [&](int64_t index) {
+  engine_.parts->weights.context().parallel_for(std::ssize(samplers_), [&](int64_t index) {
     const auto i = static_cast<size_t>(index);
     if (samplers_[i] == nullptr) return;
     try {

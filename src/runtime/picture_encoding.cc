@@ -14,7 +14,8 @@ namespace {
 // How many frame groups of a picture fit into the vision budget at once, at least one.
 int64_t groups_at_once(const EngineState& state, const Picture& picture) {
   return frame_groups_at_once(state.parts->checkpoint.config().vision, state.precision.vision, picture.grid,
-                              state.options.vision_budget_bytes, state.options.guard.mode != GuardMode::off);
+                              state.options.vision_budget_bytes, state.options.guard.mode != GuardMode::off,
+                              state.parts->weights.context());
 }
 
 }  // namespace
