@@ -228,14 +228,23 @@ class Adviser {
   }
 
   void commands(const Option& best, Advice& advice) const {
-    std::string model = checkpoint_.dir().string();
+    std::vector<std::string> model = checkpoint_.files().arguments();
+    const auto add_model = [&](std::vector<std::string>& arguments) {
+      arguments.emplace_back("-m");
+      arguments.insert(arguments.end(), model.begin(), model.end());
+    };
     if (best.form->suffix != nullptr) {
-      const std::string out = place_beside(model) + best.form->suffix;
-      advice.prepare = {"quantize", "-m", model, "--out", out, "--weights", best.form->weights};
-      model = out;
+      const std::string out = place_beside(checkpoint_.dir()) + best.form->suffix;
+      advice.prepare = {"quantize"};
+      add_model(advice.prepare);
+      advice.prepare.insert(advice.prepare.end(), {"--out", out, "--weights", best.form->weights});
+      model = {out};
     }
-    advice.run = {"run", "-m", model};
-    advice.plan = {"plan", "-m", model, "--context", fmt::format("{}", best.plan.context)};
+    advice.run = {"run"};
+    advice.plan = {"plan"};
+    add_model(advice.run);
+    add_model(advice.plan);
+    advice.plan.insert(advice.plan.end(), {"--context", fmt::format("{}", best.plan.context)});
     for (const auto& [flag, value] : flags_of(best)) {
       for (auto* arguments : {&advice.run, &advice.plan}) {
         arguments->push_back(flag);

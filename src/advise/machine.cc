@@ -88,6 +88,7 @@ double measure_disk(const Checkpoint& checkpoint) {
   std::filesystem::path largest;
   int64_t size = 0;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
+    if (tensor.file.empty()) continue;
     const std::filesystem::path path = checkpoint.dir() / tensor.file;
     const auto bytes = static_cast<int64_t>(std::filesystem::file_size(path));
     if (bytes > size) largest = path, size = bytes;

@@ -35,8 +35,10 @@ ordered_json model_json(const Engine& engine) {
   const ModelConfig& c = engine.checkpoint().config();
   int64_t parameters = 0;
   for (const TensorInfo& tensor : engine.checkpoint().tensors()) parameters += tensor.elements();
-  return {{"dir", engine.checkpoint().dir().string()},
-          {"dtype", name_of(c.dtype)},
+  ordered_json json = {{"dir", engine.checkpoint().dir().string()}};
+  const std::filesystem::path& mmproj = engine.checkpoint().files().mmproj;
+  if (!mmproj.empty()) json["mmproj"] = mmproj.string();
+  json.update(ordered_json{{"dtype", name_of(c.dtype)},
           {"parameters", parameters},
           {"text_layers", c.text.num_hidden_layers},
           {"vision_blocks", c.vision.depth},
@@ -44,7 +46,8 @@ ordered_json model_json(const Engine& engine) {
           {"kv_heads", c.text.num_key_value_heads},
           {"head_dim", c.text.head_dim},
           {"hidden_size", c.text.hidden_size},
-          {"vocab_size", c.text.vocab_size}};
+          {"vocab_size", c.text.vocab_size}});
+  return json;
 }
 
 ordered_json problem_json(const SuiteProblem& p) {

@@ -37,7 +37,9 @@ void add_file(const fs::path& path, TextHash& hash) {
 
 std::string weights_of(const Checkpoint& checkpoint) {
   std::set<std::string> files;
-  for (const TensorInfo& tensor : checkpoint.tensors()) files.insert(tensor.file);
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    if (!tensor.file.empty()) files.insert(tensor.file);
+  }
   TextHash hash;
   for (const std::string& file : files) add_file(checkpoint.dir() / file, hash);
   return hash.text();

@@ -35,7 +35,7 @@ void check_selection(const BenchOptions& options) {
     throw Error(ErrorKind::invalid_argument, fmt::format("--only {} selects nothing", options.only),
                 "fovea bench --list prints the names; * and ? stand for any text");
   }
-  if (!selects_any(options, part_names()) && options.model.empty()) {
+  if (!selects_any(options, part_names()) && options.model.model.empty()) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("--only {} selects whole runs, and they need a model", options.only),
                 "give -m DIR; fovea synth --config 3b --out DIR makes one of the real size");
@@ -72,7 +72,7 @@ BenchReport run_bench(const BenchOptions& options) {
     if (selects(options.only, part.name) && !cancelled())
       done(meter.measure(part.make(), options.repetitions));
   }
-  const bool any_run = !options.model.empty() && selects_any(options, run_names());
+  const bool any_run = !options.model.model.empty() && selects_any(options, run_names());
   if (any_run && !cancelled()) bench_runs(options, meter, done);
   report.limits = meter.limits();
   report.complete = !cancelled();

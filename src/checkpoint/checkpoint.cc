@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/fnv1a.h"
 #include "checkpoint/adapter_files.h"
+#include "checkpoint/gguf_model.h"
 #include "checkpoint/mapped_file.h"
 #include "checkpoint/preprocessor_config.h"
 #include "checkpoint/quantized_tensors.h"
@@ -104,8 +105,9 @@ TensorIndex index_by_name(const std::vector<TensorInfo>& tensors) {
   return index;
 }
 
+// `source`: the file that implies them.
 void check_expected(const std::vector<ExpectedTensor>& expected, const std::vector<TensorInfo>& tensors,
-                    const TensorIndex& index, const fs::path& dir) {
+                    const TensorIndex& index, const fs::path& dir, const std::string& source) {
   for (const ExpectedTensor& wanted : expected) {
     const auto found = index.find(wanted.name);
     if (found == index.end()) {
@@ -114,14 +116,14 @@ void check_expected(const std::vector<ExpectedTensor>& expected, const std::vect
           fmt::format("{} lacks tensor {} {}", dir.string(), wanted.name, shape_text(wanted.shape)),
           wanted.name == "lm_head.weight"
               ? "complete the download, or state \"tie_word_embeddings\": true in config.json if it is tied"
-              : "complete the download; config.json must belong to these weights");
+              : fmt::format("complete the download; {} must belong to these weights", source));
     }
     const TensorInfo& tensor = tensors[found->second];
     if (tensor.shape == wanted.shape) continue;
     throw Error(ErrorKind::corrupt,
-                fmt::format("tensor {} in {} has shape {}, config.json implies {}", tensor.file_name,
-                            tensor.file, shape_text(tensor.shape), shape_text(wanted.shape)),
-                "config.json must belong to these weights; download both from one source");
+                fmt::format("tensor {} in {} has shape {}, {} implies {}", tensor.file_name, tensor.file,
+                            shape_text(tensor.shape), source, shape_text(wanted.shape)),
+                fmt::format("{} must belong to these weights; download both from one source", source));
   }
 }
 
@@ -134,7 +136,7 @@ bool is_zero(const TensorInfo& tensor) {
 // is quantized; so do zero biases, which GPTQ writes for every matrix. Any other tensor means that the model
 // is not the one the config describes.
 void drop_unused(std::vector<TensorInfo>& tensors, const std::vector<ExpectedTensor>& expected,
-                 const ModelConfig& config) {
+                 const ModelConfig& config, const std::string& source) {
   std::unordered_map<std::string_view, bool> known;
   for (const ExpectedTensor& wanted : expected) known.emplace(wanted.name, true);
   const bool gptq = config.quantization.method == QuantizationConfig::Method::gptq;
@@ -154,9 +156,9 @@ void drop_unused(std::vector<TensorInfo>& tensors, const std::vector<ExpectedTen
   const size_t count = strangers.size();
   strangers.resize(std::min<size_t>(count, 5));
   throw Error(ErrorKind::unsupported,
-              fmt::format("{} tensors that config.json does not imply: {}{}", count,
-                          fmt::join(strangers, ", "), count > 5 ? ", ..." : ""),
-              "config.json must belong to these weights; adapters must be merged first");
+              fmt::format("{} tensors that {} does not imply: {}{}", count, source, fmt::join(strangers, ", "),
+                          count > 5 ? ", ..." : ""),
+              fmt::format("{} must belong to these weights; adapters must be merged first", source));
 }
 
 }  // namespace
@@ -167,18 +169,30 @@ int64_t TensorInfo::bytes() const {
 }
 
 struct Checkpoint::State {
+  ModelFiles opened;  // as it was asked for
   fs::path dir;
   ModelConfig config;
   GenerationConfig generation;
   PreprocessorConfig preprocessor;
   std::vector<std::string> warnings;
   std::vector<SafetensorsFile> files;
+  std::optional<GgufModel> gguf;  // in place of the files
   std::vector<TensorInfo> tensors;
   TensorIndex index;
 
   void read_configs();
   void read_tensors();
+  void read_gguf(const ModelFiles& resolved_files);
+  void settle_tensors(const std::string& source);
   void collect_warnings();
+
+  template <typename Do>
+  void for_each_file(Do action) const {
+    for (const SafetensorsFile& file : files) action(file);
+    if (gguf) {
+      for (const GgufFile& file : gguf->files()) action(file);
+    }
+  }
 };
 
 void Checkpoint::State::read_configs() {
@@ -197,14 +211,35 @@ void Checkpoint::State::read_tensors() {
   settle_tied_head(tensors, config, [&] {
     for (const SafetensorsFile& file : files) file.drop_pages();
   });
-  const std::vector<ExpectedTensor> expected = expected_tensors(config);
-  quantized.assemble(expected, tensors);
-  drop_unused(tensors, expected, config);
-  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  index = index_by_name(tensors);
-  check_expected(expected, tensors, index, dir);
+  quantized.assemble(expected_tensors(config), tensors);
+  settle_tensors("config.json");
   const auto embedding = index.find("model.language_model.embed_tokens.weight");
   if (!config.dtype_stated) config.dtype = tensors[embedding->second].dtype;
+}
+
+// `source`: what implies them, for errors.
+void Checkpoint::State::settle_tensors(const std::string& source) {
+  const std::vector<ExpectedTensor> expected = expected_tensors(config);
+  drop_unused(tensors, expected, config, source);
+  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  index = index_by_name(tensors);
+  check_expected(expected, tensors, index, dir, source);
+}
+
+void Checkpoint::State::read_gguf(const ModelFiles& resolved_files) {
+  gguf.emplace(resolved_files);
+  const GgufTexts& texts = gguf->texts();
+  const auto name = [&](const fs::path& file, const char* as) {
+    return fmt::format("{} (as {})", file.string(), as);
+  };
+  config = parse_config(texts.config, name(resolved_files.model, "config.json"));
+  generation = parse_generation_config(texts.generation, name(resolved_files.model, "generation_config.json"));
+  const std::string of_pictures = name(resolved_files.mmproj, "preprocessor_config.json");
+  preprocessor = parse_preprocessor_config(texts.preprocessor, of_pictures);
+  parse_video_processor(texts.preprocessor, of_pictures, preprocessor);
+  warnings = texts.notes;
+  tensors = gguf->tensors(config);
+  settle_tensors("the files' metadata");
 }
 
 void Checkpoint::State::collect_warnings() {
@@ -232,13 +267,21 @@ Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
 Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
 Checkpoint::~Checkpoint() = default;
 
-Checkpoint Checkpoint::open(const fs::path& dir) {
+Checkpoint Checkpoint::open(const ModelFiles& files) {
+  const ModelFiles found = resolved(files);
+  const fs::path& dir = files.model;
+  auto state = std::make_unique<State>();
+  state->opened = files;
+  state->dir = dir;
+  if (fovea::is_gguf(found)) {
+    state->read_gguf(found);
+    state->collect_warnings();
+    return Checkpoint(std::move(state));
+  }
   if (std::error_code ignored; !fs::is_directory(dir, ignored)) {
     throw Error(ErrorKind::not_found, fmt::format("{} is not a folder", dir.string()),
                 "give the folder of a Hugging Face checkpoint, or ORG/NAME of the local Hugging Face cache");
   }
-  auto state = std::make_unique<State>();
-  state->dir = dir;
   refuse_adapter_alone(dir);
   state->read_configs();
   state->read_tensors();
@@ -247,6 +290,14 @@ Checkpoint Checkpoint::open(const fs::path& dir) {
 }
 
 const fs::path& Checkpoint::dir() const { return state_->dir; }
+const ModelFiles& Checkpoint::files() const { return state_->opened; }
+bool Checkpoint::is_gguf() const { return state_->gguf.has_value(); }
+std::map<std::string, std::string> Checkpoint::folder_texts() const {
+  if (!is_gguf()) return {};
+  std::map<std::string, std::string> texts = state_->gguf->other_texts();
+  texts.emplace("config.json", state_->gguf->texts().config);
+  return texts;
+}
 const ModelConfig& Checkpoint::config() const { return state_->config; }
 const GenerationConfig& Checkpoint::generation() const { return state_->generation; }
 const PreprocessorConfig& Checkpoint::preprocessor() const { return state_->preprocessor; }
@@ -301,24 +352,26 @@ uint64_t Checkpoint::layout() const {
   uint64_t hash = kFnvBasis;
   for (const TensorInfo& t : tensors()) {
     hash =
-        fnv1a(fmt::format("{} {} {} {} {}\n", t.name, t.file, t.offset, t.bytes(), name_of(t.dtype)), hash);
+        fnv1a(fmt::format("{} {} {} {} {} {}\n", t.name, fs::path(t.file).filename().string(), t.offset, t.bytes(),
+                          name_of(t.dtype), t.format == WeightFormat::blocks ? name_of(t.blocks) : ""),
+              hash);
   }
   return hash;
 }
 
 void Checkpoint::drop_pages() const {
-  for (const SafetensorsFile& file : state_->files) file.drop_pages();
+  state_->for_each_file([](const auto& file) { file.drop_pages(); });
 }
 
 void Checkpoint::read_ahead(const ProgressFn& progress) const {
   int64_t total = 0, before = 0;
-  for (const SafetensorsFile& file : state_->files) total += file.bytes();
-  for (const SafetensorsFile& file : state_->files) {
+  state_->for_each_file([&](const auto& file) { total += file.bytes(); });
+  state_->for_each_file([&](const auto& file) {
     file.read_ahead([&](int64_t done) {
       if (progress) progress("load", before + done, total);
     });
     before += file.bytes();
-  }
+  });
 }
 
 }  // namespace fovea

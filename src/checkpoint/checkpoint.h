@@ -1,22 +1,25 @@
-// A Hugging Face checkpoint folder: configs parsed, tensors memory-mapped and checked against the config,
-// none copied.
+// A checkpoint, a Hugging Face folder or GGUF files of llama.cpp: configs parsed, tensors memory-mapped and
+// checked against the config.
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/block_format.h"
 #include "base/buffer.h"
 #include "base/progress.h"
 #include "checkpoint/config.h"
+#include "checkpoint/model_files.h"
 
 namespace fovea {
 
-// How a matrix is stored: plain; in 8 or 4 bits as the kernels read it, written by fovea quantize; or as
-// published (docs/memory.md, "Weights stored in 8 and 4 bits").
-enum class WeightFormat : uint8_t { plain, w8a8, int4, awq, gptq };
+// How a matrix is stored: plain; in 8 or 4 bits as the kernels read it, written by fovea quantize; as
+// published (docs/memory.md, "Weights stored in 8 and 4 bits"); or in the blocks of a GGUF file.
+enum class WeightFormat : uint8_t { plain, w8a8, int4, awq, gptq, blocks };
 const char* name_of(WeightFormat format);
 
 // The parts of a matrix that is not plain, borrowed from the mapping.
@@ -34,12 +37,13 @@ struct TensorInfo {
   std::string name;          // canonical: the newer era's, "model.visual.blocks.0.attn.qkv.weight",
                              // "model.language_model.layers.0.self_attn.q_proj.weight", "lm_head.weight"
   std::string file_name;     // the name in the file, possibly the older era's ("visual.*", "model.*")
-  std::string file;          // which safetensors file
+  std::string file;          // which file of the folder; of GGUF its whole path; empty: in memory alone
   DType dtype = DType::f32;  // f32 unless plain: what its values are exact in
   std::vector<int64_t> shape;
   const void* data = nullptr;  // borrowed from the mapping; null unless plain
   int64_t offset = 0;          // of the first byte in the file
   WeightFormat format = WeightFormat::plain;
+  BlockFormat blocks = BlockFormat::q8_0;  // where `format` is blocks; each row is a number of them
   QuantizedParts parts = {};
   int64_t elements() const;
   int64_t bytes() const;
@@ -47,15 +51,22 @@ struct TensorInfo {
 
 class Checkpoint {
  public:
-  // Reads the configs and maps the weights of folder `dir`. Every tensor that the config implies is present
-  // with the implied shape, in bounds and without overlap; otherwise throws Error naming file and tensor.
-  static Checkpoint open(const std::filesystem::path& dir);
+  // Reads the configs and maps the weights. Every tensor that the config implies is present with the implied
+  // shape, in bounds and without overlap; otherwise throws Error naming file and tensor.
+  static Checkpoint open(const ModelFiles& files);
 
   Checkpoint(Checkpoint&&) noexcept;
   Checkpoint& operator=(Checkpoint&&) noexcept;
   ~Checkpoint();
 
+  // The folder; of GGUF files that were named one by one, the language model's.
   const std::filesystem::path& dir() const;
+  // What was opened, as arguments behind -m.
+  const ModelFiles& files() const;
+  // Whether it is GGUF, and then the small files that a folder with this model would hold, by name; made anew
+  // at each call, because a tokenizer is large.
+  bool is_gguf() const;
+  std::map<std::string, std::string> folder_texts() const;
   const ModelConfig& config() const;
   const GenerationConfig& generation() const;
   const PreprocessorConfig& preprocessor() const;
@@ -86,7 +97,8 @@ class Checkpoint {
   std::unique_ptr<State> state_;
 };
 
-// Output channels [first, first + count) of an awq or gptq matrix, (value - zero) * scale, exact in f32.
+// Output channels [first, first + count) of an awq or gptq matrix, (value - zero) * scale, exact in f32, or of
+// one in blocks (block_format.h).
 // out: [count, in].
 void dequantize(const TensorInfo& tensor, int64_t first, int64_t count, float* out);
 

@@ -12,17 +12,22 @@ namespace {
 // io_uring) were no faster where this was measured: the kernel cuts one such read into many requests itself.
 constexpr int64_t kPiece = int64_t{8} << 20;
 
+// What a checkpoint has in memory alone is copied from there.
 class DiskWeights : public WeightSource {
  public:
   explicit DiskWeights(const Checkpoint& checkpoint) {
     for (const TensorInfo& tensor : checkpoint.tensors()) {
-      if (files_.count(tensor.file) == 0)
+      if (!tensor.file.empty() && files_.count(tensor.file) == 0)
         files_.emplace(tensor.file, DirectFile::open(checkpoint.dir() / tensor.file));
     }
   }
 
   void fetch(const WeightGroup& group, char* to, const std::atomic<bool>& abandon) override {
     for (const GroupPart& part : group.parts) {
+      if (part.tensor->file.empty()) {
+        std::copy_n(static_cast<const char*>(part.tensor->data) + part.offset, part.bytes, to + part.at);
+        continue;
+      }
       const DirectFile& file = files_.at(part.tensor->file);
       char* const first_page = to + page_floor(part.at);
       const int64_t begin = page_floor(part.offset), end = part.offset + part.bytes;
@@ -34,6 +39,10 @@ class DiskWeights : public WeightSource {
   }
 
   void read(const TensorInfo& tensor, int64_t first, int64_t count, char* to) override {
+    if (tensor.file.empty()) {
+      std::copy_n(static_cast<const char*>(tensor.data) + first, count, to);
+      return;
+    }
     const int64_t offset = tensor.offset + first;
     PagedMemory pages;
     pages.resize(page_ceil(offset + count) - page_floor(offset));

@@ -108,6 +108,10 @@ std::vector<std::string> missing_files(const fs::path& snapshot) {
     if (std::find(missing.begin(), missing.end(), name) == missing.end()) missing.push_back(name);
   };
   if (adapter_in(snapshot)) return missing;  // Checkpoint::open knows what to say
+  const bool gguf = !names_in(snapshot, [](const auto& entry) {
+                       return entry.path().extension() == ".gguf";
+                     }).empty();
+  if (gguf && !path_exists(snapshot / "config.json")) return missing;
   if (!path_exists(snapshot / "config.json")) add("config.json");
   for (const std::string& shard : missing_shards(snapshot)) add(shard);
   const bool other_weights = !names_in(snapshot, [](const auto& entry) {
@@ -145,7 +149,8 @@ std::string place_beside(const fs::path& dir) {
 
 fs::path find_model(const std::string& model, const fs::path& hub_cache) {
   std::error_code ignored;
-  if (fs::is_directory(model, ignored)) return model;
+  if (fs::is_directory(model, ignored) || fs::is_regular_file(model, ignored) || model.ends_with(".gguf"))
+    return model;
   const std::optional<HubModel> name = parse_name(model);
   if (!name) return model;
   const fs::path repository = hub_cache / fmt::format("models--{}--{}", name->organisation, name->name);

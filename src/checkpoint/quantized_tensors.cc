@@ -95,6 +95,8 @@ const char* name_of(WeightFormat format) {
       return "awq";
     case WeightFormat::gptq:
       return "gptq";
+    case WeightFormat::blocks:
+      return "blocks";
   }
   return "?";
 }
@@ -102,6 +104,11 @@ const char* name_of(WeightFormat format) {
 void dequantize(const TensorInfo& tensor, int64_t first, int64_t count, float* out) {
   const QuantizedParts& parts = tensor.parts;
   const int64_t channels = tensor.shape[0], columns = tensor.shape[1];
+  if (tensor.format == WeightFormat::blocks) {
+    const int64_t row_bytes = parts.bytes / channels;
+    widen_blocks(tensor.blocks, static_cast<const char*>(parts.values) + first * row_bytes, count * columns, out);
+    return;
+  }
   const bool awq = tensor.format == WeightFormat::awq;
   FOVEA_CHECK(awq || tensor.format == WeightFormat::gptq);
   GroupTerms terms{std::vector<int>(static_cast<size_t>(count)),

@@ -75,9 +75,9 @@ void run(BenchFlags flags) {
   }
   stop_on_interrupt();
   start_threads(flags.threads);
-  flags.options.model = model_folder(flags.model).string();
+  flags.options.model = model_files(flags.model);
   InputFiles inputs;
-  if (!flags.model.empty()) inputs.add(flags.options.model);
+  if (!flags.model.empty()) add_files_of(flags.options.model, inputs);
   inputs.refuse_as_output(flags.json, "--json");
   check_writable(flags.json);
   ProgressBar bar;

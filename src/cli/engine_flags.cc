@@ -276,7 +276,7 @@ Engine EngineFlags::open(const Observer& observer, const std::optional<WeightLim
       return SplitModel{device_map_for(checkpoint, world().size()), &world()};
     };
   }
-  Engine engine = Engine::open(model_folder(model), options, observer);
+  Engine engine = Engine::open(model_files(model), options, observer);
   // Ranks that differ would sample different tokens and wait for each other; a device map looks for itself.
   if (tensor_parallel > 1) require_same(world(), engine.identity());
   print_warnings(engine.warnings());

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/model_flag.h"
 #include "runtime/engine.h"
 
 namespace fovea {
@@ -15,7 +16,8 @@ namespace fovea {
 void add_threads(CLI::App& command, int& threads);
 
 struct EngineFlags {
-  std::string model, attention, vision_attention, dtype, preset, precision,
+  ModelFlag model;
+  std::string attention, vision_attention, dtype, preset, precision,
       resize = "pil", messages, guard = "off", kv_cache_dtype = "auto", device_map, chat_template,
       video_positions = "qwen";
   std::optional<std::string> system, vision_budget, kv_offload_dir;

@@ -18,8 +18,13 @@ void add_source(const std::string& source, InputFiles& inputs) {
 
 }  // namespace
 
+void add_files_of(const ModelFiles& files, InputFiles& inputs) {
+  inputs.add(files.model);
+  if (!files.mmproj.empty()) inputs.add(files.mmproj);
+}
+
 void add_files_of(const EngineFlags& flags, InputFiles& inputs) {
-  if (!flags.model.empty()) inputs.add(model_folder(flags.model));
+  if (!flags.model.empty()) add_files_of(model_files(flags.model), inputs);
   for (const std::string& name : {flags.precision, flags.messages, flags.device_map}) {
     if (!name.empty()) inputs.add(name);
   }

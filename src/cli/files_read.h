@@ -9,6 +9,7 @@
 
 namespace fovea {
 
+void add_files_of(const ModelFiles& files, InputFiles& inputs);
 // The checkpoint, and the files of --precision, --messages and --device-map.
 void add_files_of(const EngineFlags& flags, InputFiles& inputs);
 // Pictures and videos.

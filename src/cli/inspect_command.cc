@@ -134,7 +134,8 @@ void print_text(const ordered_json& info) {
 
 void add_inspect_command(CLI::App& app) {
   struct Flags {
-    std::string model, config;
+    ModelFlag model;
+    std::string config;
     bool json = false;
   };
   const auto flags = std::make_shared<Flags>();
@@ -145,7 +146,7 @@ void add_inspect_command(CLI::App& app) {
   command->add_flag("--json", flags->json, "one JSON object, with every tensor")->group(kCommonOptions);
   command->callback([flags] {
     const ModelOrConfig model(flags->model, flags->config);
-    const Checkpoint checkpoint = Checkpoint::open(model.folder());
+    const Checkpoint checkpoint = Checkpoint::open(model.files());
     print_warnings(checkpoint.warnings());
     const ordered_json info = inspect_json(checkpoint, model.name(), flags->json);
     flags->json ? print_json(info) : print_text(info);

@@ -25,7 +25,7 @@ MemoryCheck::MemoryCheck(const EngineFlags& flags, const std::optional<std::stri
       all_logits_(all_logits),
       ranks_(flags.zero_stage == 3 ? launch().size : 0) {
   if (ram) ram_ = parse_bytes(*ram, "--ram");
-  const Checkpoint checkpoint = Checkpoint::open(model_folder(flags.model));
+  const Checkpoint checkpoint = Checkpoint::open(model_files(flags.model));
   PlanSetup setup = plan_setup(flags.engine_options(), prefill_chunk_, checkpoint);
   const ResidentMemory resident = resident_memory();
   files_ = resident.file;

@@ -30,16 +30,23 @@ std::filesystem::path hub_cache() {
 
 }  // namespace
 
-CLI::Option* add_model_to(CLI::App& command, std::string& model) {
+CLI::Option* add_model_to(CLI::App& command, ModelFlag& flag) {
+  command
+      .add_option("--mmproj", flag.mmproj,
+                  "with a GGUF file behind -m: the one that holds its vision tower, as llama.cpp makes it")
+      ->type_name("FILE.gguf")
+      ->group(kCommonOptions);
   return command
-      .add_option(
-          "-m,--model", model,
-          "checkpoint folder in Hugging Face form, or ORG/NAME[@REVISION] in the local Hugging Face cache")
+      .add_option("-m,--model", flag.model,
+                  "checkpoint folder in Hugging Face form, ORG/NAME[@REVISION] in the local Hugging Face cache, "
+                  "or a GGUF file (with --mmproj)")
       ->envname("FOVEA_MODEL")
-      ->type_name("DIR|ORG/NAME")
+      ->type_name("DIR|ORG/NAME|FILE.gguf")
       ->group(kCommonOptions);
 }
 
-std::filesystem::path model_folder(const std::string& model) { return find_model(model, hub_cache()); }
+ModelFiles model_files(const ModelFlag& flag) {
+  return {find_model(flag.model, hub_cache()), std::filesystem::path(flag.mmproj)};
+}
 
 }  // namespace fovea

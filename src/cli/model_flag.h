@@ -1,17 +1,26 @@
-// -m, --model: a folder, or a model of the local Hugging Face cache.
+// -m, --model: a folder, a model of the local Hugging Face cache, or with --mmproj GGUF files.
 #pragma once
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <string>
 
+#include "checkpoint/model_files.h"
+
 namespace fovea {
 
-// Adds the option; FOVEA_MODEL is its default.
-CLI::Option* add_model_to(CLI::App& command, std::string& model);
+// The two options as given.
+struct ModelFlag {
+  std::string model, mmproj;
 
-// The folder that `model` means (checkpoint/model_folder.h); the cache lies where Hugging Face's tools look
+  bool empty() const { return model.empty(); }
+};
+
+// Adds the options and returns that of the model, whose default is FOVEA_MODEL.
+CLI::Option* add_model_to(CLI::App& command, ModelFlag& flag);
+
+// The files that the flags mean (checkpoint/model_folder.h, model_files.h); the cache lies where Hugging Face's tools look
 // for it: HF_HUB_CACHE, else hub in HF_HOME, else huggingface/hub in XDG_CACHE_HOME or ~/.cache.
-std::filesystem::path model_folder(const std::string& model);
+ModelFiles model_files(const ModelFlag& flag);
 
 }  // namespace fovea

@@ -8,7 +8,6 @@
 #include "base/scratch_file.h"
 #include "checkpoint/hollow_checkpoint.h"
 #include "cli/help.h"
-#include "cli/model_flag.h"
 
 namespace fovea {
 
@@ -21,13 +20,13 @@ void add_config_to(CLI::App& command, std::string& config) {
       ->group(kCommonOptions);
 }
 
-ModelOrConfig::ModelOrConfig(const std::string& model, const std::string& config) : config_(config) {
+ModelOrConfig::ModelOrConfig(const ModelFlag& model, const std::string& config) : config_(config) {
   if (config.empty() && model.empty()) {
     throw Error(ErrorKind::invalid_argument, "neither -m nor --config says which model is meant",
                 "give -m DIR, or --config 3b, 7b, 32b, 72b or a config.json");
   }
   if (config.empty()) {
-    folder_ = model_folder(model);
+    files_ = model_files(model);
     return;
   }
   std::string made = (temporary_folder() / "fovea-plan-XXXXXX").string();
@@ -35,12 +34,12 @@ ModelOrConfig::ModelOrConfig(const std::string& model, const std::string& config
     throw Error(ErrorKind::io, fmt::format("{}: the folder cannot be made", made),
                 "set TMPDIR to a folder that can be written to");
   }
-  folder_ = made;
+  files_ = made;
   try {
-    write_hollow_checkpoint(config, folder_);
+    write_hollow_checkpoint(config, files_.model);
   } catch (...) {
     std::error_code ignored;
-    std::filesystem::remove_all(folder_, ignored);
+    std::filesystem::remove_all(files_.model, ignored);
     throw;
   }
 }
@@ -48,12 +47,12 @@ ModelOrConfig::ModelOrConfig(const std::string& model, const std::string& config
 ModelOrConfig::~ModelOrConfig() {
   if (!hollow()) return;
   std::error_code ignored;  // nothing can be done about a folder that stays
-  std::filesystem::remove_all(folder_, ignored);
+  std::filesystem::remove_all(files_.model, ignored);
 }
 
 std::vector<std::string> ModelOrConfig::shown(std::vector<std::string> arguments, bool takes_config) const {
   if (!hollow()) return arguments;
-  const std::string made = folder_.string();
+  const std::string made = files_.model.string();
   for (size_t i = 0; i < arguments.size(); ++i) {
     if (!arguments[i].starts_with(made)) continue;
     const bool itself = arguments[i] == made && i > 0 && arguments[i - 1] == "-m";

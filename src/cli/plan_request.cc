@@ -67,9 +67,8 @@ int64_t tokens_of(const PlanRequest& request, const Checkpoint& checkpoint) {
 
 PlannedModel::PlannedModel(const EngineFlags& flags, const std::string& config)
     : source(flags.model, config),
-      checkpoint(Checkpoint::open(source.folder())),
-      tokenizer(Tokenizer::open(source.folder())),
-      chat_template(ChatTemplate::open(source.folder(), flags.chat_template)) {
+      checkpoint(Checkpoint::open(source.files())),
+      text(model_text(checkpoint, flags.chat_template)) {
   print_warnings(checkpoint.warnings());
   return_freed_memory();
 }

@@ -4,8 +4,7 @@
 #include "checkpoint/checkpoint.h"
 #include "cli/memory_check.h"
 #include "cli/model_or_config.h"
-#include "text/chat_template.h"
-#include "text/tokenizer.h"
+#include "runtime/model_text.h"
 
 namespace fovea {
 
@@ -14,8 +13,7 @@ namespace fovea {
 struct PlannedModel {
   ModelOrConfig source;
   Checkpoint checkpoint;
-  Tokenizer tokenizer;
-  ChatTemplate chat_template;
+  ModelText text;
 
   // Also prints what is odd about it.
   PlannedModel(const EngineFlags& flags, const std::string& config);

@@ -22,7 +22,8 @@ namespace fovea {
 namespace {
 
 struct QuantizeFlags {
-  std::string model, out, weights, preset, policy, dtype;
+  ModelFlag model;
+  std::string out, weights, preset, policy, dtype;
   int threads = 0;
   bool force = false;
 };
@@ -81,7 +82,7 @@ void quantize(const QuantizeFlags& flags) {
   InputFiles inputs;
   if (!flags.policy.empty()) inputs.add(flags.policy);
   inputs.refuse_as_output_folder(flags.out, "--out");
-  const Checkpoint checkpoint = Checkpoint::open(model_folder(flags.model));
+  const Checkpoint checkpoint = Checkpoint::open(model_files(flags.model));
   print_warnings(checkpoint.warnings());
   EngineOptions engine;
   if (!flags.dtype.empty()) engine.dtype = parse_dtype(flags.dtype);

@@ -12,6 +12,8 @@ std::string stored_as(const TensorInfo& tensor) {
     case WeightFormat::w8a8:
     case WeightFormat::int4:
       return name_of(tensor.format);
+    case WeightFormat::blocks:
+      return name_of(tensor.blocks);
     default:
       return fmt::format("{} of {} bits, groups of {}", name_of(tensor.format), parts.bits, parts.group_size);
   }
@@ -28,7 +30,8 @@ HeldWeights held_weights(const Engine& engine) {
     if (is_unread(tensor, checkpoint, engine.precision().text.tower.head)) continue;
     const auto [type, quantization] = wanted_weight(tensor.name, engine.precision(), checkpoint);
     const bool as_stored =
-        quantization != Quantization::none && quantization == quantization_of(tensor.format);
+        quantization == Quantization::none ? computed_from_blocks(tensor)
+                                           : quantization == quantization_of(tensor.format);
     if (as_stored || held.widened.find(form) != std::string::npos) continue;
     held.widened += (held.widened.empty() ? "" : "; ") + form;
     held.type = name_of(type);

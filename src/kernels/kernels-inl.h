@@ -185,6 +185,7 @@ inline float exp_sum_of(float* x, int64_t count, float scale, float shift) {
   return lanes_sum(sum);
 }
 
+#include "kernels/blocks-inl.h"
 #include "kernels/elementwise-inl.h"
 #include "kernels/quantized-inl.h"
 #ifdef FOVEA_BF16_DOT
@@ -231,6 +232,7 @@ constexpr Kernels make_kernels(const char* name) {
   table.silu_times = silu_times;
   table.rotate = rotate;
   table.all_finite = all_finite;
+  table.unpack_blocks = unpack_blocks;
   return table;
 }
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/block_format.h"
 #include "base/dtype.h"
 #include "kernels/quantized.h"
 #include "kernels/upcoming.h"
@@ -144,6 +145,10 @@ struct Kernels {
   void (*rotate)(float* x, int64_t heads, const float* cos, const float* sin, int64_t pairs, DType steps,
                  DType result);
   bool (*all_finite)(const float* x, int64_t count);
+
+  // `count` weights, whole blocks of Q8_0, Q4_K, Q5_K or Q6_K, rounded once to f32, bf16 or f16: the bits of
+  // widen_blocks (base/block_format.h), rounded.
+  void (*unpack_blocks)(BlockFormat format, const void* blocks, int64_t count, DType type, void* out);
 };
 
 // The best this machine supports, or the one named by the environment variable FOVEA_ISA. Throws

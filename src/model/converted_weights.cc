@@ -14,6 +14,7 @@ ConvertedWeights::ConvertedWeights(const Checkpoint& checkpoint, const Precision
     const auto [type, quantization] = wanted_weight(tensor.name, precision, checkpoint);
     const bool plain = tensor.format == WeightFormat::plain, quantizes = quantization != Quantization::none;
     if (!plain && quantizes && quantization == quantization_of(tensor.format)) continue;
+    if (computed_from_blocks(tensor) && !quantizes) continue;
     if ((!quantizes || is_embedding(tensor.name)) &&
         (!plain || (type != DType::f32 && type != tensor.dtype))) {
       copies_[{tensor.name, type, Quantization::none}] =

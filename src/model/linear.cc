@@ -4,6 +4,7 @@
 
 #include "base/rounding.h"
 #include "model/elementwise.h"
+#include "model/weight_nodes.h"
 
 namespace fovea {
 
@@ -18,6 +19,15 @@ constexpr int64_t kFewRows = Kernels::kFewRows;
 int64_t streamed_cols(int64_t left, int threads) {
   constexpr int64_t kFewest = 128;  // shorter streams would wait for the memory at their beginnings
   return round_up(divide_up(left, 2 * threads), kFewest);
+}
+// Rows of a weight in blocks that are unpacked at once: for few rows of x as many as a product reads at a
+// time, which then stay in the first cache; else what fits into the second.
+constexpr int64_t kUnpackedAtOnce = 256 << 10, kFewestUnpacked = 4, kLine = 64;
+int64_t rows_unpacked(int64_t rows, int64_t row_bytes) {
+  constexpr int64_t kUnit = 48;
+  if (rows <= kFewestUnpacked) return kFewestUnpacked;
+  const int64_t fit = kUnpackedAtOnce / row_bytes;
+  return fit >= kUnit ? kUnit : std::max<int64_t>(fit / kFewestUnpacked, 1) * kFewestUnpacked;
 }
 // Rows that one task converts.
 constexpr int64_t kRowsConverted = Kernels::kBf16Rows;
@@ -111,6 +121,13 @@ Linear Linear::of_rows(const WeightStore& store, const std::string& tensor, int6
                        const LinearTypes& types) {
   Linear linear;
   linear.types_ = types;
+  const TensorInfo& info = store.checkpoint().tensor(tensor);
+  if (computed_from_blocks(info)) {
+    const int64_t cols = info.shape[1], row_bytes = info.bytes() / info.shape[0];
+    linear.weight_ = {nullptr, types.weights, count, cols, cols};
+    linear.blocks_ = {info.blocks, static_cast<const char*>(info.parts.values) + first * row_bytes, row_bytes};
+    return linear;
+  }
   const HeldMatrix rows = store.rows(tensor, types.weights, first, count);
   linear.held_ = rows.view;
   linear.memory_ = rows.memory;
@@ -156,7 +173,9 @@ Linear Linear::of_quantized(const QuantizedMatrix& weight, int64_t in, const Lin
 }
 
 void Linear::row(const Kernels& kernels, int64_t r, float* out) const {
-  widen_row(kernels, weight(), r, out);
+  if (blocks_.data == nullptr) return widen_row(kernels, weight(), r, out);
+  kernels.unpack_blocks(blocks_.format, blocks_.data + r * blocks_.row_bytes, in(), DType::f32, out);
+  round_serial(kernels, out, in(), weight().dtype);
 }
 
 int64_t Linear::scratch_bytes(const Context& context, const LinearTypes& types, int64_t rows,
@@ -184,9 +203,10 @@ class Linear::Product {
       const Linear& linear = *one.linear;
       FOVEA_CHECK(linear.in() == depth);
       FOVEA_CHECK(linear.weight().data != nullptr ||
-                  linear.quantized_ != nullptr);  // else a lease is missing
+                  linear.quantized_ != nullptr ||
+                  linear.blocks_.data != nullptr);  // else a lease is missing
       cols_ += linear.out();
-      of_thread_ = std::max(of_thread_, thread_scratch_bytes(kernels_, linear.types_, depth));
+      of_thread_ = std::max(of_thread_, linear.product_scratch_bytes(kernels_));
       if (rows > kFewRows) tasks_ += tasks_of(linear);
       if (linear.quantized_ != nullptr && quantized_.values == nullptr) {
         quantized_ = quantized_rows(context, scratch, x, rows, depth, linear.quantized_->depth());
@@ -259,13 +279,13 @@ class Linear::Product {
     const Piece piece = piece_of(task);
     const Linear& linear = *piece.of->linear;
     if (linear.quantized_ != nullptr) return linear.quantized_->memory_of(piece.col, piece.cols);
+    if (linear.blocks_.data != nullptr) return {};
     const MatrixView& weight = linear.weight();
     return {weight.row(piece.col), piece.cols * weight.stride * static_cast<int64_t>(bytes_of(weight.dtype))};
   }
 
   void multiply(const Piece& piece, float* y, const Upcoming& next, void* scratch) const {
     const Linear& linear = *piece.of->linear;
-    const MatrixView& weight = linear.weight();
     const int64_t depth = linear.in(), stride = piece.of->y_stride;
     if (linear.quantized_ != nullptr) {
       const QuantizedRows& q = quantized_;
@@ -281,12 +301,16 @@ class Linear::Product {
                                    .next = next,
                                    .scratch = scratch},
                                   piece.col);
-    } else if (linear.native(kernels_)) {
-      kernels_.matmul_nt_bf16_bf16(bf16_ + packed_elements(kernels_, piece.row, depth),
-                                    static_cast<const uint16_t*>(weight.row(piece.col)), depth, y, stride,
-                                    piece.rows, piece.cols, depth, next, scratch);
+      return;
+    }
+    const uint16_t* bf16 = linear.native(kernels_) ? bf16_ + packed_elements(kernels_, piece.row, depth) : nullptr;
+    const float* x = x_ + piece.row * depth;
+    if (linear.blocks_.data != nullptr) {
+      linear.multiply_blocks(kernels_, piece.col, x, bf16, piece.rows, piece.cols, y, stride,
+                             static_cast<char*>(scratch));
     } else {
-      multiply_widened(kernels_, x_ + piece.row * depth, weight, piece.col, piece.rows, piece.cols, y, stride, scratch);
+      linear.multiply_view(kernels_, linear.weight(), piece.col, x, bf16, piece.rows, piece.cols, y, stride, next,
+                           scratch);
     }
   }
 
@@ -301,6 +325,40 @@ class Linear::Product {
   const uint16_t* bf16_ = nullptr;
   QuantizedRows quantized_{};
 };
+
+// `bf16`: the rows of x as native products want them; null: there are none.
+void Linear::multiply_view(const Kernels& kernels, const MatrixView& view, int64_t col, const float* x,
+                           const uint16_t* bf16, int64_t rows, int64_t cols, float* y, int64_t stride,
+                           const Upcoming& next, void* scratch) const {
+  if (bf16 == nullptr) return multiply_widened(kernels, x, view, col, rows, cols, y, stride, scratch);
+  kernels.matmul_nt_bf16_bf16(bf16, static_cast<const uint16_t*>(view.row(col)), view.cols, y, stride, rows, cols,
+                              view.cols, next, scratch);
+}
+
+// Some rows of the weight at a time, which then stay in cache: the order of each sum depends on depth alone.
+void Linear::multiply_blocks(const Kernels& kernels, int64_t col, const float* x, const uint16_t* bf16,
+                             int64_t rows, int64_t cols, float* y, int64_t stride, char* scratch) const {
+  const int64_t depth = in(), row_bytes = depth * static_cast<int64_t>(bytes_of(types_.weights));
+  const int64_t strip = rows_unpacked(rows, row_bytes);
+  char* unpacked = scratch + round_up(thread_scratch_bytes(kernels, types_, depth), kLine);
+  for (int64_t n = 0; n < cols; n += strip) {
+    const int64_t now = std::min(strip, cols - n);
+    for (int64_t r = 0; r < now; ++r) {
+      kernels.unpack_blocks(blocks_.format, blocks_.data + (col + n + r) * blocks_.row_bytes, depth,
+                            types_.weights, unpacked + r * row_bytes);
+    }
+    multiply_view(kernels, {unpacked, types_.weights, now, depth, depth}, 0, x, bf16, rows, now, y + n, stride, {},
+                  scratch);
+  }
+}
+
+// Of one thread: what the product needs, and rows that are unpacked.
+int64_t Linear::product_scratch_bytes(const Kernels& kernels) const {
+  const int64_t own = thread_scratch_bytes(kernels, types_, in());
+  if (blocks_.data == nullptr) return own;
+  const int64_t row_bytes = in() * static_cast<int64_t>(bytes_of(types_.weights));
+  return round_up(round_up(own, kLine) + std::max(kUnpackedAtOnce, kFewestUnpacked * row_bytes), kLine);
+}
 
 bool Linear::native(const Kernels& kernels) const {
   return quantized_ == nullptr && native_products(kernels, types_) && weight().dtype == DType::bf16;

@@ -31,6 +31,13 @@ struct ProductScratch {
   Buffer<char> of_threads;  // what each thread multiplies in, one after another
 };
 
+// Rows of a matrix in blocks, which products unpack piece by piece.
+struct BlockRows {
+  BlockFormat format = BlockFormat::q8_0;
+  const char* data = nullptr;  // of the first row; null: the matrix is not in blocks
+  int64_t row_bytes = 0;
+};
+
 class Linear;
 // One of several projections of the same rows: y[rows, linear->out()] with row stride `y_stride`.
 struct Projection {
@@ -39,7 +46,9 @@ struct Projection {
   int64_t y_stride;
 };
 
-// y = r(x W^T + b). The weight is borrowed from the store, as it is or quantized.
+// y = r(x W^T + b). The weight is borrowed from the store, as it is or quantized, or from the checkpoint, in
+// blocks: then it is unpacked and rounded to types.weights within the product, whose bits are those of the
+// rounded matrix.
 class Linear {
  public:
   Linear() = default;
@@ -96,10 +105,17 @@ class Linear {
   class Product;
   static int64_t converted_bytes(const Kernels& kernels, const LinearTypes& types, int64_t rows, int64_t depth);
   bool native(const Kernels& kernels) const;  // both operands in bf16, by the CPU's own products
+  void multiply_view(const Kernels& kernels, const MatrixView& view, int64_t col, const float* x,
+                     const uint16_t* bf16, int64_t rows, int64_t cols, float* y, int64_t stride,
+                     const Upcoming& next, void* scratch) const;
+  void multiply_blocks(const Kernels& kernels, int64_t col, const float* x, const uint16_t* bf16, int64_t rows,
+                       int64_t cols, float* y, int64_t stride, char* scratch) const;
+  int64_t product_scratch_bytes(const Kernels& kernels) const;
   const MatrixView& weight() const { return held_ != nullptr ? *held_ : weight_; }
 
   MatrixView weight_;
   const MatrixView* held_ = nullptr;            // by the store: the weight; its data changes when streamed
+  BlockRows blocks_;                            // takes the place of the weight's data
   const QuantizedMatrix* quantized_ = nullptr;  // takes the place of the weight in products
   std::shared_ptr<const void> memory_;          // of a weight that was copied, converted or quantized
   std::vector<float> bias_;

@@ -22,6 +22,19 @@ bool is_unread(const TensorInfo& tensor, const Checkpoint& checkpoint, Quantizat
   return tensor.name == "lm_head.weight" && head_tensor(checkpoint, head) != tensor.name;
 }
 
+bool computed_from_blocks(const TensorInfo& tensor) {
+  if (tensor.format != WeightFormat::blocks) return false;
+  switch (tensor.blocks) {
+    case BlockFormat::q8_0:
+    case BlockFormat::q4_k:
+    case BlockFormat::q5_k:
+    case BlockFormat::q6_k:
+      return true;
+    default:
+      return false;
+  }
+}
+
 Quantization quantization_of(WeightFormat format) {
   if (format == WeightFormat::w8a8) return Quantization::w8a8;
   return format == WeightFormat::int4 ? Quantization::int4 : Quantization::none;

@@ -26,6 +26,9 @@ bool is_embedding(const std::string& name);
 // Whether nothing is multiplied by a tensor: a stored output head where the tied embedding serves as one.
 bool is_unread(const TensorInfo& tensor, const Checkpoint& checkpoint, Quantization head);
 
+// Whether products read a matrix as it is stored in blocks (Linear), so that no copy is made of it.
+bool computed_from_blocks(const TensorInfo& tensor);
+
 // What a matrix of this format can be multiplied as; none for the others.
 Quantization quantization_of(WeightFormat format);
 

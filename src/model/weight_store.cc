@@ -46,23 +46,38 @@ QuantizedMatrix stored_matrix(const TensorInfo& info) {
                                    quantization_of(info.format));
 }
 
-// A matrix that is stored quantized, every value rounded to `type`.
-Buffer<char> dequantized(const Context& context, const TensorInfo& info, DType type) {
+// Rows [first, first + count) of a tensor, however they are stored, as f32.
+void widen_rows(const Kernels& kernels, const TensorInfo& info, const QuantizedMatrix& packed, int64_t first, int64_t count,
+                int64_t cols, float* out) {
+  if (info.format == WeightFormat::plain) {
+    const MatrixView view{info.data, info.dtype, info.shape[0], cols, cols};
+    for (int64_t r = 0; r < count; ++r) widen_row(kernels, view, first + r, out + r * cols);
+  } else if (packed.rows() > 0) {
+    for (int64_t r = 0; r < count; ++r) packed.widen(first + r, cols, out + r * cols);
+  } else {
+    dequantize(info, first, count, out);
+  }
+}
+
+}  // namespace
+
+Buffer<char> rounded_copy(const Context& context, const TensorInfo& info, DType type) {
   constexpr int64_t kRows = 64;  // words of awq and gptq hold neighbouring rows
-  const int64_t rows = info.shape[0], cols = info.shape[1];
+  const int64_t rows = info.shape[0], cols = info.elements() / rows;
   const bool packed = quantization_of(info.format) != Quantization::none;
   const QuantizedMatrix matrix = packed ? stored_matrix(info) : QuantizedMatrix();
   Buffer<char> values(rows * cols * static_cast<int64_t>(bytes_of(type)));
   context.parallel_for(divide_up(rows, kRows), [&](int64_t block) {
     const int64_t first = block * kRows, count = std::min(kRows, rows - first);
     std::vector<float> wide(static_cast<size_t>(count * cols));
-    if (!packed) dequantize(info, first, count, wide.data());
-    for (int64_t r = 0; packed && r < count; ++r) matrix.widen(first + r, cols, wide.data() + r * cols);
+    widen_rows(*context.kernels, info, matrix, first, count, cols, wide.data());
     narrow(*context.kernels, wide.data(), count * cols, type,
            values.data() + first * cols * static_cast<int64_t>(bytes_of(type)));
   });
   return values;
 }
+
+namespace {
 
 [[noreturn]] void refuse_other(const TensorInfo& info, Quantization wanted) {
   throw Error(ErrorKind::invalid_argument,
@@ -101,7 +116,7 @@ MatrixView WeightStore::in_memory(const std::string& tensor, DType type,
     return copy->data();
   };
   if (info.format != WeightFormat::plain) {
-    const char* values = shared(dequantized_[{tensor, type}], [&] { return dequantized(context_, info, type); });
+    const char* values = shared(dequantized_[{tensor, type}], [&] { return rounded_copy(context_, info, type); });
     return {values, type, info.shape[0], info.shape[1], info.shape[1]};
   }
   const MatrixView source = checkpoint_.matrix(tensor);

@@ -23,6 +23,8 @@ namespace fovea {
 
 // Every value rounded to a type of 16 bits: [rows, cols].
 Buffer<uint16_t> converted(const Context& context, const MatrixView& source, DType type);
+// The same of a tensor however it is stored, [rows, cols] of any type that weights have.
+Buffer<char> rounded_copy(const Context& context, const TensorInfo& tensor, DType type);
 
 // What weights may occupy while the vision tower and while the decoder runs, in bytes.
 struct WeightLimit {

@@ -10,6 +10,7 @@
 #include "checkpoint/safetensors_writer.h"
 #include "checkpoint/shards.h"
 #include "checkpoint/strict_json.h"
+#include "checkpoint/tensor_names.h"
 #include "model/weight_nodes.h"
 #include "model/weight_store.h"
 #include "quantize/quantized_text.h"
@@ -30,9 +31,13 @@ struct Item {
   DType type;  // rounded to; the stored one when that is exact
 
   bool quantized() const { return quantization != Quantization::none; }
-  MatrixView view() const {
+  // Rounded to `type`; what is not yet so is put into `copy`.
+  MatrixView view(Buffer<char>& copy) const {
     const int64_t rows = source->shape[0], cols = source->elements() / rows;
-    return {source->data, source->dtype, rows, cols, cols};
+    if (source->format == WeightFormat::plain && (type == DType::f32 || type == source->dtype))
+      return {source->data, source->dtype, rows, cols, cols};
+    copy = rounded_copy(*source, type);
+    return {copy.data(), type, rows, cols, cols};
   }
   PackedLayout layout() const {
     const auto format = quantization == Quantization::w8a8 ? WeightFormat::w8a8 : WeightFormat::int4;
@@ -49,8 +54,10 @@ std::vector<Item> items_of(const Checkpoint& checkpoint, const Precision& precis
   const std::string head = head_tensor(checkpoint, precision.text.tower.head);
   std::vector<Item> items;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
+    // What comes from GGUF has names of its own in its file.
+    const std::string name = checkpoint.is_gguf() ? older_tensor_name(tensor.name) : tensor.file_name;
     if (tensor.shape.size() < 2) {
-      items.push_back({&tensor, tensor.file_name, Quantization::none, tensor.dtype});
+      items.push_back({&tensor, name, Quantization::none, tensor.dtype});
       continue;
     }
     const auto [type, quantization] = wanted_weight(tensor.name, precision, checkpoint);
@@ -59,7 +66,7 @@ std::vector<Item> items_of(const Checkpoint& checkpoint, const Precision& precis
     const bool tied = quantization != Quantization::none && tensor.name == head && head != "lm_head.weight";
     if (tied) items.push_back({&tensor, "lm_head.weight", quantization, type});
     items.push_back(
-        {&tensor, tensor.file_name, tied ? Quantization::none : quantization, exact ? tensor.dtype : type});
+        {&tensor, name, tied ? Quantization::none : quantization, exact ? tensor.dtype : type});
   }
   return items;
 }
@@ -131,13 +138,8 @@ class ShardWriter {
   void append_quantized(const std::vector<const Item*>& items, SafetensorsWriter& writer) {
     std::vector<char> scales;
     for (const Item* item : items) {
-      MatrixView view = item->view();
-      Buffer<uint16_t> rounded;
-      if (item->type != DType::f32 && item->type != view.dtype) {
-        rounded = converted(process_context(), view, item->type);
-        view = {rounded.data(), item->type, view.rows, view.cols, view.cols};
-      }
-      const QuantizedMatrix matrix(process_context(), view, item->quantization);
+      Buffer<char> copy;
+      const QuantizedMatrix matrix(process_context(), item->view(copy), item->quantization);
       append(matrix.packed_values(), writer);
       scales.insert(scales.end(), matrix.packed_scales().begin(), matrix.packed_scales().end());
       step(*item);
@@ -146,12 +148,8 @@ class ShardWriter {
   }
 
   void append_plain(const Item& item, SafetensorsWriter& writer) {
-    if (item.type == item.source->dtype) {
-      writer.append(item.source->data, item.source->bytes());
-    } else {
-      const Buffer<uint16_t> rounded = converted(process_context(), item.view(), item.type);
-      writer.append(rounded.data(), rounded.size() * int64_t{sizeof(uint16_t)});
-    }
+    Buffer<char> copy;
+    writer.append(item.view(copy).data, item.bytes());
     step(item);
   }
 
@@ -167,7 +165,12 @@ class ShardWriter {
 };
 
 // Everything beside the weights and config.json: tokenizer, templates, configs, licence.
-void copy_others(const fs::path& from, const OutputFolder& to) {
+void copy_others(const Checkpoint& checkpoint, const OutputFolder& to) {
+  for (const auto& [name, text] : checkpoint.folder_texts()) {
+    if (name != "config.json") to.write_text(name, text);
+  }
+  if (checkpoint.is_gguf()) return;
+  const fs::path& from = checkpoint.dir();
   for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
     const std::string name = entry.path().filename().string(), ending = entry.path().extension().string();
     const bool text = ending == ".json" || ending == ".txt" || ending == ".jinja" || ending == ".md" ||
@@ -212,14 +215,16 @@ void write_folder(const Checkpoint& checkpoint, const std::vector<Item>& items,
     names.push_back(writer.write(folder.path(shard_name(i, shards.size())), shards[i]));
   }
   if (shards.size() > 1) folder.write_text("model.safetensors.index.json", shard_index(names, summary.bytes));
-  copy_others(checkpoint.dir(), folder);
+  copy_others(checkpoint, folder);
   std::vector<QuantizedModule> modules;
   for (const Item& item : items) {
     if (item.quantized()) modules.push_back({module_of(item.name), item.quantization});
   }
   const fs::path config = checkpoint.dir() / "config.json";
+  const std::string text =
+      checkpoint.is_gguf() ? checkpoint.folder_texts().at("config.json") : read_json_text(config);
   folder.write_text("QUANTIZATION.md", quantization_readme(summary, options));
-  folder.write_text("config.json", quantized_config(read_json_text(config), config.string(), options, modules,
+  folder.write_text("config.json", quantized_config(text, config.string(), options, modules,
                                                     checkpoint.config().text.tie_word_embeddings));
   folder.finish();
 }
@@ -232,12 +237,13 @@ QuantizeSummary planned_quantization(const Checkpoint& checkpoint, const Precisi
 
 QuantizeSummary quantize_checkpoint(const Checkpoint& checkpoint, const Precision& precision,
                                     const QuantizeOptions& options, const ProgressFn& progress) {
-  if (checkpoint.quantized()) {
+  if (checkpoint.quantized() && !checkpoint.is_gguf()) {
     throw Error(ErrorKind::unsupported, fmt::format("{} is quantized already", checkpoint.dir().string()),
                 "give the checkpoint it was made from: quantizing twice loses twice");
   }
   InputFiles inputs;
   inputs.add(checkpoint.dir());
+  if (const fs::path& mmproj = checkpoint.files().mmproj; !mmproj.empty()) inputs.add(mmproj);
   inputs.refuse_as_output_folder(options.out, "--out");
   const std::vector<Item> items = items_of(checkpoint, precision);
   QuantizeSummary summary = summary_of(items);

@@ -103,6 +103,8 @@ std::string run_command(const Audit& audit, const std::string& flags) {
   if (text(*audit.data, "made_by") == "fovea.probe") return flags;
   const std::string dir = text(member(*audit.data, "model"), "dir");
   std::string command = "fovea run -m " + (dir.empty() ? "DIR" : shell_word(dir));
+  const std::string mmproj = text(member(*audit.data, "model"), "mmproj");
+  if (!mmproj.empty()) command += " --mmproj " + shell_word(mmproj);
   // Flags that are quoted already stay as they are.
   if (flags.find_first_of("'\"") != std::string::npos) return command + " " + flags;
   std::istringstream words(flags);

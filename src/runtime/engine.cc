@@ -139,11 +139,11 @@ Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
-Engine Engine::open(const std::filesystem::path& dir, const EngineOptions& options,
+Engine Engine::open(const ModelFiles& files, const EngineOptions& options,
                     const Observer& observer) {
   const Stopwatch watch;
   auto parts = std::make_shared<const EngineParts>(
-      dir, options.chat_template, options.context.value_or(process_context()));
+      files, options.chat_template, options.context.value_or(process_context()));
   check_tokenizer(parts->tokenizer, parts->checkpoint.config());
   // A policy that does not fit is refused before anything is read.
   const ResolvedPolicy resolved = resolve(options, parts->checkpoint);

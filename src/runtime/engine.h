@@ -192,8 +192,8 @@ struct EngineState;
 
 class Engine {
  public:
-  // Opens the folder and prepares the weights. Throws Error naming what is wrong with it.
-  static Engine open(const std::filesystem::path& dir, const EngineOptions& options,
+  // Opens the folder, or the GGUF files, and prepares the weights. Throws Error naming what is wrong.
+  static Engine open(const ModelFiles& files, const EngineOptions& options,
                      const Observer& observer);
   // The same checkpoint computed differently: files, tokenizer and converted weights are shared, nothing is
   // read again. Both engines live on their own; weights that only one of them uses go with it. Budgets of

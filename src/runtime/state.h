@@ -7,8 +7,8 @@
 #include "model/decoder.h"
 #include "model/vision_tower.h"
 #include "runtime/engine.h"
+#include "runtime/model_text.h"
 #include "runtime/pipeline.h"
-#include "text/chat_template.h"
 
 namespace fovea {
 
@@ -24,11 +24,14 @@ class Stopwatch {
 
 // What engines of one checkpoint share; immutable, apart from the store's growing set of conversions.
 struct EngineParts {
-  EngineParts(const std::filesystem::path& dir, const std::string& chat_template_instead,
-              const Context& context)
-      : checkpoint(Checkpoint::open(dir)),
-        tokenizer(Tokenizer::open(dir)),
-        chat_template(ChatTemplate::open(dir, chat_template_instead)),
+  EngineParts(const ModelFiles& files, const std::string& chat_template_instead, const Context& context)
+      : EngineParts(Checkpoint::open(files), chat_template_instead, context) {}
+  EngineParts(Checkpoint&& opened, const std::string& chat_template_instead, const Context& context)
+      : EngineParts(std::move(opened), model_text(opened, chat_template_instead), context) {}
+  EngineParts(Checkpoint&& opened, ModelText&& text, const Context& context)
+      : checkpoint(std::move(opened)),
+        tokenizer(std::move(text.tokenizer)),
+        chat_template(std::move(text.chat_template)),
         weights(checkpoint, context) {}
   EngineParts(const EngineParts&) = delete;
 

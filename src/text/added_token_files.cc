@@ -85,17 +85,9 @@ AddedToken added_token_at(const JsonPlace& place) {
   return token;
 }
 
-void add_tokens_of_folder(const fs::path& dir, TokenizerDefinition& definition) {
-  const fs::path config_file = dir / "tokenizer_config.json", tokens_file = dir / "added_tokens.json";
-  json config = json::object();
-  if (fs::exists(config_file)) config = parse_json(read_text_file(config_file), config_file.string());
-  const JsonPlace decoder = optional_field_of({&config, config_file.string() + ": "}, "added_tokens_decoder");
-  std::vector<AddedToken> tokens;
-  if (!decoder.value->is_null()) {
-    tokens = read_added_tokens_decoder(decoder);
-  } else if (fs::exists(tokens_file)) {
-    tokens = read_added_tokens_json(tokens_file, special_contents(config));
-  }
+namespace {
+
+void add_tokens(std::vector<AddedToken> tokens, const std::string& where, TokenizerDefinition& definition) {
   std::sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   for (AddedToken& token : tokens) {
     const auto known = std::find_if(definition.added_tokens.begin(), definition.added_tokens.end(),
@@ -105,10 +97,38 @@ void add_tokens_of_folder(const fs::path& dir, TokenizerDefinition& definition) 
     } else if (known->id != token.id) {
       throw Error(ErrorKind::corrupt,
                   fmt::format("added token \"{}\" has id {} in tokenizer.json and {} in {}", token.content,
-                              known->id, token.id, dir.string()),
+                              known->id, token.id, where),
                   "use the tokenizer files that were published together with the model");
     }
   }
+}
+
+JsonPlace decoder_in(const json& config, const std::string& name) {
+  return optional_field_of({&config, name + ": "}, "added_tokens_decoder");
+}
+
+}  // namespace
+
+void add_tokens_of_folder(const fs::path& dir, TokenizerDefinition& definition) {
+  const fs::path config_file = dir / "tokenizer_config.json", tokens_file = dir / "added_tokens.json";
+  json config = json::object();
+  if (fs::exists(config_file)) config = parse_json(read_text_file(config_file), config_file.string());
+  const JsonPlace decoder = decoder_in(config, config_file.string());
+  std::vector<AddedToken> tokens;
+  if (!decoder.value->is_null()) {
+    tokens = read_added_tokens_decoder(decoder);
+  } else if (fs::exists(tokens_file)) {
+    tokens = read_added_tokens_json(tokens_file, special_contents(config));
+  }
+  add_tokens(std::move(tokens), dir.string(), definition);
+}
+
+void add_tokens_of_config(const std::string& config, const std::string& where,
+                          TokenizerDefinition& definition) {
+  const std::string name = where + "tokenizer_config.json";
+  const json object = parse_json(config, name);
+  const JsonPlace decoder = decoder_in(object, name);
+  if (!decoder.value->is_null()) add_tokens(read_added_tokens_decoder(decoder), name, definition);
 }
 
 }  // namespace fovea

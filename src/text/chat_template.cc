@@ -32,22 +32,22 @@ std::string_view without_outer_space(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
 }
 
-void refuse_unknown(std::string_view jinja, const fs::path& file) {
+void refuse_unknown(std::string_view jinja, const std::string& file) {
   const uint64_t hash = fnv1a(without_outer_space(jinja));
   if (std::find(kKnownTemplates.begin(), kKnownTemplates.end(), hash) != kKnownTemplates.end()) return;
   throw Error(
       ErrorKind::unsupported,
       fmt::format("{}: this chat template is not the one of Qwen2.5-VL ({} bytes, hash {:016x})",
-                  file.string(), jinja.size(), hash),
+                  file, jinja.size(), hash),
       "use the template that was published with Qwen2.5-VL: --chat-template qwen2.5-vl takes it whatever the "
       "folder says");
 }
 
 // The "chat_template" of a JSON file: the Jinja text itself; several templates are a list of {"name",
 // "template"}, of which "default" counts.
-std::optional<std::string> template_in_json(const fs::path& file) {
-  const json document = parse_json(read_text_file(file), file.string());
-  const JsonPlace place = optional_field_of({&document, file.string() + ": "}, "chat_template");
+std::optional<std::string> template_in_json(const std::string& text, const std::string& name) {
+  const json document = parse_json(text, name);
+  const JsonPlace place = optional_field_of({&document, name + ": "}, "chat_template");
   if (place.value->is_null()) return std::nullopt;
   if (!place.value->is_array()) return string_at(place);
   for (size_t i = 0; i < place.value->size(); ++i) {
@@ -58,7 +58,8 @@ std::optional<std::string> template_in_json(const fs::path& file) {
 }
 
 std::optional<std::string> template_in(const fs::path& file) {
-  return file.extension() == ".json" ? template_in_json(file) : read_text_file(file);
+  std::string text = read_text_file(file);
+  return file.extension() == ".json" ? template_in_json(text, file.string()) : text;
 }
 
 void append_item(std::string& text, const char* name, int number, const char* pad, bool add_vision_id) {
@@ -77,11 +78,19 @@ ChatTemplate ChatTemplate::open(const fs::path& dir, const std::string& instead)
     const fs::path file = dir / name;
     if (!fs::exists(file)) continue;
     if (const std::optional<std::string> jinja = template_in(file)) {
-      refuse_unknown(*jinja, file);
+      refuse_unknown(*jinja, file.string());
       return {};
     }
   }
   return {};  // a folder without any template gets this one
+}
+
+ChatTemplate ChatTemplate::of_config(const std::string& config, const std::string& name,
+                                     const std::string& instead) {
+  if (instead == kNative) return {};
+  if (!instead.empty()) return open_file(instead);
+  if (const std::optional<std::string> jinja = template_in_json(config, name)) refuse_unknown(*jinja, name);
+  return {};
 }
 
 ChatTemplate ChatTemplate::open_file(const fs::path& file) {
@@ -90,7 +99,7 @@ ChatTemplate ChatTemplate::open_file(const fs::path& file) {
     throw Error(ErrorKind::corrupt, fmt::format("{} holds no chat template", file.string()),
                 "give a .jinja file, a chat_template.json, or qwen2.5-vl");
   }
-  refuse_unknown(*jinja, file);
+  refuse_unknown(*jinja, file.string());
   return {};
 }
 

@@ -105,6 +105,10 @@ Tokenizer Tokenizer::open(const std::filesystem::path& dir) {
   return Tokenizer(std::make_unique<State>(read_tokenizer_definition(dir)));
 }
 
+Tokenizer Tokenizer::of_texts(const TokenizerTexts& texts, const std::string& where) {
+  return Tokenizer(std::make_unique<State>(parse_tokenizer_definition(texts, where)));
+}
+
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   // The order of the reference: raw added tokens, NFC of what is left, normalised added tokens, pattern,
   // merges.

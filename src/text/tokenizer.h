@@ -13,10 +13,14 @@
 
 namespace fovea {
 
+struct TokenizerTexts;  // text/tokenizer_definition.h
+
 class Tokenizer {
  public:
   // Throws Error(not_found | corrupt | unsupported) naming file and field.
   static Tokenizer open(const std::filesystem::path& dir);
+  // Of a model that has no folder; `where` stands before the texts' names in errors.
+  static Tokenizer of_texts(const TokenizerTexts& texts, const std::string& where);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();

@@ -22,4 +22,10 @@ TokenizerDefinition read_tokenizer_definition(const std::filesystem::path& dir) 
   return definition;
 }
 
+TokenizerDefinition parse_tokenizer_definition(const TokenizerTexts& texts, const std::string& where) {
+  TokenizerDefinition definition = parse_vocab_and_merges(texts.vocabulary, texts.merges, where);
+  add_tokens_of_config(texts.config, where, definition);
+  return definition;
+}
+
 }  // namespace fovea

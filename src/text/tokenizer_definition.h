@@ -32,4 +32,11 @@ constexpr int64_t kLargestTokenId = (int64_t{1} << 22) - 1;
 // Throws Error(not_found | corrupt | unsupported) naming file and field.
 TokenizerDefinition read_tokenizer_definition(const std::filesystem::path& dir);
 
+// The texts of vocab.json, merges.txt and tokenizer_config.json, of a model that has no folder.
+struct TokenizerTexts {
+  std::string vocabulary, merges, config;
+};
+// `where` stands before the names of these files in errors.
+TokenizerDefinition parse_tokenizer_definition(const TokenizerTexts& texts, const std::string& where);
+
 }  // namespace fovea

@@ -70,6 +70,97 @@ def weights():
     put("weight_index", "outside", {"weight_map": {"x": "../a.safetensors"}})
 
 
+class Gguf:
+    """A GGUF file, value by value."""
+
+    def __init__(self):
+        self.keys, self.infos, self.data, self.counts = b"", b"", b"", [0, 0]
+
+    @staticmethod
+    def text(value):
+        value = value.encode() if isinstance(value, str) else value
+        return struct.pack("<Q", len(value)) + value
+
+    def value(self, value):
+        if isinstance(value, bool):
+            return 7, struct.pack("<B", value)
+        if isinstance(value, int):
+            return 4, struct.pack("<I", value)
+        if isinstance(value, float):
+            return 6, struct.pack("<f", value)
+        if isinstance(value, str):
+            return 8, self.text(value)
+        parts = [self.value(v) for v in value] or [(8, b"")]
+        kind = parts[0][0] if parts[0][0] != 4 else 5  # lists of numbers are signed
+        return 9, struct.pack("<IQ", kind, len(value)) + b"".join(p[1] for p in parts)
+
+    def key(self, name, value):
+        kind, content = self.value(value)
+        self.keys += self.text(name) + struct.pack("<I", kind) + content
+        self.counts[1] += 1
+
+    def tensor(self, name, kind, shape, size):
+        self.data += bytes(-len(self.data) % 32)
+        self.infos += self.text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", n) for n in reversed(shape))
+        self.infos += struct.pack("<IQ", kind, len(self.data))
+        self.data += bytes(i * 7 % 60 for i in range(size))
+        self.counts[0] += 1
+
+    def done(self):
+        head = b"GGUF" + struct.pack("<IQQ", 3, *self.counts) + self.keys + self.infos
+        return head + bytes(-len(head) % 32) + self.data
+
+
+def bytes_alphabet():
+    """The 256 letters that stand for bytes in a vocabulary."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+
+
+def gguf_models():
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokens = bytes_alphabet() + ["ab"] + specials + ["[PAD264]"]
+    # Type and bytes of 32 elements.
+    for name, kind, size in (("f32", 0, 128), ("bf16", 30, 64), ("q8_0", 8, 34), ("q4_1", 3, 20)):
+        model, mmproj = Gguf(), Gguf()
+        for key, value in {
+            "general.architecture": "qwen2vl", "qwen2vl.block_count": 1, "qwen2vl.context_length": 64, "qwen2vl.embedding_length": 32,
+            "qwen2vl.feed_forward_length": 32, "qwen2vl.attention.head_count": 1, "qwen2vl.attention.head_count_kv": 1,
+            "qwen2vl.rope.freq_base": 1e6, "qwen2vl.attention.layer_norm_rms_epsilon": 1e-6, "qwen2vl.rope.dimension_sections": [4, 6, 6, 0],
+            "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2", "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.token_type": [1] * 257 + [3] * 7 + [5], "tokenizer.ggml.merges": ["a b"],
+            "tokenizer.ggml.eos_token_id": 259, "tokenizer.ggml.add_bos_token": False,
+        }.items():
+            model.key(key, value)
+        model.tensor("token_embd.weight", kind, [265, 32], 265 * size)
+        model.tensor("output_norm.weight", 0, [32], 128)
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+            model.tensor(f"blk.0.{part}.weight", kind, [32, 32], 32 * size)
+            if part in ("attn_q", "attn_k", "attn_v"):
+                model.tensor(f"blk.0.{part}.bias", 0, [32], 128)
+        for part in ("attn_norm", "ffn_norm"):
+            model.tensor(f"blk.0.{part}.weight", 0, [32], 128)
+        for key, value in {
+            "general.architecture": "clip", "clip.projector_type": "qwen2.5vl_merger", "clip.use_silu": True,
+            "clip.vision.block_count": 1, "clip.vision.embedding_length": 8, "clip.vision.feed_forward_length": 8,
+            "clip.vision.projection_dim": 32, "clip.vision.patch_size": 2, "clip.vision.attention.head_count": 1,
+            "clip.vision.image_mean": [0.5, 0.5, 0.5], "clip.vision.image_std": [0.5, 0.5, 0.5], "clip.vision.n_wa_pattern": 1,
+        }.items():
+            mmproj.key(key, value)
+        for end in ("", ".1"):
+            mmproj.tensor("v.patch_embd.weight" + end, 1, [8, 3, 2, 2], 192)
+        for part in ("attn_q", "attn_k", "attn_v", "attn_out", "ffn_gate", "ffn_up", "ffn_down"):
+            mmproj.tensor(f"v.blk.0.{part}.weight", 1, [8, 8], 128)
+            mmproj.tensor(f"v.blk.0.{part}.bias", 0, [8], 32)
+        for part in ("v.blk.0.ln1", "v.blk.0.ln2", "v.post_ln"):
+            mmproj.tensor(part + ".weight", 0, [8], 32)
+        for part in ("mm.0", "mm.2"):
+            mmproj.tensor(part + ".weight", kind, [32, 32], 32 * size)
+            mmproj.tensor(part + ".bias", 0, [32], 128)
+        first = model.done()
+        put("gguf", name, struct.pack("<I", len(first)) + first + mmproj.done())
+
+
 def configs():
     flat = json.loads((ROOT / "models/fovea-demo/config.json").read_text())
     text_fields = ["hidden_act", "hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
@@ -270,5 +361,5 @@ for folder in (HERE / "corpus").glob("*"):
     for file in folder.iterdir():
         if not file.name.startswith(("reaches-", "crash-")):
             file.unlink()
-for write in (pictures, weights, configs, texts, messages, requests, schemas, settings):
+for write in (pictures, weights, gguf_models, configs, texts, messages, requests, schemas, settings):
     write()
