@@ -211,7 +211,7 @@ void check_activation(const GgufFile& mmproj) {
       !mmproj.boolean("clip.use_gelu").value_or(false) && !mmproj.boolean("clip.has_audio_encoder").value_or(false))
     return;
   throw Error(ErrorKind::unsupported,
-              fmt::format("{}: clip.use_silu, clip.has_vision_encoder or clip.has_audio_encoder describes another "
+              fmt::format("{}: clip.use_silu, clip.use_gelu, clip.has_vision_encoder or clip.has_audio_encoder describes another "
                           "vision tower than Qwen2.5-VL's",
                           mmproj.path().string()),
               "use the mmproj of Qwen2.5-VL");
