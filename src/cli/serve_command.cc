@@ -52,9 +52,9 @@ ServiceOptions service_options(const ServeFlags& flags) {
   ServiceOptions options;
   options.model = !flags.served_model_name.empty()
                       ? flags.served_model_name
-                      : model_folder(flags.engine.model).lexically_normal().filename().string();
+                      : model_files(flags.engine.model).model.lexically_normal().filename().string();
   if (options.model.empty())
-    options.model = model_folder(flags.engine.model).parent_path().filename().string();
+    options.model = model_files(flags.engine.model).model.parent_path().filename().string();
   options.version = {{"version", FOVEA_VERSION}};
   options.access.host = flags.host;
   options.access.allowed_hosts = flags.allowed_hosts;
