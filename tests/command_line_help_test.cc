@@ -90,7 +90,6 @@ TEST_F(Help, SaysWhatWasMeant) {
   expect_refused("run -m x hello --dtype bf61", 2, {"none of fp32, bf16, fp16", "did you mean bf16?"});
   expect_refused("run -m x hello --guard wran", 2, {"did you mean warn?"});
   expect_refused("advise -m x --prefer through", 2, {"did you mean throughput?"});
-  expect_refused("run -m x hello --mmproj y", 2, {"the vision tower is in the checkpoint folder"});
   expect_refused("run -m x hello --ctx-size 4096", 2, {"fovea plan"});
   const Outcome far = run("run -m x hello --guard perhaps");
   EXPECT_EQ(far.err.find("did you mean"), std::string::npos) << far.err;

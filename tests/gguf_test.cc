@@ -1,7 +1,7 @@
-// Goal: a model in GGUF gives what its weights say: those of a folder with the same values, bit for bit, whether
-// they are widened when loaded or computed from their blocks; and nothing is copied that the plan does not know.
-// Method: tests/gguf (tools/make_gguf_goldens.py) beside folders that hold the widened values in f32, which the
-// engine rounds once; a model of each type with random blocks.
+// Goal: a model in GGUF gives what its weights say: those of a folder with the same values, bit for bit,
+// whether they are widened when loaded or computed from their blocks; and nothing is copied that the plan
+// does not know. Method: tests/gguf (tools/make_gguf_goldens.py) beside folders that hold the widened values
+// in f32, which the engine rounds once; a model of each type with random blocks.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -46,9 +46,10 @@ struct Result {
 
 Result result_of(const ModelFiles& files, const EngineOptions& options = {}) {
   const Engine engine = Engine::open(files, options, {});
-  const Prompt prompt = engine.prepare(
-      messages_from_prompt("<image>What is in the picture?", {(kGolden / "inputs" / "image0.png").string()}, {}, {}),
-      {}, false);
+  const Prompt prompt =
+      engine.prepare(messages_from_prompt("<image>What is in the picture?",
+                                          {(kGolden / "inputs" / "image0.png").string()}, {}, {}),
+                     {}, false);
   const Evaluation evaluation = engine.evaluate(prompt, 12, {});
   Result result{prompt.ids, {}};
   for (const auto& span : {evaluation.vision_embeddings.span(), evaluation.logits.span()})
@@ -83,14 +84,15 @@ TEST(Gguf, AnswersAreThoseOfItsFolderTokenForToken) {
   std::vector<std::vector<int32_t>> answers;
   for (const ModelFiles& files : {ModelFiles(kGguf / "bf16"), ModelFiles(kGolden)}) {
     const Engine engine = Engine::open(files, {}, {});
-    const Prompt prompt = engine.prepare(
-        messages_from_prompt("<image>What is in the picture?", {(kGolden / "inputs" / "image0.png").string()}, {}, {}),
-        {}, false);
+    const Prompt prompt =
+        engine.prepare(messages_from_prompt("<image>What is in the picture?",
+                                            {(kGolden / "inputs" / "image0.png").string()}, {}, {}),
+                       {}, false);
     GenerationOptions options = engine.default_generation();
     options.sampling = {};
     options.max_new_tokens = 64;
     options.ignore_eos = true;
-    answers.push_back(engine.generate(prompt, options, {}).ids);
+    answers.push_back(engine.generate(prompt, options, {}).token_ids);
   }
   EXPECT_EQ(answers[0].size(), 64u);
   EXPECT_EQ(answers[0], answers[1]);
@@ -100,7 +102,8 @@ TEST(Gguf, BlocksComputeWhatTheirWidenedFolderComputes) {
   const TemporaryFolder widened;
   write_widened(Checkpoint::open(kGguf / "mixed"), widened);
   for (const DType type : {DType::bf16, DType::f16, DType::f32}) {
-    EXPECT_TRUE(result_of(kGguf / "mixed", computing_in(type)) == result_of(widened.path(), computing_in(type)))
+    EXPECT_TRUE(result_of(kGguf / "mixed", computing_in(type)) ==
+                result_of(widened.path(), computing_in(type)))
         << name_of(type);
   }
   EXPECT_FALSE(result_of(kGguf / "mixed") == result_of(kGguf / "mixed", computing_in(DType::f32)));

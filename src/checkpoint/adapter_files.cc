@@ -48,10 +48,10 @@ void refuse_adapter_alone(const fs::path& dir) {
   if (has_weight_files(dir) && path_exists(dir / "config.json")) return;
   const std::optional<std::string> adapter = adapter_in(dir);
   if (!adapter) return;
-  throw Error(ErrorKind::unsupported,
-              fmt::format("{} holds {} and no {}: it is no model by itself", dir.string(), *adapter, missing),
-              "give the base model's folder, or merge the two with PEFT: "
-              "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)");
+  throw Error(
+      ErrorKind::unsupported,
+      fmt::format("{} holds {} and no {}: it is no model by itself", dir.string(), *adapter, missing),
+      fmt::format("merge it into its base model: fovea merge -m BASE --lora {} --out DIR", dir.string()));
 }
 
 }  // namespace fovea

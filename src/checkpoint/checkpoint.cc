@@ -156,8 +156,8 @@ void drop_unused(std::vector<TensorInfo>& tensors, const std::vector<ExpectedTen
   const size_t count = strangers.size();
   strangers.resize(std::min<size_t>(count, 5));
   throw Error(ErrorKind::unsupported,
-              fmt::format("{} tensors that {} does not imply: {}{}", count, source, fmt::join(strangers, ", "),
-                          count > 5 ? ", ..." : ""),
+              fmt::format("{} tensors that {} does not imply: {}{}", count, source,
+                          fmt::join(strangers, ", "), count > 5 ? ", ..." : ""),
               fmt::format("{} must belong to these weights; adapters must be merged first", source));
 }
 
@@ -233,7 +233,8 @@ void Checkpoint::State::read_gguf(const ModelFiles& resolved_files) {
     return fmt::format("{} (as {})", file.string(), as);
   };
   config = parse_config(texts.config, name(resolved_files.model, "config.json"));
-  generation = parse_generation_config(texts.generation, name(resolved_files.model, "generation_config.json"));
+  generation =
+      parse_generation_config(texts.generation, name(resolved_files.model, "generation_config.json"));
   const std::string of_pictures = name(resolved_files.mmproj, "preprocessor_config.json");
   preprocessor = parse_preprocessor_config(texts.preprocessor, of_pictures);
   parse_video_processor(texts.preprocessor, of_pictures, preprocessor);
@@ -256,8 +257,8 @@ void Checkpoint::State::collect_warnings() {
   }
   if (const std::optional<std::string> adapter = adapter_in(dir)) {
     warnings.push_back(
-        fmt::format("{} lies beside the weights of {} and is not applied: merge the two with PEFT "
-                    "(merge_and_unload) if it should be",
+        fmt::format("{} lies beside the weights of {} and is not applied: give fovea merge the folder as -m "
+                    "and as --lora if it should be",
                     *adapter, dir.string()));
   }
 }
@@ -351,10 +352,10 @@ std::vector<float> Checkpoint::vector(const std::string& name) const {
 uint64_t Checkpoint::layout() const {
   uint64_t hash = kFnvBasis;
   for (const TensorInfo& t : tensors()) {
-    hash =
-        fnv1a(fmt::format("{} {} {} {} {} {}\n", t.name, fs::path(t.file).filename().string(), t.offset, t.bytes(),
-                          name_of(t.dtype), t.format == WeightFormat::blocks ? name_of(t.blocks) : ""),
-              hash);
+    hash = fnv1a(
+        fmt::format("{} {} {} {} {} {}\n", t.name, fs::path(t.file).filename().string(), t.offset, t.bytes(),
+                    name_of(t.dtype), t.format == WeightFormat::blocks ? name_of(t.blocks) : ""),
+        hash);
   }
   return hash;
 }

@@ -21,6 +21,7 @@ void add_bench_command(CLI::App& app);
 void add_plan_command(CLI::App& app);
 void add_advise_command(CLI::App& app);
 void add_quantize_command(CLI::App& app);
+void add_merge_command(CLI::App& app);
 void add_completion_command(CLI::App& app);
 
 // Ends the process with this code after a command that did its work, but not to the natural end.

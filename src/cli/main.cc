@@ -59,6 +59,7 @@ void add_commands(CLI::App& app) {
   fovea::add_plan_command(app);
   fovea::add_advise_command(app);
   fovea::add_quantize_command(app);
+  fovea::add_merge_command(app);
   fovea::add_completion_command(app);
 }
 

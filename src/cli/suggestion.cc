@@ -61,7 +61,6 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 
 std::string foreign_option_remedy(std::string_view option) {
   static constexpr std::pair<std::string_view, const char*> kForeign[] = {
-      {"mmproj", "leave it out: the vision tower is in the checkpoint folder"},
       {"ctx-size",
        "leave it out: the context is as long as the request needs (fovea plan says what it costs)"},
       {"c", "leave it out: the context is as long as the request needs (fovea plan says what it costs)"},

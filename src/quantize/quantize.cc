@@ -9,10 +9,10 @@
 #include "checkpoint/quantized_tensors.h"
 #include "checkpoint/safetensors_writer.h"
 #include "checkpoint/shards.h"
-#include "checkpoint/strict_json.h"
 #include "checkpoint/tensor_names.h"
 #include "model/weight_nodes.h"
 #include "model/weight_store.h"
+#include "quantize/folder_copies.h"
 #include "quantize/quantized_text.h"
 
 namespace fovea {
@@ -65,8 +65,7 @@ std::vector<Item> items_of(const Checkpoint& checkpoint, const Precision& precis
     // The rows of a tied head are looked up as well, so it keeps its plain form.
     const bool tied = quantization != Quantization::none && tensor.name == head && head != "lm_head.weight";
     if (tied) items.push_back({&tensor, "lm_head.weight", quantization, type});
-    items.push_back(
-        {&tensor, name, tied ? Quantization::none : quantization, exact ? tensor.dtype : type});
+    items.push_back({&tensor, name, tied ? Quantization::none : quantization, exact ? tensor.dtype : type});
   }
   return items;
 }
@@ -164,23 +163,6 @@ class ShardWriter {
   const ProgressFn& progress_;
 };
 
-// Everything beside the weights and config.json: tokenizer, templates, configs, licence.
-void copy_others(const Checkpoint& checkpoint, const OutputFolder& to) {
-  for (const auto& [name, text] : checkpoint.folder_texts()) {
-    if (name != "config.json") to.write_text(name, text);
-  }
-  if (checkpoint.is_gguf()) return;
-  const fs::path& from = checkpoint.dir();
-  for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
-    const std::string name = entry.path().filename().string(), ending = entry.path().extension().string();
-    const bool text = ending == ".json" || ending == ".txt" || ending == ".jinja" || ending == ".md" ||
-                      ending == ".model" || ending.empty();
-    if (!entry.is_regular_file() || !text || name.starts_with('.')) continue;
-    if (name == "config.json" || name == "QUANTIZATION.md" || name.ends_with(".index.json")) continue;
-    to.copy(entry.path());
-  }
-}
-
 std::string module_of(const std::string& tensor) {
   return tensor.substr(0, tensor.size() - std::string_view(".weight").size());
 }
@@ -220,11 +202,9 @@ void write_folder(const Checkpoint& checkpoint, const std::vector<Item>& items,
   for (const Item& item : items) {
     if (item.quantized()) modules.push_back({module_of(item.name), item.quantization});
   }
-  const fs::path config = checkpoint.dir() / "config.json";
-  const std::string text =
-      checkpoint.is_gguf() ? checkpoint.folder_texts().at("config.json") : read_json_text(config);
+  const ConfigText config = config_text(checkpoint);
   folder.write_text("QUANTIZATION.md", quantization_readme(summary, options));
-  folder.write_text("config.json", quantized_config(text, config.string(), options, modules,
+  folder.write_text("config.json", quantized_config(config.text, config.name, options, modules,
                                                     checkpoint.config().text.tie_word_embeddings));
   folder.finish();
 }

@@ -117,6 +117,29 @@ def bytes_alphabet():
     return [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
 
 
+def lora_adapters():
+    text, visual = "base_model.model.model.language_model.layers.", "base_model.model.visual.blocks."
+    forms = {
+        "plain": ({"target_modules": ["q_proj"], "rank_pattern": {"layers.1.self_attn.q_proj": 2}, "alpha_pattern": {"q_proj": 3}},
+                  [(f"{text}{i}.self_attn.q_proj.", 2 if i == 1 else 1, 128, 128) for i in range(3)]),
+        "dora": ({"use_dora": True, "use_rslora": True, "target_modules": ".*qkv"},
+                 [(f"{visual}{i}.attn.qkv.", 1, 32, 96) for i in range(4)]),
+        "saved": ({"modules_to_save": ["merger.ln_q"], "target_modules": None}, []),
+    }
+    for name, (fields, modules) in forms.items():
+        config = json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 2, "bias": "none"} | fields).encode()
+        tensors = []
+        for module, rank, columns, rows in modules:
+            tensors += [(module + "lora_A.weight", "F16", [rank, columns], bytes(2 * rank * columns)),
+                        (module + "lora_B.weight", "BF16", [rows, rank], bytes(2 * rank * rows))]
+            if "use_dora" in fields:
+                tensors.append((module + "lora_magnitude_vector", "F16", [rows], bytes(2 * rows)))
+        if not modules:
+            tensors.append(("base_model.model.model.visual.merger.ln_q.weight", "F32", [32], bytes(128)))
+        header, data = safetensors(tensors)
+        put("lora_adapter", name, struct.pack("<I", len(config)) + config + struct.pack("<Q", len(header)) + header + data)
+
+
 def gguf_models():
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     tokens = bytes_alphabet() + ["ab"] + specials + ["[PAD264]"]
@@ -361,5 +384,5 @@ for folder in (HERE / "corpus").glob("*"):
     for file in folder.iterdir():
         if not file.name.startswith(("reaches-", "crash-")):
             file.unlink()
-for write in (pictures, weights, gguf_models, configs, texts, messages, requests, schemas, settings):
+for write in (pictures, weights, gguf_models, lora_adapters, configs, texts, messages, requests, schemas, settings):
     write()
