@@ -71,8 +71,8 @@ QuantizedRows quantized_rows(const Context& context, ProductScratch& scratch, co
 }
 
 // The product of f32 rows with f32 weights, or with 16-bit ones that are widened on the way.
-void multiply_widened(const Kernels& k, const float* x, const MatrixView& weight, int64_t col, int64_t rows, int64_t cols,
-                      float* y, int64_t ldy, void* scratch) {
+void multiply_widened(const Kernels& k, const float* x, const MatrixView& weight, int64_t col, int64_t rows,
+                      int64_t cols, float* y, int64_t ldy, void* scratch) {
   const int64_t depth = weight.cols;
   const void* w = weight.row(col);
   if (weight.dtype == DType::f32) {
@@ -85,8 +85,7 @@ void multiply_widened(const Kernels& k, const float* x, const MatrixView& weight
 
 // A matrix whose weights are wanted in bf16 is one of bf16 (WeightStore).
 bool native_products(const Kernels& kernels, const LinearTypes& types) {
-  return types.weights == DType::bf16 && types.input == DType::bf16 &&
-         kernels.matmul_nt_bf16_bf16 != nullptr;
+  return types.weights == DType::bf16 && types.input == DType::bf16 && kernels.matmul_nt_bf16_bf16 != nullptr;
 }
 
 // Bytes that one thread multiplies in.
@@ -125,7 +124,8 @@ Linear Linear::of_rows(const WeightStore& store, const std::string& tensor, int6
   if (computed_from_blocks(info)) {
     const int64_t cols = info.shape[1], row_bytes = info.bytes() / info.shape[0];
     linear.weight_ = {nullptr, types.weights, count, cols, cols};
-    linear.blocks_ = {info.blocks, static_cast<const char*>(info.parts.values) + first * row_bytes, row_bytes};
+    linear.blocks_ = {info.blocks, static_cast<const char*>(info.parts.values) + first * row_bytes,
+                      row_bytes};
     return linear;
   }
   const HeldMatrix rows = store.rows(tensor, types.weights, first, count);
@@ -178,18 +178,19 @@ void Linear::row(const Kernels& kernels, int64_t r, float* out) const {
   round_serial(kernels, out, in(), weight().dtype);
 }
 
-int64_t Linear::scratch_bytes(const Context& context, const LinearTypes& types, int64_t rows,
-                              int64_t depth) {
+int64_t Linear::scratch_bytes(const Context& context, const LinearTypes& types, int64_t rows, int64_t depth) {
   return converted_bytes(*context.kernels, types, rows, depth) +
          context.threads() * thread_scratch_bytes(*context.kernels, types, depth);
 }
 
-int64_t Linear::converted_bytes(const Kernels& kernels, const LinearTypes& types, int64_t rows, int64_t depth) {
+int64_t Linear::converted_bytes(const Kernels& kernels, const LinearTypes& types, int64_t rows,
+                                int64_t depth) {
   if (types.quantization != Quantization::none) {
     const int64_t groups = (depth + kQuantGroup - 1) / kQuantGroup;
     return rows * (groups * (kQuantGroup + int64_t{sizeof(int32_t)}) + int64_t{sizeof(float)});
   }
-  return native_products(kernels, types) ? packed_elements(kernels, rows, depth) * int64_t{sizeof(uint16_t)} : 0;
+  return native_products(kernels, types) ? packed_elements(kernels, rows, depth) * int64_t{sizeof(uint16_t)}
+                                         : 0;
 }
 
 // The tasks of projections of the same rows: blocks of columns of the first, then of the second, ...
@@ -202,8 +203,7 @@ class Linear::Product {
     for (const Projection& one : all) {
       const Linear& linear = *one.linear;
       FOVEA_CHECK(linear.in() == depth);
-      FOVEA_CHECK(linear.weight().data != nullptr ||
-                  linear.quantized_ != nullptr ||
+      FOVEA_CHECK(linear.weight().data != nullptr || linear.quantized_ != nullptr ||
                   linear.blocks_.data != nullptr);  // else a lease is missing
       cols_ += linear.out();
       of_thread_ = std::max(of_thread_, linear.product_scratch_bytes(kernels_));
@@ -291,7 +291,8 @@ class Linear::Product {
       const QuantizedRows& q = quantized_;
       const QuantizedRows from{q.values + piece.row * q.depth, q.scales + piece.row,
                                q.sums + piece.row * (q.depth / kQuantGroup), q.depth};
-      linear.quantized_->multiply(kernels_, {.x = from,
+      linear.quantized_->multiply(kernels_,
+                                  {.x = from,
                                    .y = y,
                                    .ldy = stride,
                                    .rows = piece.rows,
@@ -303,14 +304,15 @@ class Linear::Product {
                                   piece.col);
       return;
     }
-    const uint16_t* bf16 = linear.native(kernels_) ? bf16_ + packed_elements(kernels_, piece.row, depth) : nullptr;
+    const uint16_t* bf16 =
+        linear.native(kernels_) ? bf16_ + packed_elements(kernels_, piece.row, depth) : nullptr;
     const float* x = x_ + piece.row * depth;
     if (linear.blocks_.data != nullptr) {
       linear.multiply_blocks(kernels_, piece.col, x, bf16, piece.rows, piece.cols, y, stride,
                              static_cast<char*>(scratch));
     } else {
-      linear.multiply_view(kernels_, linear.weight(), piece.col, x, bf16, piece.rows, piece.cols, y, stride, next,
-                           scratch);
+      linear.multiply_view(kernels_, linear.weight(), piece.col, x, bf16, piece.rows, piece.cols, y, stride,
+                           next, scratch);
     }
   }
 
@@ -331,8 +333,8 @@ void Linear::multiply_view(const Kernels& kernels, const MatrixView& view, int64
                            const uint16_t* bf16, int64_t rows, int64_t cols, float* y, int64_t stride,
                            const Upcoming& next, void* scratch) const {
   if (bf16 == nullptr) return multiply_widened(kernels, x, view, col, rows, cols, y, stride, scratch);
-  kernels.matmul_nt_bf16_bf16(bf16, static_cast<const uint16_t*>(view.row(col)), view.cols, y, stride, rows, cols,
-                              view.cols, next, scratch);
+  kernels.matmul_nt_bf16_bf16(bf16, static_cast<const uint16_t*>(view.row(col)), view.cols, y, stride, rows,
+                              cols, view.cols, next, scratch);
 }
 
 // Some rows of the weight at a time, which then stay in cache: the order of each sum depends on depth alone.
@@ -347,8 +349,8 @@ void Linear::multiply_blocks(const Kernels& kernels, int64_t col, const float* x
       kernels.unpack_blocks(blocks_.format, blocks_.data + (col + n + r) * blocks_.row_bytes, depth,
                             types_.weights, unpacked + r * row_bytes);
     }
-    multiply_view(kernels, {unpacked, types_.weights, now, depth, depth}, 0, x, bf16, rows, now, y + n, stride, {},
-                  scratch);
+    multiply_view(kernels, {unpacked, types_.weights, now, depth, depth}, 0, x, bf16, rows, now, y + n,
+                  stride, {}, scratch);
   }
 }
 

@@ -21,11 +21,11 @@ struct LinearTypes {
   Quantization quantization = Quantization::none;
 };
 
-// What projections work in: sized by them, kept by whoever calls, for one call at a time. A decoding step makes
-// hundreds of calls.
+// What projections work in: sized by them, kept by whoever calls, for one call at a time. A decoding step
+// makes hundreds of calls.
 struct ProductScratch {
-  Buffer<uint16_t> bf16;    // rows in the form that native products want
-  Buffer<int8_t> values;    // rows quantized
+  Buffer<uint16_t> bf16;  // rows in the form that native products want
+  Buffer<int8_t> values;  // rows quantized
   Buffer<int32_t> sums;
   Buffer<float> scales;
   Buffer<char> of_threads;  // what each thread multiplies in, one after another
@@ -103,13 +103,14 @@ class Linear {
  private:
   LinearTypes types_{};
   class Product;
-  static int64_t converted_bytes(const Kernels& kernels, const LinearTypes& types, int64_t rows, int64_t depth);
+  static int64_t converted_bytes(const Kernels& kernels, const LinearTypes& types, int64_t rows,
+                                 int64_t depth);
   bool native(const Kernels& kernels) const;  // both operands in bf16, by the CPU's own products
   void multiply_view(const Kernels& kernels, const MatrixView& view, int64_t col, const float* x,
                      const uint16_t* bf16, int64_t rows, int64_t cols, float* y, int64_t stride,
                      const Upcoming& next, void* scratch) const;
-  void multiply_blocks(const Kernels& kernels, int64_t col, const float* x, const uint16_t* bf16, int64_t rows,
-                       int64_t cols, float* y, int64_t stride, char* scratch) const;
+  void multiply_blocks(const Kernels& kernels, int64_t col, const float* x, const uint16_t* bf16,
+                       int64_t rows, int64_t cols, float* y, int64_t stride, char* scratch) const;
   int64_t product_scratch_bytes(const Kernels& kernels) const;
   const MatrixView& weight() const { return held_ != nullptr ? *held_ : weight_; }
 

@@ -47,8 +47,8 @@ QuantizedMatrix stored_matrix(const TensorInfo& info) {
 }
 
 // Rows [first, first + count) of a tensor, however they are stored, as f32.
-void widen_rows(const Kernels& kernels, const TensorInfo& info, const QuantizedMatrix& packed, int64_t first, int64_t count,
-                int64_t cols, float* out) {
+void widen_rows(const Kernels& kernels, const TensorInfo& info, const QuantizedMatrix& packed, int64_t first,
+                int64_t count, int64_t cols, float* out) {
   if (info.format == WeightFormat::plain) {
     const MatrixView view{info.data, info.dtype, info.shape[0], cols, cols};
     for (int64_t r = 0; r < count; ++r) widen_row(kernels, view, first + r, out + r * cols);
@@ -116,12 +116,14 @@ MatrixView WeightStore::in_memory(const std::string& tensor, DType type,
     return copy->data();
   };
   if (info.format != WeightFormat::plain) {
-    const char* values = shared(dequantized_[{tensor, type}], [&] { return rounded_copy(context_, info, type); });
+    const char* values =
+        shared(dequantized_[{tensor, type}], [&] { return rounded_copy(context_, info, type); });
     return {values, type, info.shape[0], info.shape[1], info.shape[1]};
   }
   const MatrixView source = checkpoint_.matrix(tensor);
   if (serves(source.dtype, type)) return source;
-  const uint16_t* values = shared(converted_[{tensor, type}], [&] { return converted(context_, source, type); });
+  const uint16_t* values =
+      shared(converted_[{tensor, type}], [&] { return converted(context_, source, type); });
   return {values, type, source.rows, source.cols, source.cols};
 }
 
@@ -167,8 +169,9 @@ std::shared_ptr<const QuantizedMatrix> WeightStore::quantized(const std::string&
   auto& slot = quantized_[{tensor, type, quantization}];
   std::shared_ptr<const QuantizedMatrix> made = slot.lock();
   if (!made) {
-    made = std::make_shared<const QuantizedMatrix>(
-        stored == Quantization::none ? QuantizedMatrix(context_, *source.view, quantization) : stored_matrix(info));
+    made = std::make_shared<const QuantizedMatrix>(stored == Quantization::none
+                                                       ? QuantizedMatrix(context_, *source.view, quantization)
+                                                       : stored_matrix(info));
     slot = made;
   }
   return made;

@@ -174,12 +174,12 @@ class Merge {
     Buffer<char> values;
     if (item.replacement != nullptr) {
       std::vector<float> wide(static_cast<size_t>(elements));
-      widen_row(item.replacement->values, 0, wide.data());
+      widen_row(*process_context().kernels, item.replacement->values, 0, wide.data());
       values = Buffer<char>(item.bytes());
       narrow_row(wide.data(), elements, item.type, values.data());
       if (!all_finite(wide.data(), elements)) refuse_not_finite(item);
     } else {
-      values = rounded_copy(source, item.type);
+      values = rounded_copy(process_context(), source, item.type);
     }
     writer.append(values.data(), item.bytes());
   }
@@ -193,7 +193,7 @@ class Merge {
     if (item.replacement != nullptr) {
       from = {item.replacement->values.data, item.replacement->values.dtype, rows, cols, cols};
     } else if (source.format != WeightFormat::plain) {
-      widened = rounded_copy(source, DType::f32);
+      widened = rounded_copy(process_context(), source, DType::f32);
       from = {widened.data(), DType::f32, rows, cols, cols};
     }
     Buffer<char> values(item.bytes());
@@ -202,14 +202,14 @@ class Merge {
       std::vector<float> wide(static_cast<size_t>(cols));
       std::vector<double> exact(static_cast<size_t>(cols));
       for (int64_t r = task * kRowsPerTask; r < std::min(rows, (task + 1) * kRowsPerTask); ++r) {
-        widen_row(from, r, wide.data());
+        widen_row(*process_context().kernels, from, r, wide.data());
         std::copy(wide.begin(), wide.end(), exact.begin());
         merged.add_to(r, exact.data());
         std::transform(exact.begin(), exact.end(), wide.begin(),
                        [](double v) { return static_cast<float>(v); });
         narrow_row(wide.data(), cols, item.type,
                    values.data() + r * cols * static_cast<int64_t>(bytes_of(item.type)));
-        widen_row({values.data(), item.type, rows, cols, cols}, r, wide.data());
+        widen_row(*process_context().kernels, {values.data(), item.type, rows, cols, cols}, r, wide.data());
         if (!all_finite(wide.data(), cols)) finite = false;
       }
     });

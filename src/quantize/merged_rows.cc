@@ -12,7 +12,7 @@ std::vector<double> doubles(const MatrixView& view, double scale) {
   std::vector<double> values(static_cast<size_t>(view.rows * view.cols));
   std::vector<float> row(static_cast<size_t>(view.cols));
   for (int64_t r = 0; r < view.rows; ++r) {
-    widen_row(view, r, row.data());
+    widen_row(*process_context().kernels, view, r, row.data());
     for (int64_t c = 0; c < view.cols; ++c)
       values[static_cast<size_t>(r * view.cols + c)] =
           scale * static_cast<double>(row[static_cast<size_t>(c)]);

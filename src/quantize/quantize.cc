@@ -36,7 +36,7 @@ struct Item {
     const int64_t rows = source->shape[0], cols = source->elements() / rows;
     if (source->format == WeightFormat::plain && (type == DType::f32 || type == source->dtype))
       return {source->data, source->dtype, rows, cols, cols};
-    copy = rounded_copy(*source, type);
+    copy = rounded_copy(process_context(), *source, type);
     return {copy.data(), type, rows, cols, cols};
   }
   PackedLayout layout() const {
