@@ -176,8 +176,8 @@ class Merge {
       std::vector<float> wide(static_cast<size_t>(elements));
       widen_row(*process_context().kernels, item.replacement->values, 0, wide.data());
       values = Buffer<char>(item.bytes());
-      narrow_row(wide.data(), elements, item.type, values.data());
-      if (!all_finite(wide.data(), elements)) refuse_not_finite(item);
+      narrow_row(*process_context().kernels, wide.data(), elements, item.type, values.data());
+      if (!all_finite(*process_context().kernels, wide.data(), elements)) refuse_not_finite(item);
     } else {
       values = rounded_copy(process_context(), source, item.type);
     }
@@ -207,10 +207,10 @@ class Merge {
         merged.add_to(r, exact.data());
         std::transform(exact.begin(), exact.end(), wide.begin(),
                        [](double v) { return static_cast<float>(v); });
-        narrow_row(wide.data(), cols, item.type,
+        narrow_row(*process_context().kernels, wide.data(), cols, item.type,
                    values.data() + r * cols * static_cast<int64_t>(bytes_of(item.type)));
         widen_row(*process_context().kernels, {values.data(), item.type, rows, cols, cols}, r, wide.data());
-        if (!all_finite(wide.data(), cols)) finite = false;
+        if (!all_finite(*process_context().kernels, wide.data(), cols)) finite = false;
       }
     });
     if (!finite) refuse_not_finite(item);
