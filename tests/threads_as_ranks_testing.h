@@ -99,7 +99,8 @@ class ThreadRank final : public Communicator {
     ThreadWorld::Channel& channel = world_.channels_[{rank_, to, tag}];
     channel.sends.push_back(part);
     world_.match(channel);
-    return std::make_unique<Waiting>(world_, part, fmt::format("{}'s to {}, {}", rank_, to, tag));
+    return std::make_unique<Waiting>(world_, channel.sends, part,
+                                     fmt::format("{}'s to {}, {}", rank_, to, tag));
   }
   std::unique_ptr<Transfer> start_receive(int from, int tag, std::span<std::byte> bytes) override {
     auto part = std::make_shared<ThreadWorld::Part>();
@@ -108,7 +109,8 @@ class ThreadRank final : public Communicator {
     ThreadWorld::Channel& channel = world_.channels_[{from, rank_, tag}];
     channel.receives.push_back(part);
     world_.match(channel);
-    return std::make_unique<Waiting>(world_, part, fmt::format("{} from {}, {}", rank_, from, tag));
+    return std::make_unique<Waiting>(world_, channel.receives, part,
+                                     fmt::format("{} from {}, {}", rank_, from, tag));
   }
   void barrier() override {
     std::unique_lock lock(world_.mutex_);
@@ -139,8 +141,14 @@ class ThreadRank final : public Communicator {
  private:
   class Waiting final : public Transfer {
    public:
-    Waiting(ThreadWorld& world, std::shared_ptr<ThreadWorld::Part> part, std::string what)
-        : world_(world), part_(std::move(part)), what_(std::move(what)) {}
+    using Parts = std::deque<std::shared_ptr<ThreadWorld::Part>>;
+    Waiting(ThreadWorld& world, Parts& queue, std::shared_ptr<ThreadWorld::Part> part, std::string what)
+        : world_(world), queue_(queue), part_(std::move(part)), what_(std::move(what)) {}
+    // Who ends in an error takes its memory along.
+    ~Waiting() override {
+      const std::lock_guard lock(world_.mutex_);
+      if (!part_->done) std::erase(queue_, part_);
+    }
     bool done() override {
       const std::lock_guard lock(world_.mutex_);
       return part_->done;
@@ -152,6 +160,7 @@ class ThreadRank final : public Communicator {
 
    private:
     ThreadWorld& world_;
+    Parts& queue_;
     std::shared_ptr<ThreadWorld::Part> part_;
     std::string what_;
   };

@@ -49,11 +49,14 @@ void wait_until(Done done, std::chrono::microseconds longest = std::chrono::micr
 
 class MpiTransfer final : public Transfer {
  public:
-  explicit MpiTransfer(std::string what) : what_(std::move(what)) {}
-  // A transfer that nobody waited for ends with the process.
+  MpiTransfer(std::string what, bool receives) : what_(std::move(what)), receives_(receives) {}
+  // A transfer that nobody waits for any more: because of an error, with which the process ends. Until then
+  // nothing may be received into memory that its owner gives back.
   ~MpiTransfer() override {
     for (MPI_Request& request : requests_) {
-      if (request != MPI_REQUEST_NULL) MPI_Request_free(&request);
+      if (request == MPI_REQUEST_NULL) continue;
+      if (receives_) MPI_Cancel(&request);
+      MPI_Request_free(&request);
     }
   }
   MPI_Request& add() { return requests_.emplace_back(MPI_REQUEST_NULL); }
@@ -71,6 +74,7 @@ class MpiTransfer final : public Transfer {
 
  private:
   std::string what_;
+  bool receives_;
   std::vector<MPI_Request> requests_;
 };
 
@@ -87,7 +91,7 @@ void for_pieces(std::span<Byte> bytes, Body body) {
 
 std::unique_ptr<MpiTransfer> start_send_on(MPI_Comm comm, int to, int tag, std::span<const std::byte> bytes) {
   auto transfer =
-      std::make_unique<MpiTransfer>(fmt::format("cannot send {} bytes to rank {}", bytes.size(), to));
+      std::make_unique<MpiTransfer>(fmt::format("cannot send {} bytes to rank {}", bytes.size(), to), false);
   for_pieces(bytes, [&](const std::byte* piece, int count) {
     const int code = MPI_Isend(piece, count, MPI_BYTE, to, tag, comm, &transfer->add());
     if (code != MPI_SUCCESS) refuse(code, transfer->what());
@@ -96,8 +100,8 @@ std::unique_ptr<MpiTransfer> start_send_on(MPI_Comm comm, int to, int tag, std::
 }
 
 std::unique_ptr<MpiTransfer> start_receive_on(MPI_Comm comm, int from, int tag, std::span<std::byte> bytes) {
-  auto transfer =
-      std::make_unique<MpiTransfer>(fmt::format("cannot receive {} bytes from rank {}", bytes.size(), from));
+  auto transfer = std::make_unique<MpiTransfer>(
+      fmt::format("cannot receive {} bytes from rank {}", bytes.size(), from), true);
   for_pieces(bytes, [&](std::byte* piece, int count) {
     const int code = MPI_Irecv(piece, count, MPI_BYTE, from, tag, comm, &transfer->add());
     if (code != MPI_SUCCESS) refuse(code, transfer->what());

@@ -40,6 +40,7 @@ class BatchEngine::State {
       for (size_t i = 0; i < under_way_.size() && !broken_; ++i) executor_->finish();
     } catch (const Error&) {  // there is nobody left to tell
     }
+    executor_.reset();  // before what messages under way are received into
   }
 
   RequestId add(BatchJob job);
