@@ -32,8 +32,9 @@ const Way kWays[] = {{"RankZeroFirst", 2, "vision=0,text.0-1=0,text.2=1,head=1"}
                      {"Tensor2", 2, ""},
                      {"Tensor3", 3, ""}};
 
-EngineOptions shared_by(const Way& way, Communicator& ranks) {
+EngineOptions shared_by(const Way& way, Communicator& ranks, const Context& context) {
   EngineOptions options;
+  options.context = context;
   if (*way.map == '\0') {
     options.tensor_parallel = {ranks.rank(), ranks.size(),
                                [&ranks](std::span<float> values) { ranks.sum_in_rank_order(values); }};
@@ -49,8 +50,8 @@ EngineOptions shared_by(const Way& way, Communicator& ranks) {
 // Rank 0 asks, the others serve.
 void with_ranks(const Way& way, const std::string& policy, Model* alone,
                 const std::function<void(Model&)>& ask) {
-  run_ranks(way.ranks, [&](Communicator& ranks) {
-    const EngineOptions options = shared_by(way, ranks);
+  run_ranks(way.ranks, [&](Communicator& ranks, const Context& context) {
+    const EngineOptions options = shared_by(way, ranks, context);
     Model model(policy, options, *way.map == '\0' ? nullptr : alone);
     if (ranks.rank() > 0) return model.engine().serve();
     try {
@@ -158,8 +159,8 @@ TEST(RankSchedules, ANumericErrorEndsItsOwnRequest) {
     EXPECT_NE(expected.bad.failure.find(place), std::string::npos) << expected.bad.failure;
     for (const Way& way : kWays) {
       SCOPED_TRACE(way.name);
-      run_ranks(way.ranks, [&](Communicator& ranks) {
-        EngineOptions options = shared_by(way, ranks);
+      run_ranks(way.ranks, [&](Communicator& ranks, const Context& context) {
+        EngineOptions options = shared_by(way, ranks, context);
         options.dtype = DType::f16;
         const Engine engine = Engine::open(folder / "model", options, {});
         if (ranks.rank() > 0) return engine.serve();
@@ -211,9 +212,9 @@ TEST(RankSchedules, ALostRankEndsAllRequests) {
   for (const Way& way : kWays) {
     SCOPED_TRACE(way.name);
     std::vector<Told> told(3);
-    const auto body = [&](Communicator& ranks) {
+    const auto body = [&](Communicator& ranks, const Context& context) {
       Mortal mortal(ranks, ranks.rank() == way.ranks - 1 ? 50 : -1);
-      Model model("dtype=bf16", shared_by(way, mortal));
+      Model model("dtype=bf16", shared_by(way, mortal, context));
       if (ranks.rank() > 0) return model.engine().serve();
       BatchEngine batch(model.engine(), model.limits(20));
       for (Told& one : told) batch.add(model.prompt(c), model.options(c), listen(one));

@@ -19,8 +19,9 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/parallel.h"
+#include "base/thread_pool.h"
 #include "comm/communicator.h"
+#include "kernels/context.h"
 
 namespace fovea::testing {
 
@@ -173,9 +174,9 @@ inline std::unique_ptr<Communicator> ThreadWorld::rank(int rank) {
   return std::make_unique<ThreadRank>(*this, rank);
 }
 
-// Calls body(rank) on a thread for each of `size` ranks, one thread of work each. Rethrows the error of the
-// first rank that has one of its own; the others got one because of it.
-inline void run_ranks(int size, const std::function<void(Communicator&)>& body) {
+// Calls body(rank, context) on a thread for each of `size` ranks, which compute with one or two threads of
+// their own. Rethrows the error of the first rank that has one of its own; the others got one because of it.
+inline void run_ranks(int size, const std::function<void(Communicator&, const Context&)>& body) {
   ThreadWorld world(size);
   std::mutex mutex;
   std::exception_ptr first;
@@ -183,9 +184,9 @@ inline void run_ranks(int size, const std::function<void(Communicator&)>& body) 
     std::vector<std::jthread> ranks;
     for (int r = 0; r < size; ++r) {
       ranks.emplace_back([&, r] {
-        set_threads(1);
+        ThreadPool pool(1 + r % 2);
         try {
-          body(*world.rank(r));
+          body(*world.rank(r), {&pool, &kernels()});
         } catch (...) {
           const std::lock_guard lock(mutex);
           if (!first) first = std::current_exception();
