@@ -13,6 +13,7 @@
 
 #include "base/progress.h"
 #include "bench/measurement.h"
+#include "checkpoint/model_files.h"
 
 namespace fovea::bench {
 
