@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "command_line_testing.h"
 
@@ -138,6 +140,108 @@ TEST_F(AuditCommand, AuditWritesJsonAndReport) {
   EXPECT_EQ(read(folder_ / "again.html"), page);
   expect_error("report o.json --out o.json", {"--out", "is read"});
   expect_error("report s.jsonl", {"no audit"});
+}
+
+// An audit without what no second one can have in common with it.
+void drop_times(json& value) {
+  if (value.is_object()) {
+    for (const char* name : {"seconds", "seconds_ratio", "date", "resident"}) value.erase(name);
+  }
+  if (value.is_structured()) {
+    for (json& part : value) drop_times(part);
+  }
+}
+
+// The text of a page's elements of this class, as a browser copies it.
+std::vector<std::string> commands_of(const std::string& page) {
+  std::vector<std::string> found;
+  const std::string open = "<pre class=\"command\"><code>";
+  for (size_t at = page.find(open); at != std::string::npos; at = page.find(open, at + 1)) {
+    std::string text = page.substr(at + open.size(), page.find("</code>", at) - at - open.size());
+    for (const auto& [entity, character] :
+         {std::pair("&lt;", "<"), {"&gt;", ">"}, {"&quot;", "\""}, {"&amp;", "&"}}) {
+      for (size_t i = text.find(entity); i != std::string::npos; i = text.find(entity, i + 1))
+        text.replace(i, std::string(entity).size(), character);
+    }
+    found.push_back(text);
+  }
+  return found;
+}
+
+TEST_F(AuditCommand, TheReportSaysHowAndTheCommandItOffersDoesItAgain) {
+  fs::create_directories(folder_ / "my 'questions' & more");
+  fs::copy_file(kPicture, folder_ / "my 'questions' & more" / "red.png");
+  write("my 'questions' & more/s.jsonl", line("a", "red.png", "\"7\"") + line("b", "red.png", "\"8\""));
+  const std::string suite = "\"my 'questions' & more/s.jsonl\"";
+  const Outcome outcome =
+      run("audit --max-new-tokens 4 --suite " + suite +
+          " --compare \"eager-bf16:text.scores=fp32;text.scaled=fp32\",eager-fp16 --limit 2 "
+          "--json o.json --report r.html --model=" +
+          std::string(kTiny));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  json before = read_json("o.json");
+  EXPECT_FALSE(before["machine"]["cpu"].get<std::string>().empty());
+  EXPECT_EQ(before["date"].get<std::string>().size(), std::string("2026-12-01 17:04 UTC").size());
+  for (const json& configuration : before["configurations"]) {
+    EXPECT_FALSE(configuration["description"].get<std::string>().empty());
+    EXPECT_NE(outcome.out.find(fmt::format("{:.1f}", configuration["peak_bytes"].get<double>() / 1e6)),
+              std::string::npos);
+  }
+  const std::string page = read(folder_ / "r.html");
+  for (const json& configuration : before["configurations"]) {  // the terminal's figure, in its unit
+    const std::string megabytes =
+        fmt::format("{:.1f}\u202FMB", configuration["peak_bytes"].get<double>() / 1e6);
+    EXPECT_NE(page.find(megabytes), std::string::npos) << megabytes;
+  }
+  const std::vector<std::string> commands = commands_of(page);
+  ASSERT_FALSE(commands.empty());
+  fs::remove(folder_ / "o.json");
+  const std::string again = fmt::format("cd {} && {} >again.out 2>&1", folder_.string(), commands.back());
+  ASSERT_EQ(std::system(again.c_str()), 0) << commands.back() << "\n" << read(folder_ / "again.out");
+  json after = read_json("o.json");
+  drop_times(before);
+  drop_times(after);
+  EXPECT_EQ(before, after);
+}
+
+TEST_F(AuditCommand, TheCommandToRepeatNamesTheModelAndNoState) {
+  write("s.jsonl", line("a", "red.png", "\"7\""));
+  const Outcome outcome =
+      CommandLineTest::run("audit --max-new-tokens 1 --suite s.jsonl --compare sdpa --json o.json",
+                           fmt::format("cd {} && FOVEA_MODEL={}", folder_.string(), kTiny));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const json command = read_json("o.json")["command"];
+  EXPECT_EQ(command.back(), kTiny);
+  EXPECT_EQ(command[command.size() - 2], "-m");
+}
+
+TEST_F(AuditCommand, QuestionsWhoseAnswersDifferAreThereWithTheirPictures) {
+  write("s.jsonl", line("a", "red.png", "\"7\"") + line("b", "red.png", "\"8\""));
+  // Four bits change what the tiny model says, if anything does.
+  ASSERT_EQ(
+      run(audit("--suite s.jsonl --compare fast,eager-fp16 --max-new-tokens 8 --json o.json --report r.html"))
+          .exit_code,
+      0);
+  const json result = read_json("o.json");
+  const auto& configurations = result["configurations"];
+  std::set<std::string> differ;
+  for (const json& configuration : configurations) {
+    for (size_t i = 0; i < 2; ++i) {
+      if (configuration["items"][i]["answer"] != configurations[0]["items"][i]["answer"])
+        differ.insert(configuration["items"][i]["id"].get<std::string>());
+    }
+  }
+  ASSERT_FALSE(differ.empty()) << "nothing to show";
+  std::set<std::string> asked;
+  const std::string page = read(folder_ / "r.html");
+  for (const json& question : result["questions"]) {
+    asked.insert(question["id"].get<std::string>());
+    EXPECT_EQ(question["prompt"], "[picture 1] Which?");
+    ASSERT_EQ(question["pictures"].size(), 1u);
+    EXPECT_NE(page.find("src=\"" + question["pictures"][0]["thumbnail"].get<std::string>() + "\""),
+              std::string::npos);
+  }
+  EXPECT_EQ(asked, differ);
 }
 
 TEST_F(AuditCommand, BudgetsAskEverythingAgain) {

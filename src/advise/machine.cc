@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <ctime>
-#include <fstream>
 #include <optional>
 #include <thread>
 
 #include "advise/machine_cache.h"
 #include "base/parallel.h"
+#include "base/processors.h"
+#include "base/utc_time.h"
 #include "checkpoint/direct_file.h"
 #include "kernels/kernels.h"
 
@@ -18,32 +18,15 @@ namespace fovea {
 
 namespace {
 
-std::string cpu_model() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown CPU";
-}
-
 double load_of_last_minute() {
   double load = 0;
   return ::getloadavg(&load, 1) == 1 ? load : 0;
 }
 
-std::string time_of_day() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M UTC", &utc)};
-}
-
 Measured measure(double load) {
   Measured measured;
   measured.load = load;
-  measured.when = time_of_day();
+  measured.when = utc_now();
   measured.limits = bench::Meter().limits();
   return measured;
 }
@@ -56,7 +39,7 @@ std::string Machine::key() const {
 
 Machine this_machine(const std::filesystem::path& cache, bool remeasure) {
   Machine machine;
-  machine.cpu = cpu_model();
+  machine.cpu = processor_name();
   machine.kernels = kernels().name;
   machine.threads = threads();
   machine.processors = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1U));

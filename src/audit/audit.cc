@@ -4,7 +4,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "audit/asked_questions.h"
 #include "audit/conclusion.h"
+#include "audit/description.h"
 #include "audit/fingerprint.h"
 #include "audit/search.h"
 #include "base/error.h"
@@ -269,6 +271,10 @@ class Audit {
     return all;
   }
 
+  std::string described(const Configuration& configuration) {
+    return describe(evaluator_.engine(configuration).precision(), configuration.guard);
+  }
+
   ordered_json recommended_by_search(const SearchResult& found) {
     const SearchCandidate* best = found.cheapest();
     if (best == nullptr) return nullptr;
@@ -276,6 +282,7 @@ class Audit {
     json.erase("status");
     json["why"] = fmt::format("the cheapest of {} policies that reaches {:.2f}: {}", found.candidates.size(),
                               found.target, best->why);
+    json["description"] = described(best->configuration);
     const auto known =
         std::find_if(found.candidates.begin(), found.candidates.end(),
                      [](const SearchCandidate& c) { return c.configuration.name == "eager-qkv-fp32"; });
@@ -320,6 +327,7 @@ class Audit {
     ordered_json json = candidate_json(candidate, score_of(list.front().answered).accuracy());
     json.erase("status");
     json["why"] = "the cheapest of those compared that was shown to be safe";
+    json["description"] = described(*best->configuration);
     json["against"] = nullptr;
     return json;
   }
@@ -358,6 +366,7 @@ class Audit {
                                                           c.answered, c.memory, options_.evaluation.drift,
                                                           *c.precision));
     }
+    json["questions"] = reference() ? asked_questions(engine_, options_.media, list) : ordered_json::array();
     json["attribution_of"] = nullptr;
     if (attribution) {
       json["attribution_of"] = {{"configuration", attribution->configuration},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "audit/description.h"
 #include "audit/score_error.h"
 
 namespace fovea {
@@ -269,6 +270,7 @@ ordered_json configuration_json(const Configuration& configuration, bool is_refe
   ordered_json json = {{"name", configuration.name},
                        {"policy", configuration.policy.text()},
                        {"flags", flags_of(configuration)},
+                       {"description", describe(precision, configuration.guard)},
                        {"is_reference", is_reference}};
   const Score score = score_of(answered);
   json.update(score_json(score));

@@ -103,6 +103,15 @@ Processors usable_processors() {
   return usable_processors(allowed, "/");
 }
 
+std::string processor_name(const fs::path& root) {
+  std::ifstream info(root / "proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown CPU";
+}
+
 bool bind_to_processor(int cpu) {
   cpu_set_t set;
   CPU_ZERO(&set);

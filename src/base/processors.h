@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <limits>
+#include <string>
 #include <vector>
 
 namespace fovea {
@@ -23,6 +24,9 @@ struct Processors {
 Processors usable_processors();
 // The same of `allowed` logical CPUs; `root` stands before /proc and /sys.
 Processors usable_processors(const std::vector<int>& allowed, const std::filesystem::path& root);
+
+// As the system calls it: "model name" of /proc/cpuinfo, below `root`; "unknown CPU" where it says nothing.
+std::string processor_name(const std::filesystem::path& root = "/");
 
 // Binds the calling thread to one logical CPU; false where the system refuses.
 bool bind_to_processor(int cpu);

@@ -6,6 +6,8 @@
 #include "audit/audit.h"
 #include "base/error.h"
 #include "base/output_file.h"
+#include "base/processors.h"
+#include "base/utc_time.h"
 #include "cli/answer_json.h"
 #include "cli/audit_tables.h"
 #include "cli/commands.h"
@@ -16,6 +18,7 @@
 #include "cli/memory_check.h"
 #include "cli/option_values.h"
 #include "cli/output.h"
+#include "cli/own_command.h"
 #include "cli/progress_bar.h"
 #include "cli/ranks.h"
 #include "cli/text_file.h"
@@ -208,7 +211,12 @@ AuditOutcome run(const SuiteFlags& flags, AuditOptions options, const std::strin
                              ? run_whole(flags, suite, options, observer, follower)
                              : run_split(flags, suite, options, observer, follower);
   bar.clear();
+  outcome.json["machine"]["cpu"] = processor_name();
   outcome.json["machine"]["version"] = FOVEA_VERSION;
+  outcome.json["date"] = utc_now();
+  const std::vector<std::string> command = command_to_repeat(flags.engine.model);
+  outcome.json["command"] =
+      command.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(command);
   return outcome;
 }
 

@@ -11,6 +11,7 @@
 #include "cli/help.h"
 #include "cli/option_values.h"
 #include "cli/output.h"
+#include "cli/own_command.h"
 #include "cli/usage_error.h"
 #include "cli/version.h"
 #include "comm/world.h"
@@ -116,6 +117,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   fovea::take_standard_streams();
+  fovea::keep_command(argc, argv);
   fovea::free_large_blocks_at_once();
   fovea::explain_bus_errors();
   std::signal(SIGXFSZ, SIG_IGN);  // a write past `ulimit -f` then fails with an error, as on a full disk

@@ -1,4 +1,4 @@
-// Accuracy over the length of the context, the number of images, and the suite's tags.
+// Accuracy over the length of the context, the number of images, and their tokens.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -101,37 +101,6 @@ bool fill_accuracy(Node section, const Audit& audit) {
                     {"by_image_budget", "budget", "budget", "Accuracy over the image-token budget",
                      "tokens of all images of a question, at most"});
   return context || images || budgets;
-}
-
-bool fill_tags(Node section, const Audit& audit) {
-  using Tag = std::pair<std::string, std::string>;
-  std::map<Tag, std::map<size_t, const Json*>> tags;
-  for (size_t i = 0; i < audit.configurations.size(); ++i) {
-    for (const Json* entry : objects(*audit.configurations[i].data, "by_tag")) {
-      tags[{text(*entry, "tag"), text(*entry, "value")}][i] = entry;
-    }
-  }
-  if (tags.empty()) return false;
-  Table table(section, "Accuracy by tag", table_class(audit));
-  table.column("tag", false);
-  for (const Configuration& configuration : audit.configurations) table.column(configuration.name, false);
-  for (const auto& [tag, entries] : tags) {
-    table.row(tag.first + ": " + tag.second);
-    for (size_t i = 0; i < audit.configurations.size(); ++i) {
-      const auto found = entries.find(i);
-      if (found == entries.end()) {
-        table.cell("\u2013");
-        continue;
-      }
-      Node cell = table.cell({}, "accuracy");
-      const Json& entry = *found->second;
-      add_bar(cell, number(entry, "accuracy"), style_class(audit.configurations[i].style),
-              interval(entry, "interval"));
-      add(cell, "span", "value",
-          fmt::format("{} of {}", count_of(number(entry, "correct")), count_of(number(entry, "count"))));
-    }
-  }
-  return true;
 }
 
 }  // namespace fovea::report

@@ -30,23 +30,18 @@ double largest_of(const Audit& audit, const char* field) {
 // The bytes of each part side by side; the whole in one piece when the parts are not known.
 void add_memory_bar(Node parent, const Json& data, double largest) {
   const Json& memory = member(data, "memory");
-  Node bar = add(parent, "span", "bar parts");
-  set(bar, "aria-hidden", "true");
+  Node bar = add_bar(parent, "parts");
   double left = 0;
   for (const Part& part : kParts) {
     const double bytes = number(memory, part.field);
     if (!(bytes > 0) || !(largest > 0)) continue;
     const double width = std::min(bytes / largest, 1 - left);
-    Node piece = add(bar, "span", std::string("fill ") + part.css_class);
-    set(piece, "style",
-        "left:" + std::to_string(left * 100) + "%;width:" + std::to_string(width * 100) + "%");
+    add_bar_piece(bar, left, width, std::string("fill ") + part.css_class);
     left += width;
   }
   if (left > 0 || !(largest > 0)) return;
   const double share = number(data, "peak_bytes") / largest;
-  if (std::isfinite(share)) {
-    set(add(bar, "span", "fill part3"), "style", "left:0;width:" + std::to_string(share * 100) + "%");
-  }
+  if (std::isfinite(share)) add_bar_piece(bar, 0, std::clamp(share, 0.0, 1.0), "fill part3");
 }
 
 void add_part_legend(Node section) {

@@ -102,11 +102,12 @@ void add_flags(Node section, const Audit& audit) {
   Table table(add_details(section, "Commands that run each configuration"), "Commands", "stack");
   table.column("configuration", false);
   table.column("command", false);
-  table.column("policy", false);
+  table.column("what it is", false);
   for (const Configuration& configuration : audit.configurations) {
     add_name(table.row({}), configuration);
     add(table.cell({}), "code", {}, run_command(audit, text(*configuration.data, "flags")));
-    add(table.cell({}), "code", {}, text(*configuration.data, "policy"));
+    const std::string policy = text(*configuration.data, "policy");
+    table.cell(configuration.description.empty() ? policy : configuration.description);
   }
 }
 
@@ -137,16 +138,19 @@ bool fill_environment(Node section, const Audit& audit) {
   facts.add_fact(
       "prompts",
       joined({range(member(suite, "context"), "tokens"), range(member(suite, "images"), "images")}, ", "));
-  facts.add_fact("machine", joined({text(machine, "kernels"), counted(machine, "threads", "threads")}, ", "));
+  facts.add_fact("CPU", text(machine, "cpu"));
+  facts.add_fact("kernels", joined({text(machine, "kernels"), counted(machine, "threads", "threads")}, ", "));
   facts.add_fact("fovea", text(machine, "version"));
-  facts.add_fact("command", text(data, "command"));
+  facts.add_fact("date", text(data, "date"));
   if (std::isfinite(number(data, "seconds")))
     facts.add_fact("whole audit", duration_of(number(data, "seconds")));
   if (!facts.any()) remove(facts.list());
+  const std::string command = repeat_command(audit);
+  if (!command.empty()) add_command(section, command);
   const bool has_flags = std::any_of(audit.configurations.begin(), audit.configurations.end(),
                                      [](const Configuration& c) { return !text(*c.data, "flags").empty(); });
   if (has_flags) add_flags(section, audit);
-  return facts.any() || has_flags;
+  return facts.any() || has_flags || !command.empty();
 }
 
 }  // namespace fovea::report

@@ -69,7 +69,7 @@ Audit read_audit(const Json& data) {
   const std::string reference = text(data, "reference");
   size_t next_style = 1;
   for (const Json* object : objects(data, "configurations")) {
-    Configuration configuration{object, text(*object, "name"), 0, false, false};
+    Configuration configuration{object, text(*object, "name"), text(*object, "description"), 0, false, false};
     if (configuration.name.empty()) configuration.name = "unnamed";
     configuration.is_reference = flag(*object, "is_reference") || configuration.name == reference;
     configuration.is_recommended = !recommended.empty() && configuration.name == recommended;
@@ -78,5 +78,7 @@ Audit read_audit(const Json& data) {
   }
   return audit;
 }
+
+bool is_probe(const Audit& audit) { return text(*audit.data, "made_by") == "fovea.probe"; }
 
 }  // namespace fovea::report

@@ -26,7 +26,8 @@ std::pair<double, double> interval(const Json& object, const char* key);
 struct Configuration {
   const Json* data;
   std::string name;
-  size_t style;  // 0 for the reference, see style_class()
+  std::string description;  // one line that says what it computes; may be empty
+  size_t style;             // 0 for the reference, see style_class()
   bool is_reference, is_recommended;
 };
 
@@ -39,5 +40,7 @@ struct Audit {
 };
 
 Audit read_audit(const Json& data);
+// Made by python's fovea.probe: what it examined runs in transformers.
+bool is_probe(const Audit& audit);
 
 }  // namespace fovea::report

@@ -27,7 +27,7 @@ std::string printable(std::string_view text) {
 // HTML reads <div/> as an open tag: an element without content gets an empty text, which writes <div></div>.
 struct CloseEmptyElements : pugi::xml_tree_walker {
   bool for_each(Node& node) override {
-    constexpr std::array<std::string_view, 4> kVoid = {"meta", "link", "br", "hr"};
+    constexpr std::array<std::string_view, 5> kVoid = {"meta", "link", "br", "hr", "img"};
     const bool is_void = std::find(kVoid.begin(), kVoid.end(), std::string_view(node.name())) != kVoid.end();
     if (node.type() == pugi::node_element && !node.first_child() && !is_void) {
       node.append_child(pugi::node_pcdata).set_value("");

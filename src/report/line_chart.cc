@@ -109,39 +109,121 @@ void draw_marker(Node parent, size_t style, double x, double y) {
   set(add(parent, "path", "marker"), "d", shapes[style % shapes.size()]);
 }
 
-void draw_series(Node svg, const LineChart& chart, const Scale& scale, const ChartSeries& series,
-                 double shift) {
-  Node group = add(svg, "g", style_class(series.style));
-  std::string path;
-  std::vector<std::pair<double, double>> places;
-  for (const ChartPoint& point : series.points) {
-    if (!std::isfinite(point.value)) continue;
-    places.emplace_back(x_of(chart, double(point.at)) + shift, scale.y(point.value));
-    path +=
-        fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", places.back().first, places.back().second);
-    if (point.interval) {
-      const double x = places.back().first;
-      line(group, "interval", x, scale.y(point.interval->first), x, scale.y(point.interval->second));
+// A point as it is drawn, and the lines on which it lies.
+struct Place {
+  size_t at;  // index into the ticks
+  double x, y;
+  const ChartPoint* point;
+};
+
+struct Line {
+  const ChartSeries* series;
+  double shift;  // to the right, so that points of equal value stand side by side
+  std::vector<Place> places;
+  std::vector<size_t> by_tick;  // which place stands there, counted from 1; 0 for none
+  const Place* at(size_t tick) const { return by_tick[tick] > 0 ? &places[by_tick[tick] - 1] : nullptr; }
+};
+
+std::vector<Line> lines_of(const LineChart& chart, const Scale& scale) {
+  const double room = chart.ticks.size() > 1 ? x_of(chart, 1) - x_of(chart, 0) : 0;
+  const double step = chart.series.empty() ? 0 : std::min(6.0, 0.6 * room / double(chart.series.size()));
+  const double middle = (double(chart.series.size()) - 1) / 2;
+  std::vector<Line> lines;
+  for (size_t i = 0; i < chart.series.size(); ++i) {
+    const double shift = std::clamp((double(i) - middle) * step, -14.0, 14.0);
+    Line line{&chart.series[i], shift, {}, std::vector<size_t>(chart.ticks.size(), 0)};
+    for (const ChartPoint& point : chart.series[i].points) {
+      if (!std::isfinite(point.value)) continue;
+      line.places.push_back({point.at, x_of(chart, double(point.at)) + shift, scale.y(point.value), &point});
+      line.by_tick.at(point.at) = line.places.size();
     }
+    lines.push_back(std::move(line));
   }
-  if (places.size() > 1) set(add(group, "path", series.predicted ? "predicted" : "line"), "d", path);
-  if (series.predicted) return;
+  return lines;
+}
+
+// Of the lines that run where `line` does between two of its places: how many there are, and which of them
+// it is.
+struct Turn {
+  size_t of = 1, index = 0;
+  friend bool operator==(const Turn&, const Turn&) = default;
+};
+
+Turn turn_of(const std::vector<Line>& lines, const Line& line, const Place& from, const Place& to) {
+  constexpr double kNear = 2.5;  // lines are 2 wide
+  Turn turn{0, 0};
+  for (const Line& other : lines) {
+    if (other.series->predicted) continue;
+    const Place *first = other.at(from.at), *last = other.at(to.at);
+    if (first == nullptr || last == nullptr) continue;
+    if (std::abs(first->y - from.y) > kNear || std::abs(last->y - to.y) > kNear) continue;
+    if (&other == &line) turn.index = turn.of;
+    ++turn.of;
+  }
+  return turn;
+}
+
+// One piece of a line; where several coincide it is dashed so that each has its turn at the same place.
+void draw_piece(Node group, const Line& line, size_t first, size_t last, const Turn& turn) {
+  constexpr double kDash = 8;
+  std::string path;
+  for (size_t i = first; i <= last; ++i) {
+    path += fmt::format("{}{:.1f} {:.1f}", i == first ? "M" : "L", line.places[i].x, line.places[i].y);
+  }
+  Node piece = add(group, "path", turn.of > 1 ? "shared" : "line");
+  set(piece, "d", path);
+  if (turn.of < 2) return;
+  const double others = kDash * double(turn.of - 1);
+  set(piece, "stroke-dasharray", fmt::format("{} {}", kDash, others));
+  set(piece, "stroke-dashoffset", line.shift - kDash * double(turn.index));
+}
+
+// True where it coincides with another line somewhere.
+bool draw_pieces(Node group, const std::vector<Line>& lines, const Line& line) {
+  bool shares = false;
+  for (size_t first = 0; first + 1 < line.places.size();) {
+    const Turn turn = turn_of(lines, line, line.places[first], line.places[first + 1]);
+    size_t last = first + 1;
+    while (last + 1 < line.places.size() &&
+           turn_of(lines, line, line.places[last], line.places[last + 1]) == turn) {
+      ++last;
+    }
+    draw_piece(group, line, first, last, turn);
+    shares |= turn.of > 1;
+    first = last;
+  }
+  return shares;
+}
+
+void draw_predicted(Node group, const Line& line) {
+  std::string path;
+  for (const Place& place : line.places) {
+    path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", place.x, place.y);
+  }
+  if (line.places.size() > 1) set(add(group, "path", "predicted"), "d", path);
+}
+
+// `index` of the line: where only some points carry a marker, those of different lines are different points.
+void draw_points(Node group, const Scale& scale, const Line& shown, size_t index) {
+  for (const Place& place : shown.places) {
+    if (!place.point->interval) continue;
+    line(group, "interval", place.x, scale.y(place.point->interval->first), place.x,
+         scale.y(place.point->interval->second));
+  }
   // Many points of a dense line would hide it: then only some carry a marker, and all keep their label.
-  const size_t every = std::max<size_t>(1, places.size() / 10);
-  size_t i = 0;
-  for (const ChartPoint& point : series.points) {
-    if (!std::isfinite(point.value)) continue;
+  const size_t every = std::max<size_t>(1, shown.places.size() / 8);
+  for (size_t i = 0; i < shown.places.size(); ++i) {
+    const Place& place = shown.places[i];
     Node spot = add(group, "g");
-    add(spot, "title", {}, series.name + ": " + point.label);
-    if (i % every == 0) {
-      draw_marker(spot, series.style, places[i].first, places[i].second);
+    add(spot, "title", {}, shown.series->name + ": " + place.point->label);
+    if ((i + 2 * index) % every == 0) {
+      draw_marker(spot, shown.series->style, place.x, place.y);
     } else {
       Node target = add(spot, "circle", "target");
-      set(target, "cx", places[i].first);
-      set(target, "cy", places[i].second);
+      set(target, "cx", place.x);
+      set(target, "cy", place.y);
       set(target, "r", 4.0);
     }
-    ++i;
   }
 }
 
@@ -153,26 +235,26 @@ std::string style_class(size_t style) {
   return fmt::format("k{}{}", (style - 1) % kColours + 1, (style - 1) / kColours % 2 == 1 ? " dashed" : "");
 }
 
-void draw(Node parent, const LineChart& chart) {
+std::vector<std::string> draw(Node parent, const LineChart& chart) {
   Node svg = add(parent, "svg", "chart");
   set(svg, "viewBox", fmt::format("0 0 {} {}", kWidth, kHeight));
   set(svg, "role", "img");
   set(svg, "aria-label", chart.title);
   const Scale scale = scale_of(chart);
   draw_axes(svg, chart, scale);
-  // Series stand side by side, or equal values and their intervals would hide each other.
-  const bool has_intervals =
-      std::any_of(chart.series.begin(), chart.series.end(), [](const ChartSeries& series) {
-        return std::any_of(series.points.begin(), series.points.end(),
-                           [](const ChartPoint& p) { return !!p.interval; });
-      });
-  const double room = has_intervals && chart.ticks.size() > 1 ? x_of(chart, 1) - x_of(chart, 0) : 0;
-  const double step = chart.series.empty() ? 0 : std::min(6.0, 0.6 * room / double(chart.series.size()));
-  const double middle = (double(chart.series.size()) - 1) / 2;
-  for (size_t i = 0; i < chart.series.size(); ++i) {
-    const double shift = std::clamp((double(i) - middle) * step, -14.0, 14.0);
-    draw_series(svg, chart, scale, chart.series[i], shift);
+  const std::vector<Line> lines = lines_of(chart, scale);
+  std::vector<std::string> shared;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const ChartSeries& series = *lines[i].series;
+    Node group = add(svg, "g", style_class(series.style));
+    if (series.predicted) {
+      draw_predicted(group, lines[i]);
+      continue;
+    }
+    if (draw_pieces(group, lines, lines[i])) shared.push_back(series.name);
+    draw_points(group, scale, lines[i], i);
   }
+  return shared;
 }
 
 void draw_key(Node parent, size_t style) {

@@ -37,7 +37,9 @@ struct LineChart {
 // 0 is the reference, neutral; from 1 on a palette that colour-blind people can tell apart, then again with
 // dashes.
 std::string style_class(size_t style);
-void draw(Node parent, const LineChart& chart);
+// Returns the names of the series that coincide with others somewhere, which are drawn there in turns: first
+// a piece of one, then a piece of the next.
+std::vector<std::string> draw(Node parent, const LineChart& chart);
 // The small picture of a configuration's line and marker, for legends and tables.
 void draw_key(Node parent, size_t style);
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <cmath>
 
 namespace fovea::report {
@@ -48,13 +47,12 @@ std::string count_of(double value) {
 
 std::string size_of(double bytes) {
   if (!std::isfinite(bytes)) return kNone;
-  constexpr std::array<const char*, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
-  size_t unit = 0;
-  while (std::abs(bytes) >= 1024 && unit + 1 < kUnits.size()) {
-    bytes /= 1024;
-    ++unit;
-  }
-  return fmt::format("{:.{}f}{}{}", bytes, unit == 0 || bytes >= 100 ? 0 : 1, kNarrowSpace, kUnits[unit]);
+  // One unit whatever the size, that of the tables in the terminal: figures can be compared at a glance.
+  const std::string tenths = fmt::format("{:.1f}", std::abs(bytes) / 1e6);
+  const size_t point = tenths.size() - 2;
+  std::string whole = tenths.substr(0, point);
+  for (size_t i = whole.size(); i > 3 && whole.size() > 4; i -= 3) whole.insert(i - 3, kNarrowSpace);
+  return fmt::format("{}{}{}{}MB", bytes < 0 ? "\u2212" : "", whole, tenths.substr(point), kNarrowSpace);
 }
 
 std::string duration_of(double seconds) {

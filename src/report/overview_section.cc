@@ -10,6 +10,8 @@
 namespace fovea::report {
 namespace {
 
+constexpr size_t kLongestDescription = 300;  // bytes
+
 // A sentence "Head: rest" with a short head gets the head as a label, coloured by what it says.
 void add_sentence(Node list, const std::string& sentence) {
   constexpr size_t kLongestHead = 24;
@@ -63,6 +65,9 @@ void add_recommendation(Node section, const Audit& audit) {
   } else {
     add(title, "span", "name", text(recommended, "name"));
   }
+  std::string description = text(recommended, "description");
+  if (description.empty() && configuration != nullptr) description = configuration->description;
+  if (!description.empty()) add(box, "p", "why", shortened(description, kLongestDescription));
   add_command(box, run_command(audit, text(recommended, "flags")));
   Node facts = add(box, "dl", "facts");
   add_fact(facts, "accuracy", accuracy_with_interval(recommended));
@@ -102,6 +107,13 @@ std::string risk_of(const Json& data) {
 
 }  // namespace
 
+bool fill_footer(Node section, const Audit& audit) {
+  add(section, "p", {},
+      fmt::format("Written by {}. This file is complete in itself: it loads nothing.",
+                  is_probe(audit) ? "fovea.probe" : "fovea audit"));
+  return true;
+}
+
 bool fill_header(Node section, const Audit& audit) {
   const Json& data = *audit.data;
   const Json& suite = member(data, "suite");
@@ -109,6 +121,9 @@ bool fill_header(Node section, const Audit& audit) {
   if (std::isfinite(number(suite, "used"))) parts.push_back(count_of(number(suite, "used")) + " questions");
   if (!text(data, "reference").empty()) parts.push_back("reference " + text(data, "reference"));
   add(section, "p", "subject", joined(parts, " \u00B7 "));
+  const Json& machine = member(data, "machine");
+  const std::string made_on = joined({text(data, "date"), text(machine, "cpu")}, " \u00B7 ");
+  if (!made_on.empty()) add(section, "p", "subject", made_on);
   const Json& complete = member(data, "complete");
   if (complete.is_boolean() && !complete.get<bool>()) {
     add(section, "p", "banner",
@@ -149,6 +164,9 @@ bool fill_configurations(Node section, const Audit& audit) {
     add_name(header, configuration);
     if (configuration.is_reference) add_badge(header, "neutral", "reference");
     if (configuration.is_recommended) add_badge(header, "good", "recommended");
+    if (!configuration.description.empty()) {
+      add(header, "span", "why", shortened(configuration.description, kLongestDescription));
+    }
     add_accuracy_cells(table, configuration, reference);
     table.cell(small_number(number(data, "kl")));
     table.cell(percent(number(data, "agreement")));

@@ -21,15 +21,16 @@ constexpr Section kSections[] = {
     {"header", fill_header},
     {"verdict", fill_verdict},
     {"configurations", fill_configurations},
+    {"differences", fill_differences},
     {"accuracy", fill_accuracy},
     {"tags", fill_tags},
     {"drift", fill_drift},
     {"nodes", fill_nodes},
     {"cost", fill_cost},
     {"search", fill_search},
-    {"differences", fill_differences},
     {"problems", fill_problems},
     {"environment", fill_environment},
+    {"footer", fill_footer},
 };
 
 [[noreturn]] void refuse(std::string what) {
@@ -73,6 +74,11 @@ std::string html_report(const nlohmann::json& audit) {
     const Node element = by_id(document, section.id);
     if (!section.fill(element, read)) remove(element);
   }
+  // Nothing but the page's own style and script, which are known by their digests, and small pictures in it.
+  set(by_id(document, "policy"), "content",
+      "default-src 'none'; style-src 'sha256-" FOVEA_REPORT_STYLE_DIGEST
+      "'; script-src 'sha256-" FOVEA_REPORT_SCRIPT_DIGEST
+      "'; img-src data:; base-uri 'none'; form-action 'none'");
   std::string html = serialise(document);
   // Style and script are the only text that is not escaped. Data cannot contain "<", so these are the page's
   // own tags.

@@ -1,4 +1,4 @@
-// Optional comfort: a copy button for commands, and everything unfolded for print. No ampersand or less-than sign in
+// Optional comfort: a copy button for commands. No ampersand or less-than sign in
 // this file, so that the report stays well-formed XML.
 for (const command of document.querySelectorAll("pre.command")) {
   const button = document.createElement("button");

@@ -1,44 +1,13 @@
 #include "report/report.h"
 
-#include <gtest/gtest.h>
-
-#include <fstream>
 #include <limits>
-#include <pugixml.hpp>
 
 #include "base/error.h"
 #include "report/number_format.h"
+#include "report/report_testing.h"
 
 namespace fovea {
 namespace {
-
-using nlohmann::json;
-
-json sample() {
-  std::ifstream file(FOVEA_SOURCE_DIR "/tests/data/audit/sample.json");
-  return json::parse(file);
-}
-
-bool has(const std::string& html, std::string_view text) { return html.find(text) != std::string::npos; }
-
-size_t count(const std::string& html, std::string_view text) {
-  size_t found = 0;
-  for (size_t at = html.find(text); at != std::string::npos; at = html.find(text, at + 1)) ++found;
-  return found;
-}
-
-pugi::xml_document parsed(const std::string& html) {
-  pugi::xml_document document;
-  const pugi::xml_parse_result result = document.load_string(html.c_str());
-  EXPECT_TRUE(result) << result.description() << " at " << html.substr(size_t(result.offset), 80);
-  return document;
-}
-
-// A section as its own text, empty when it is absent.
-std::string section(const std::string& html, const std::string& id) {
-  const size_t begin = html.find("<section id=\"" + id + "\"");
-  return begin == std::string::npos ? "" : html.substr(begin, html.find("</section>", begin) - begin);
-}
 
 TEST(Report, HasEverySectionOfTheSample) {
   const std::string html = html_report(sample());
@@ -46,7 +15,7 @@ TEST(Report, HasEverySectionOfTheSample) {
                          "differences", "problems", "environment"}) {
     EXPECT_NE(section(html, id), "") << id;
   }
-  EXPECT_TRUE(has(section(html, "verdict"), "fovea run -m models/fovea-demo --policy flash-bf16"));
+  EXPECT_TRUE(has(section(html, "verdict"), "fovea chat -m models/fovea-demo --preset flash-bf16"));
   EXPECT_TRUE(has(section(html, "problems"), "mixed-0018"));
   EXPECT_EQ(count(section(html, "accuracy"), "<svg class=\"chart\""), 2);
   EXPECT_EQ(count(section(html, "drift"), "<svg class=\"chart\""), 4);
@@ -73,7 +42,8 @@ TEST(Report, OfAProbeShowsWhatToSetInTransformers) {
   audit["recommended"]["flags"] = "attn_implementation=\"sdpa\"";
   const std::string html = section(html_report(audit), "verdict");
   EXPECT_TRUE(has(html, "attn_implementation=")) << html;
-  EXPECT_FALSE(has(html, "fovea run")) << html;
+  EXPECT_FALSE(has(html, "fovea chat")) << html;
+  EXPECT_TRUE(has(html_report(audit), "Written by fovea.probe"));
 }
 
 TEST(Report, NamesEveryConfigurationInTableAndCostWithOneStyle) {
@@ -103,11 +73,19 @@ TEST(Report, EscapesTextFromTheAudit) {
   audit["suite"]["problems"][0]["message"] = evil;
   audit["attribution"][0]["node"] = evil;
   audit["recommended"]["flags"] = evil;
+  audit["date"] = audit["machine"]["cpu"] = audit["made_by"] = evil;
+  audit["command"] = {"fovea", "audit", evil};
+  for (json& question : audit["questions"]) {
+    question["id"] = question["prompt"] = evil;
+    for (json& picture : question["pictures"]) picture["thumbnail"] = evil;
+  }
   for (json& configuration : audit["configurations"]) {
     configuration["name"] = evil;
     configuration["policy"] = evil;
     configuration["problems"] = {{{"id", evil}, {"message", evil}}};
+    configuration["description"] = evil;
     for (json& item : configuration["items"]) item["id"] = item["answer"] = item["problem"] = evil;
+    configuration["items"][0]["answer"] = "";  // or no two of them would differ
     for (json& bucket : configuration["by_context"]) bucket["label"] = evil;
     for (json& bucket : configuration["by_tag"]) bucket["value"] = evil;
   }
@@ -131,7 +109,7 @@ TEST(Report, QuotesTheCommandForAShell) {
     return std::string_view(node.attribute("class").value()) == "command";
   });
   EXPECT_STREQ(command.child("code").text().get(),
-               "fovea run -m 'my models/it'\\''s' --policy 'eager-bf16:text.scores=fp32;text.scaled=fp32'");
+               "fovea chat -m 'my models/it'\\''s' --policy 'eager-bf16:text.scores=fp32;text.scaled=fp32'");
 }
 
 TEST(Report, LeavesOutWhatWasNotMeasured) {
@@ -168,8 +146,9 @@ TEST(Report, SaysThatTheAuditWasInterrupted) {
 // No element has a source or a link to anywhere, and the style loads nothing.
 TEST(Report, NeedsNoOtherFile) {
   const std::string html = html_report(sample());
-  for (const char* text :
-       {"http:", "https:", "src=", "href=", "url(", "@import", "<link", "<base", "<iframe"}) {
+  EXPECT_GT(count(html, "src="), 0);
+  EXPECT_EQ(count(html, "src="), count(html, "src=\"data:image/png;base64,"));
+  for (const char* text : {"http:", "https:", "href=", "url(", "@import", "<link", "<base", "<iframe"}) {
     EXPECT_FALSE(has(html, text)) << text;
   }
 }
@@ -179,6 +158,7 @@ TEST(Report, IsWellFormedAndSmall) {
   parsed(html);
   EXPECT_EQ(html.rfind("<!DOCTYPE html>", 0), 0u);
   EXPECT_LT(html.size(), 160u << 10);
+  EXPECT_FALSE(has(html, "style=\"")) << "the policy allows none";
   // HTML reads these as open tags.
   for (const char* text : {"<div/>", "<span/>", "<td/>", "<p/>", "<div />", "<span />", "<td />", "<p />"}) {
     EXPECT_FALSE(has(html, text)) << text;
@@ -241,9 +221,9 @@ TEST(NumberFormat, ReadsLikeWritten) {
   EXPECT_EQ(small_number(0), "0");
   EXPECT_EQ(count_of(5100000), "5\u202F100\u202F000");
   EXPECT_EQ(count_of(3600), "3600");
-  EXPECT_EQ(size_of(512), "512\u202FB");
-  EXPECT_EQ(size_of(273715200), "261\u202FMiB");
-  EXPECT_EQ(size_of(1.5 * (1 << 30)), "1.5\u202FGiB");
+  EXPECT_EQ(size_of(512), "0.0\u202FMB");
+  EXPECT_EQ(size_of(273715200), "273.7\u202FMB");
+  EXPECT_EQ(size_of(145.25e9), "145\u202F250.0\u202FMB");
   EXPECT_EQ(duration_of(0.43), "430\u202Fms");
   EXPECT_EQ(duration_of(59.99), "1\u202Fmin 00\u202Fs");
   EXPECT_EQ(duration_of(231.4), "3\u202Fmin 51\u202Fs");

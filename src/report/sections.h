@@ -19,5 +19,6 @@ bool fill_search(Node section, const Audit& audit);
 bool fill_differences(Node section, const Audit& audit);
 bool fill_problems(Node section, const Audit& audit);
 bool fill_environment(Node section, const Audit& audit);
+bool fill_footer(Node section, const Audit& audit);
 
 }  // namespace fovea::report

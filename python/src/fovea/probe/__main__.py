@@ -62,6 +62,7 @@ def main(words=None):
                    drift=not arguments.no_drift, attribute=not arguments.no_attribute, limit=arguments.limit,
                    max_new_tokens=arguments.max_new_tokens, target=arguments.target, progress=progress,
                    note=lambda text: print(text, file=sys.stderr))
+    result.json["command"] = [Path(sys.executable).name, "-m", "fovea.probe", *(sys.argv[1:] if words is None else words)]
     if arguments.json:
         write(arguments.json, json.dumps(result.json, indent=1, allow_nan=False) + "\n")
     print(result)

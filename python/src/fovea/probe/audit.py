@@ -7,6 +7,7 @@ import torch
 
 from ..errors import Error
 from . import checks, report
+from .asked import asked_questions, describe
 from .attribution import Attributor, layers_alone
 from .configuration import parse_configuration
 from .evaluation import Evaluator
@@ -111,12 +112,13 @@ def _findings(evaluator, configurations, questions, positions):
     return [one for one in found if one is not None]
 
 
-def _recommended(reference, others, tolerated):
+def _recommended(reference, others, tolerated, counts):
     safe = [c for c in others if c.answered and verdict_of(reference, c, tolerated) == "safe"]
     if not safe:
         return None
     best = min(safe, key=lambda c: (c.memory["scores"], c.memory["attention"]))
     return {"name": best.configuration.name, "policy": best.configuration.name, "flags": best.configuration.advice,
+            "description": describe(best.configuration, counts),
             "accuracy": best.accuracy, "interval": report.wilson_interval(best.correct, best.count), "count": best.count,
             "target": reference.accuracy, "reaches_target": True, "score_bytes": best.memory["scores"],
             "peak_bytes": best.memory["attention"] + best.memory["kv_cache"], "seconds": sum(r.seconds for _, r in best.answered),
@@ -207,18 +209,20 @@ def _json(evaluator, suite, chosen, base, others, attribution, alone, findings, 
                 for c in (base, *others)]
     reference, rest = compared[0], compared[1:]
     json = {"format": "fovea-audit", "version": report.FORMAT_VERSION, "complete": complete, "made_by": "fovea.probe",
+            "date": report.utc_now(), "command": None,
             "model": report.model_json(evaluator.model, runner), "machine": report.machine_json(evaluator.model, __version__),
             "suite": report.suite_json(suite, evaluator), "warnings": [f"{f['message']}; {f['remedy']}" for f in findings],
             "findings": findings, "reference": base.name, "configurations": []}
     for c in compared:
         failing = attribution is not None and attribution.configuration == c.configuration.name
-        one = report.configuration_json(c, c is reference, evaluator.facts, drift, alone if failing else {})
+        one = report.configuration_json(c, c is reference, evaluator.facts, drift, alone if failing else {}, runner.counts)
         one["verdict"] = None if c is reference or not c.answered else verdict_of(reference, c, tolerated)
         json["configurations"].append(one)
+    json["questions"] = asked_questions(compared, evaluator.processor)
     json["attribution_of"] = attribution and {"configuration": attribution.configuration, "items": attribution.items,
                                               "guilty": attribution.guilty, "verdict": attribution.verdict}
     json["attribution"] = attribution.entries if attribution else []
-    json["recommended"] = _recommended(reference, rest, tolerated) if any(q.answers for q in asked) else None
+    json["recommended"] = _recommended(reference, rest, tolerated, runner.counts) if any(q.answers for q in asked) else None
     json["search"] = json["storage_search"] = None
     json["safety"] = report.safety_json(reference, tolerated)
     json["conclusion"] = conclude(reference, rest, attribution, findings, tolerated, alone)

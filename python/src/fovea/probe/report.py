@@ -1,7 +1,9 @@
 """The audit's JSON (docs/audit.md) of a probe, and the audit's HTML page from it."""
 
+import datetime
 import json
 import math
+import platform
 import resource
 import sys
 import tempfile
@@ -11,6 +13,7 @@ import torch
 
 from .. import _program
 from ..errors import Error
+from .asked import describe
 from .nodes import NAMES
 from .statistics import quantile, right_answers_needed, wilson_interval
 from .trace import relative
@@ -83,7 +86,7 @@ def _item(question, result, facts, sources):
             "seconds": result.seconds, "problem": result.problem or None}
 
 
-def configuration_json(c, is_reference, facts, drift, alone):
+def configuration_json(c, is_reference, facts, drift, alone, counts):
     layers, answered = c.layers(), c.answered
     count = {tower: sum(layer.tower == tower for layer in layers) for tower in ("text", "vision")}
     nodes = lambda layer: c.configuration.tower(layer.tower).nodes_at(layer.layer, count[layer.tower])
@@ -94,7 +97,8 @@ def configuration_json(c, is_reference, facts, drift, alone):
     error = [sum(r.logits_error[i] for _, r in answered) for i in (0, 1)]
     problems = [{"id": q.id, "message": r.problem} for q, r in answered if r.problem]
     return {
-        "name": c.configuration.name, "policy": c.configuration.name, "flags": c.configuration.advice, "is_reference": is_reference, **_score(c),
+        "name": c.configuration.name, "policy": c.configuration.name, "flags": c.configuration.advice,
+        "description": describe(c.configuration, counts), "is_reference": is_reference, **_score(c),
         "errors": len(problems), "problems": problems, "empty_answers": sum(not r.problem and not r.answer.strip() for _, r in answered),
         "by_context": _by_context(c, facts),
         "by_images": [{"images": n, **_score_of(group)} for n, group in _grouped(answered, lambda q: [facts[q.id].images])],
@@ -164,8 +168,21 @@ def machine_json(model, version):
     device = next(model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"kernels": f"torch {torch.__version__} on {name}, transformers {transformers.__version__}",
-            "threads": torch.get_num_threads(), "version": version, "device": str(device), "torch": torch.__version__,
+            "threads": torch.get_num_threads(), "cpu": _processor_name(), "version": version, "device": str(device), "torch": torch.__version__,
             "transformers": transformers.__version__}
+
+
+def _processor_name():
+    """As the system calls it, like processor_name() of src/base/processors.h."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown CPU"
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+def utc_now():
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def safety_json(reference, tolerated):
