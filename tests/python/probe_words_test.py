@@ -1,19 +1,23 @@
 """Goal: suites are read, answers judged and words chosen as in C++. Method: the tables of src/suite/scoring_test.cc and
 of src/audit's tests; nothing here runs a model."""
 
+import base64
+import io
 import json
+import random
 import re
 import subprocess
 import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from conftest import ROOT
 from fovea import Error
-from fovea.probe import scoring, statistics
+from fovea.probe import asked, scoring, statistics
 from fovea.probe.configuration import parse_configuration
-from fovea.probe.questions import read_suite, suite_of
+from fovea.probe.questions import Question, read_suite, suite_of
 from fovea.probe.verdict import ranges
 
 BF16 = torch.bfloat16
@@ -125,3 +129,45 @@ def test_a_command_refuses_a_missing_folder_in_a_sentence(command, tmp_path):
     done = subprocess.run([sys.executable, "-m", f"fovea.{command}", str(tmp_path / "nowhere"), *suite], capture_output=True, text=True)
     assert done.returncode == 2
     assert "nowhere: no such folder" in done.stderr and "remedy: " in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name,line", [
+    ("fp32", "all in fp32; attention in fp32 between its inputs and its output (sdpa)"),
+    ("eager-bf16", "bf16; attention scores rounded to bf16 before softmax, probabilities rounded to bf16"),
+    ("eager-fp16-old", "fp16; attention scores rounded to fp16 before softmax, infinite ones made 0, probabilities rounded to fp16; "
+     "vision tower: attention scores rounded to fp16 before softmax, probabilities rounded to fp16"),
+    ("flash-bf16", "bf16; attention scores in fp32, probabilities rounded to bf16 (FlashAttention-2)"),
+    ("eager-qkv-fp32", "bf16; attention scores kept in fp32"),
+    ("eager-bf16:text.layers.0.scores=fp32;text.layers.0.scaled=fp32",
+     "bf16; attention scores rounded to bf16 before softmax, probabilities rounded to bf16 (1 of 3 layers otherwise); "
+     "vision tower: attention scores rounded to bf16 before softmax, probabilities rounded to bf16"),
+    ("eager", "bf16; attention scores rounded to bf16 before softmax, probabilities rounded to bf16"),
+    ("mine", "bf16; attention as transformers' mine computes it"),
+])
+def test_one_line_says_what_a_configuration_is(name, line):
+    assert asked.describe(parse_configuration(name, BF16, ("mine",)), {"text": 3, "vision": 4}) == line
+
+
+def test_thumbnails_are_small_pngs_without_anything_else():
+    noise = Image.frombytes("RGB", (900, 700), random.Random(7).randbytes(900 * 700 * 3))
+    noise.info.update(icc_profile=b"profile", comment="a secret")
+    for image in (noise, noise.crop((0, 0, 3, 700)), Image.new("L", (1, 1))):
+        head, _, data = asked.thumbnail(image).partition(",")
+        png = base64.b64decode(data, validate=True)
+        assert head == "data:image/png;base64" and len(png) <= asked.THUMBNAIL_BYTES
+        assert max(Image.open(io.BytesIO(png)).size) <= 128
+        chunks, at = [], 8
+        while at < len(png):
+            chunks.append(png[at + 4:at + 8])
+            at += 12 + int.from_bytes(png[at:at + 4], "big")
+        assert set(chunks) == {b"IHDR", b"IDAT", b"IEND"}
+
+
+def test_prompts_say_where_pictures_stand():
+    picture = {"type": "image", "image": "a.png"}
+    question = lambda *messages: Question("q", messages=list(messages))
+    assert asked.shown_prompt(question({"role": "user", "content": [{"text": "A: "}, picture, {"text": "What?"}]})) == "A: [picture 1] What?"
+    assert asked.shown_prompt(question({"role": "system", "content": "Be short."}, {"role": "user", "content": [picture, {"text": "What?"}]})) == \
+        "system: Be short.\nuser: [picture 1] What?"
+    shown = asked.shown_prompt(Question("q", prompt="begin " + "ä" * 2000 + " end?"))
+    assert shown.startswith("begin ä") and shown.endswith(" end?") and "bytes left out" in shown and "\ufffd" not in shown
