@@ -128,6 +128,9 @@ class Visit:
     def unfold(self):
         self.page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
 
+    def sections(self):
+        return self.page.evaluate("[...document.querySelectorAll('section')].map(s => s.id + ' ' + Math.round(s.getBoundingClientRect().height)).join(', ')")
+
     def height(self):
         return self.page.evaluate("document.documentElement.scrollHeight")
 
@@ -179,7 +182,7 @@ def look_everywhere(browser, page_file, pictures):
     for width, height, scheme in WINDOWS:
         visit = Visit(browser, page_file, width, height, scheme)
         visit.look()
-        print(f"  {visit.name}: {visit.height()} pixels high")
+        print(f"  {visit.name}: {visit.height()} pixels high; {visit.sections()}")
         if width != 360:
             name = f"report-{width}{'-dark' if scheme == 'dark' else ''}.png"
             save(Image.open(io.BytesIO(visit.page.screenshot(full_page=True))), pictures / name)

@@ -1,6 +1,7 @@
 // Cost: peak memory by part and time of each configuration, and what a search tried.
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "report/number_format.h"
 #include "report/parts.h"
@@ -83,52 +84,65 @@ bool fill_cost(Node section, const Audit& audit) {
 
 namespace {
 
-// The candidates of one search; `columns`: title and field of what they cost.
-void add_candidates(Node section, const Audit& audit, const Json& search, const char* title,
-                    const std::vector<std::pair<const char*, const char*>>& columns) {
-  const std::vector<const Json*> candidates = objects(search, "candidates");
-  if (candidates.empty()) return;
-  if (std::isfinite(number(search, "target"))) {
-    add(section, "p", "lead", "Target: " + percent(number(search, "target")) + " right answers.");
+using CostColumns = std::vector<std::pair<const char*, const char*>>;  // title and field of what they cost
+
+void add_candidate(Table& table, const Audit& audit, const Json& candidate, const CostColumns& columns) {
+  const Configuration* known = audit.find(text(candidate, "name"));
+  Node header = table.row({});
+  if (known != nullptr) {
+    add_name(header, *known);
+  } else {
+    add(header, "span", "name", text(candidate, "name"));
   }
+  const std::string status = text(candidate, "status");
+  add_badge(table.cell({}),
+            status == "reached"  ? "good"
+            : status == "missed" ? "bad"
+                                 : "neutral",
+            status.empty() ? "\u2013" : status);
+  Node cell = table.cell({}, "accuracy");
+  add_bar(cell, number(candidate, "accuracy"), known != nullptr ? style_class(known->style) : "plain",
+          interval(candidate, "interval"));
+  add(cell, "span", "value", accuracy_with_interval(candidate));
+  for (const auto& [name, field] : columns) table.cell(size_of(number(candidate, field)));
+  table.cell(duration_of(number(candidate, "seconds")));
+}
+
+void add_candidates(Node section, const Audit& audit, std::span<const Json* const> candidates,
+                    const char* title, const CostColumns& columns) {
   Table table(section, title, "stack");
   table.column("candidate", false);
   table.column("result", false);
   table.column("accuracy (95\u202F% interval)", false);
   for (const auto& [name, field] : columns) table.column(name);
   table.column("time");
-  for (const Json* candidate : candidates) {
-    const Configuration* known = audit.find(text(*candidate, "name"));
-    Node header = table.row({});
-    if (known != nullptr) {
-      add_name(header, *known);
-    } else {
-      add(header, "span", "name", text(*candidate, "name"));
-    }
-    const std::string status = text(*candidate, "status");
-    Node result = table.cell({});
-    add_badge(result,
-              status == "reached"  ? "good"
-              : status == "missed" ? "bad"
-                                   : "neutral",
-              status.empty() ? "\u2013" : status);
-    Node cell = table.cell({}, "accuracy");
-    add_bar(cell, number(*candidate, "accuracy"), known != nullptr ? style_class(known->style) : "plain",
-            interval(*candidate, "interval"));
-    add(cell, "span", "value", accuracy_with_interval(*candidate));
-    for (const auto& [name, field] : columns) table.cell(size_of(number(*candidate, field)));
-    table.cell(duration_of(number(*candidate, "seconds")));
+  for (const Json* candidate : candidates) add_candidate(table, audit, *candidate, columns);
+}
+
+// The candidates of one search, the first of them open.
+void add_search(Node section, const Audit& audit, const Json& search, const char* title,
+                const CostColumns& columns) {
+  constexpr size_t kShown = 6;
+  const std::vector<const Json*> candidates = objects(search, "candidates");
+  if (candidates.empty()) return;
+  if (std::isfinite(number(search, "target"))) {
+    add(section, "p", "lead", "Target: " + percent(number(search, "target")) + " right answers.");
   }
+  const std::span all(candidates);
+  add_candidates(section, audit, all.first(std::min(kShown, all.size())), title, columns);
+  if (all.size() <= kShown) return;
+  Node details = add_details(section, count_of(double(all.size() - kShown)) + " more candidates");
+  add_candidates(details, audit, all.subspan(kShown), title, columns);
 }
 
 }  // namespace
 
 bool fill_search(Node section, const Audit& audit) {
   const Json &search = member(*audit.data, "search"), &storage = member(*audit.data, "storage_search");
-  add_candidates(section, audit, search, "Candidates, the cheapest first",
-                 {{"score memory", "score_bytes"}, {"memory", "peak_bytes"}});
-  add_candidates(section, audit, storage, "Storage, the smallest first",
-                 {{"weights", "weight_bytes"}, {"keys, values", "kv_bytes"}});
+  add_search(section, audit, search, "Candidates, the cheapest first",
+             {{"score memory", "score_bytes"}, {"memory", "peak_bytes"}});
+  add_search(section, audit, storage, "Storage, the smallest first",
+             {{"weights", "weight_bytes"}, {"keys, values", "kv_bytes"}});
   return !objects(search, "candidates").empty() || !objects(storage, "candidates").empty();
 }
 

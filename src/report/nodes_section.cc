@@ -73,19 +73,17 @@ bool fill_nodes(Node section, const Audit& audit) {
                     "the type it has in {}. {} questions.",
                     failing, audit.reference()->name, failing, count_of(number(of, "items"))));
   }
-  // The first are shown; of the others only those that change an answer.
-  constexpr size_t kShown = 5;
+  // The first are shown, and the one to blame wherever it stands.
+  constexpr size_t kShown = 4;
   std::vector<const Json*> first, others;
   for (const Json* node : nodes) {
-    const bool matters = flag(*node, "guilty") || std::abs(number(*node, "accuracy_gain")) > 0 ||
-                         std::abs(number(*node, "accuracy_loss")) > 0;
-    (first.size() < kShown || matters ? first : others).push_back(node);
+    (first.size() < kShown || flag(*node, "guilty") ? first : others).push_back(node);
   }
   const Scales scales = scales_of(nodes);
   add_nodes(section, first, scales, "Nodes, the guiltiest first");
   if (!others.empty()) {
-    add_nodes(add_details(section, count_of(double(others.size())) + " more nodes that change no answer"),
-              others, scales, "Nodes that change no answer");
+    add_nodes(add_details(section, count_of(double(others.size())) + " more nodes"), others, scales,
+              "Nodes that matter less");
   }
   return true;
 }
