@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares what `fovea plan` predicts with what `fovea run` comes to hold, and writes the table of docs/memory.md.
+"""Compares what `fovea plan` predicts with what `fovea run` comes to hold; the rows are kept in docs/measurements/plan.json.
 
   tools/check_plan.py [--program build/fovea] [--demo models/fovea-demo] [--big DIR] [--only WORD] [--write]
 
@@ -8,9 +8,11 @@ program, libraries, every page of the mapped weights that was read, and all that
 pictures from bitmaps made here, generates exactly the planned number of tokens (--ignore-eos) and is planned with the
 same flags, images and number of tokens. Predicted less measured must lie between -3 % and +10 % of measured; the exit
 code tells. --big is a checkpoint of the 3B shape (fovea synth --config 3b --out DIR); its runs take minutes.
---write replaces the table in docs/memory.md between its two markers.
+--write puts the rows into docs/measurements/plan.json, in place of earlier ones of the same case, and makes plan.md from it
+(tools/measurements.py render).
 """
 import argparse
+import datetime
 import json
 import os
 import struct
@@ -112,15 +114,28 @@ def compare(program, folder, dirs, case):
             "error": (planned["peak_bytes"] / measured - 1) * 100}
 
 
-def table(rows):
-    lines = ["| model | images | context | flags | planned MB | measured MB | difference | peak while |",
-             "| --- | --- | ---: | --- | ---: | ---: | ---: | --- |"]
-    for row in rows:
-        model, images, _, answer, flags = row["case"]
-        shapes = ", ".join(f"{c} × {w}x{h}" for c, w, h in images) or "none"
-        lines.append(f"| {model} | {shapes} | {row['context']} | `{' '.join(flags)}` | {row['planned'] / 1e6:.1f} | "
-                     f"{row['measured'] / 1e6:.1f} | {row['error']:+.1f} % | {row['phase']} |")
-    return lines
+def plain(row):
+    """What is kept of a comparison."""
+    model, images, _, _, flags = row["case"]
+    return {"model": model, "images": ", ".join(f"{c} × {w}x{h}" for c, w, h in images) or "none", "context": row["context"],
+            "flags": " ".join(flags), "planned_mb": round(row["planned"] / 1e6, 1), "measured_mb": round(row["measured"] / 1e6, 1),
+            "error": round(row["error"], 1), "phase": row["phase"], "date": str(datetime.date.today())}
+
+
+def line(row):
+    found = plain(row)
+    return (f"{found['model']:5} {found['images']:30} {found['flags']:60} {found['planned_mb']:9.1f} {found['measured_mb']:9.1f} MB "
+            f"{found['error']:+5.1f} %")
+
+
+def keep(page, rows):
+    """Puts the rows into the file; those of cases that were not run stay, with the day of their own."""
+    case = lambda row: (row["model"], row["images"], row["context"], row["flags"])
+    new = {case(row): row for row in rows}
+    old = json.loads(page.read_text())["rows"] if page.exists() else []
+    merged = [new.pop(case(row), row) for row in old] + list(new.values())
+    page.write_text(json.dumps({"made_by": "tools/check_plan.py --write", "bounds": [BELOW, ABOVE], "rows": merged},
+                               indent=1, ensure_ascii=False) + "\n")
 
 
 def main():
@@ -142,7 +157,7 @@ def main():
                 continue
             row = old[0] if old else compare(args.program, Path(folder), {"demo": args.demo, "3B": args.big}, case)
             rows.append(row)
-            print(table([row])[2], flush=True)
+            print(line(row), flush=True)
             if args.rows and not old:
                 known.append(row)
                 Path(args.rows).write_text(json.dumps(known, indent=1))
@@ -150,10 +165,8 @@ def main():
     print(f"{len(rows)} combinations, {len(bad)} outside {BELOW:+.0f} % to {ABOVE:+.0f} %; "
           f"lowest {min(row['error'] for row in rows):+.1f} %, highest {max(row['error'] for row in rows):+.1f} %")
     if args.write:
-        page = root / "docs" / "memory.md"
-        begin, end = "<!-- table -->\n", "<!-- end of table -->"
-        head, rest = page.read_text().split(begin)
-        page.write_text(head + begin + "\n".join(table(rows)) + "\n" + end + rest.split(end)[1])
+        keep(root / "docs" / "measurements" / "plan.json", [plain(row) for row in rows])
+        subprocess.run([str(root / "tools" / "measurements.py"), "render"], check=True)
     return bool(bad)
 
 
