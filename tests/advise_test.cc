@@ -63,7 +63,7 @@ class Advising : public testing::Test {
     fs::resize_file(dir / "model.safetensors", 8 + text.size() + static_cast<uintmax_t>(at));
   }
 
-  // The machine of docs/performance.md.
+  // The machine of docs/measurements/speed.md.
   static Machine machine() {
     Machine m;
     m.cpu = "made up";
@@ -153,8 +153,8 @@ TEST_F(Advising, WithPlentyOfMemoryAccuracyKeepsTheWeights) {
   for (const Choice& choice : a.choices) EXPECT_FALSE(choice.reason.empty()) << choice.what;
 }
 
-// Figures of docs/performance.md, computed anew: 3.09e9 weights of the decoder and its head, two bytes each,
-// at 80 % of 40 GB/s, and the cache of 4,225 tokens, 36 KiB each.
+// Figures of docs/measurements/speed.md, computed anew: 3.09e9 weights of the decoder and its head, two bytes
+// each, at 80 % of 40 GB/s, and the cache of 4,225 tokens, 36 KiB each.
 TEST_F(Advising, TimesAreAmountsOverTheSharesOfTheLimits) {
   const Advice a = advice(64 * kGB, Preference::accuracy);
   const double cache = 36.0 * 1024 * (3 * 35 * 35 + 500 + 50);

@@ -285,7 +285,7 @@ void fields_of(const ordered_json& json, const std::string& place, std::set<std:
   }
 }
 
-// The contract: docs/audit.md describes the sample, and the sample has the fields of a real audit.
+// The contract: docs/guide/audit.md describes the sample, and the sample has the fields of a real audit.
 TEST_F(AuditTest, HasTheFieldsOfTheSample) {
   const Engine engine = engine_with_scores(200, 100);
   AuditOptions with = options();

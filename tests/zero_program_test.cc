@@ -94,7 +94,7 @@ TEST_F(ZeroProgram, OneRankAnswersFromTheMemoryOfAll) {
             expected["weights"]["bytes"].get<int64_t>() / 3 + 1000);
 }
 
-// The bounds are those of docs/memory.md for every plan.
+// The bounds are those of docs/measurements/plan.md for every plan.
 TEST_F(ZeroProgram, ThePlanOfARankIsNearWhatItOccupies) {
   ASSERT_EQ(run(0, "plan -m " + kDemo + " --json --ranks 2 --context 28 --max-new-tokens 8"), 0);
   const json plan = json::parse(read("out"));

@@ -4,7 +4,7 @@
     tools/count_instructions.py [--program build/fovea] [--demo models/fovea-demo] [--json counts.json]
 
 Times on a shared machine drift by half; counts are the same every time for one compiler, so that a kernel which became
-slower by doing more shows at once. Prints a Markdown table; docs/performance.md keeps the last one. The run is one
+slower by doing more shows at once. Prints a Markdown table; docs/measurements/speed.md keeps the last one. The run is one
 thread of the AVX2 form, because valgrind 3.19 knows no AVX-512: about 400 tokens of text, then four tokens decoded, in
 bf16 and with --preset balanced. Needs valgrind (apt install valgrind).
 """

@@ -86,6 +86,6 @@ language; for those, take a real checkpoint:
 
   hf download Qwen/Qwen2.5-VL-3B-Instruct                       7.5 GB (docs/guide/quickstart.md has the licences)
   $program run -m Qwen/Qwen2.5-VL-3B-Instruct --image page.png "Read the text."
-  $program audit -m Qwen/Qwen2.5-VL-3B-Instruct --suite my.jsonl    your own questions (docs/audit.md)
+  $program audit -m Qwen/Qwen2.5-VL-3B-Instruct --suite my.jsonl    your own questions (docs/guide/audit.md)
   $program run --help                                           every option
 END

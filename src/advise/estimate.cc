@@ -8,8 +8,8 @@ namespace fovea {
 
 namespace {
 
-// Shares of the machine's limits that whole runs of the 3B shape reached; docs/performance.md, "Figures",
-// "Other machines" and "A machine without bf16". Where it has a range, the lower end.
+// Shares of the machine's limits that whole runs of the 3B shape reached; docs/measurements/speed.md,
+// "Figures", "Other machines" and "A machine without bf16". Where it has a range, the lower end.
 struct Shares {
   double prefill, vision, decode;
 };

@@ -41,7 +41,7 @@ nlohmann::ordered_json score_json(const Score& score);
 // Layer by layer over all questions.
 std::vector<LayerSums> layers_of(std::span<const AnsweredItem> answered);
 
-// The object of docs/audit.md, "A configuration". `drift`: with `layers`.
+// The object of docs/guide/audit.md, "A configuration". `drift`: with `layers`.
 nlohmann::ordered_json configuration_json(const Configuration& configuration, bool is_reference,
                                           std::span<const AnsweredItem> answered, const MemoryPlan& memory,
                                           bool drift, const Precision& precision);

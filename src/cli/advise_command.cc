@@ -193,7 +193,7 @@ void add_advise_command(CLI::App& app) {
       "  fovea advise -m DIR --images 4@1280x960 --ram 4G\n"
       "  fovea advise --config 3b --images 1@1280x960 --ram 16G\n"
       "  fovea advise -m DIR --context 8192 --max-new-tokens 500 --prefer throughput --json\n"
-      "docs/memory.md says how it chooses and what the times are worth.");
+      "docs/guide/memory.md says how it chooses and what the times are worth.");
   command->callback([flags] { run(*flags); });
 }
 

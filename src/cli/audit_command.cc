@@ -356,7 +356,7 @@ void add_audit_command(CLI::App& app) {
       "  fovea audit -m DIR --suite my.jsonl --compare \"eager-bf16:text.scores=fp32;text.scaled=fp32\"\n\n"
       "Ctrl-C ends it after the current question; the same command continues it when --json names the "
       "output.\n"
-      "docs/audit.md describes suites, configurations and every field of the JSON.");
+      "docs/guide/audit.md describes suites, configurations and every field of the JSON.");
   command->callback([flags] { audit(*flags); });
 }
 

@@ -177,7 +177,7 @@ void EngineFlags::add_kv_offload_to(CLI::App& command) {
   CLI::Option* offload = command.add_flag(
       "--kv-offload", kv_offload,
       "keys and values that --ram has no room for lie on disk, layer by layer, read ahead while another "
-      "layer computes; without --ram all of them; no result changes (docs/memory.md)");
+      "layer computes; without --ram all of them; no result changes (docs/guide/memory.md)");
   offload->group("Memory");
   command
       .add_option("--kv-offload-dir", kv_offload_dir,
@@ -193,7 +193,7 @@ void EngineFlags::add_zero_to(CLI::App& command) {
       .add_option("--zero-stage", zero_stage,
                   "3: the processes that mpirun started store the weights together, 1/R each, and gather a "
                   "layer just "
-                  "before it is used; no result changes (docs/memory.md)")
+                  "before it is used; no result changes (docs/guide/ranks.md)")
       ->type_name("0|3")
       ->check(CLI::IsMember({0, 3}))
       ->group("Several processes");
@@ -205,7 +205,7 @@ void EngineFlags::add_tensor_parallel_to(CLI::App& command) {
           .add_option(
               "--tensor-parallel,--tensor-parallel-size", tensor_parallel,
               "the R processes that mpirun started each compute 1/R of the heads and of the MLP of every "
-              "decoder layer; sums over ranks are made in a fixed order (docs/memory.md)")
+              "decoder layer; sums over ranks are made in a fixed order (docs/guide/ranks.md)")
           ->type_name("R")
           ->group("Several processes");
   if (CLI::Option* zero = command.get_option_no_throw("--zero-stage")) option->excludes(zero);
@@ -230,7 +230,7 @@ void EngineFlags::add_device_map_to(CLI::App& command) {
           "which of the processes that mpirun started holds and computes what: "
           "\"vision=0,text.0-17=0,text.18-35=1,head=1\", a file of such entries (one a line, or a JSON "
           "object), or auto (bytes of weights as even as they can be); no result changes "
-          "(docs/memory.md; not with --zero-stage 3, --ram, --kv-offload, --guard)")
+          "(docs/guide/ranks.md; not with --zero-stage 3, --ram, --kv-offload, --guard)")
       ->type_name("MAP|FILE|auto")
       ->group("Several processes");
 }
@@ -252,7 +252,7 @@ void EngineFlags::refuse_beside_device_map(const std::optional<std::string>& ram
   if (zero_stage == 3) other = "--zero-stage 3";
   if (other == nullptr) return;
   throw Error(ErrorKind::unsupported, fmt::format("--device-map and {} exclude each other", other),
-              fmt::format("leave one of them out; docs/memory.md says what {}",
+              fmt::format("leave one of them out; docs/guide/ranks.md says what {}",
                           zero_stage == 3 ? "each is for" : "ranks can share"));
 }
 

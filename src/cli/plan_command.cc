@@ -221,7 +221,8 @@ void add_plan_command(CLI::App& app) {
       "  fovea plan -m DIR --context 4096 --ranks 4 --ram 4G\n"
       "  fovea plan -m DIR --images 2@1344x1008 --device-map auto --ranks 2\n"
       "  fovea plan -m DIR --images 2@3000x2000 --images 1@640x480x32 --dtype fp32 --json\n"
-      "It ends with 1 when the request does not fit. docs/memory.md says what is counted and how near the "
+      "It ends with 1 when the request does not fit. docs/guide/memory.md says what is counted and how near "
+      "the "
       "predictions are.");
   command->callback([flags] { plan_memory(*flags); });
 }

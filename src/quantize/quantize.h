@@ -1,5 +1,5 @@
 // Writes a checkpoint again with weights in fewer bits, packed as the kernels read them, so that they are
-// mapped and not converted when it is opened. docs/memory.md describes the folder.
+// mapped and not converted when it is opened. docs/guide/memory.md describes the folder.
 #pragma once
 
 #include <atomic>

@@ -8,8 +8,8 @@
 
 namespace fovea {
 
-// audit: the object that `fovea audit --json` writes (docs/audit.md). Sections for which it holds nothing are
-// left out; every text in it is escaped.
+// audit: the object that `fovea audit --json` writes (docs/guide/audit.md). Sections for which it holds
+// nothing are left out; every text in it is escaped.
 std::string html_report(const nlohmann::json& audit);
 
 // The same of a file's text, which anybody may have written. Throws Error(corrupt) for what is no JSON, is

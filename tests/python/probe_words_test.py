@@ -61,7 +61,7 @@ def test_statistics_are_those_of_the_audit():
     assert statistics.wilson_interval(0, 0) == [0, 1]
     low, high = statistics.wilson_interval(9, 10)  # Wilson 1927, by hand: centre 0.7889, half 0.1934
     assert (round(low, 3), round(high, 3)) == (0.596, 0.982)
-    # The table of docs/audit.md, "What safe means".
+    # The table of docs/guide/audit.md, "What safe means".
     table = {(0, .05): 59, (0, .02): 149, (0, .01): 299, (1, .05): 93, (2, .02): 313, (3, .01): 773}
     assert {place: statistics.right_answers_needed(*place) for place in table} == table
     assert statistics.right_answers_needed(0, 0) is None

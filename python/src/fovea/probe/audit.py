@@ -18,7 +18,7 @@ from .verdict import Compared, conclude, exchange_of, verdict_of
 
 @dataclass
 class Report:
-    """What a probe found. `json` has the fields of `fovea audit --json` (docs/audit.md)."""
+    """What a probe found. `json` has the fields of `fovea audit --json` (docs/guide/audit.md)."""
 
     json: dict
 
@@ -132,7 +132,7 @@ def probe(model, processor, questions, compare=None, *, reference="fp32", drift=
     model: any model of transformers with a language head whose attention goes through AttentionInterface, on any device. Its
         parameters are cast to fp32 for the reference and back, and its attention implementation is put back, too.
     processor: its AutoProcessor, or tokenizer.
-    questions: the path of a suite (docs/audit.md), or a list of records, of prompts (strings), of message lists, or of inputs.
+    questions: the path of a suite (docs/guide/audit.md), or a list of records, of prompts (strings), of message lists, or of inputs.
     compare: names; transformers' own ("eager", "sdpa", "flash_attention_2", any that is registered) run its code, those of fovea's
         presets ("eager-bf16", "eager-qkv-fp32:text.layers.0.scores=bf16") the same arithmetic in blocks of queries. None: what
         this machine has of eager, sdpa and flash_attention_2.

@@ -1,4 +1,4 @@
-"""Questions: fovea's suites (docs/audit.md), lists of records, prompts, or inputs that the caller made; and the inputs
+"""Questions: fovea's suites (docs/guide/audit.md), lists of records, prompts, or inputs that the caller made; and the inputs
 that a processor makes of them."""
 
 import base64

@@ -1,4 +1,4 @@
-"""The audit's JSON (docs/audit.md) of a probe, and the audit's HTML page from it."""
+"""The audit's JSON (docs/guide/audit.md) of a probe, and the audit's HTML page from it."""
 
 import datetime
 import json
