@@ -54,7 +54,7 @@ def audit(arguments, kind, count, compare, *flags):
     if not suite.is_dir():
         run([arguments.program, 'suite', 'make', '--kind', kind, '--count', count, '--seed', SEED, '--out', suite])
     result = arguments.scratch / f'{kind}-{count}{"-budgets" if flags else ""}.json'
-    if not (result.is_file() and json.loads(result.read_text())['complete']):
+    if not (result.is_file() and (arguments.as_they_are or json.loads(result.read_text())['complete'])):
         run([arguments.program, 'audit', '-m', arguments.model, '--suite', suite, '--compare', ','.join(compare),
              '--max-new-tokens', 8, '--json', result, *flags])
     return json.loads(result.read_text())
@@ -70,7 +70,7 @@ def measure_answers(arguments):
     suites = []
     for kind, count in KINDS:
         found = audit(arguments, kind, min(count, arguments.limit), compare)
-        suites.append({'kind': kind, 'count': found['suite']['used'],
+        suites.append({'kind': kind, 'count': found['suite']['items'], 'complete': found['complete'],
                        'configurations': [short(entry) for entry in found['configurations']]})
     budgets = audit(arguments, 'multi-image', min(60, arguments.limit), ['flash-bf16'], '--image-budgets',
                     ','.join(str(budget) for budget in BUDGETS))
@@ -95,6 +95,12 @@ def row_of(suites, name, label):
     return f'| {label} | ' + ' | '.join(cells) + ' |'
 
 
+def stopped(suites):
+    """Says of an audit that was ended early how many of its questions stand here."""
+    return ''.join(f' `{suite["kind"]}` was stopped after {suite["configurations"][0]["count"]} of {suite["count"]} questions.'
+                   for suite in suites if not suite['complete'])
+
+
 def render_answers(data):
     suites = data['suites']
     head = ['| configuration | ' + ' | '.join(suite['kind'] for suite in suites) + ' |', '| --- |' + ' --- |' * len(suites)]
@@ -112,7 +118,7 @@ def render_answers(data):
         f'Made from [answers.json](answers.json) by `tools/measurements.py render`; measured by `tools/measurements.py answers`',
         f'on {data["date"]}, fovea {data["fovea"]}, kernels {data["kernels"]}. Questions are those of `fovea suite make --kind KIND --seed',
         f'{data["seed"]}`, in handwriting that was not in the training of [models/fovea-demo](../../models/fovea-demo/README.md), with',
-        'answers of at most 8 tokens. KL is the mean divergence from fp32 in nats per token of its answer. This is one small',
+        'answers of at most 8 tokens.' + stopped(suites) + ' KL is the mean divergence from fp32 in nats per token of its answer. This is one small',
         'model: what it shows is where rounding begins to cost answers, not what yours will lose.', '',
         '## Under every preset', '', *head, *presets, '',
         f'In `eager-bf16` on `multi-image` the largest scaled score is {risk["largest_score"]:.0f}, and of {risk["rows"]:,} rows that were',
@@ -194,6 +200,7 @@ def main():
     parser.add_argument('--limit', type=int, default=10**9, metavar='N', help='at most N questions of a kind, to try it')
     parser.add_argument('--scratch', type=pathlib.Path, default=REPOSITORY / 'build' / 'measurements', metavar='DIR',
                         help='suites and whole audits stay here (default: build/measurements)')
+    parser.add_argument('--as-they-are', action='store_true', help='of answers: take audits that were stopped for what they have')
     parser.add_argument('--check', action='store_true', help='of render: compare, write nothing')
     arguments = parser.parse_args()
     arguments.scratch.mkdir(parents=True, exist_ok=True)
