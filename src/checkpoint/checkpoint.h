@@ -18,7 +18,7 @@
 namespace fovea {
 
 // How a matrix is stored: plain; in 8 or 4 bits as the kernels read it, written by fovea quantize; as
-// published (docs/guide/memory.md, "Weights in 8 and 4 bits"); or in the blocks of a GGUF file.
+// published (docs/memory.md, "Weights stored in 8 and 4 bits"); or in the blocks of a GGUF file.
 enum class WeightFormat : uint8_t { plain, w8a8, int4, awq, gptq, blocks };
 const char* name_of(WeightFormat format);
 

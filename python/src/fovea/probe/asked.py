@@ -116,7 +116,7 @@ def _pictures(question):
 
 
 def asked_questions(compared, processor):
-    """[{id, prompt, pictures}] of docs/audit.md. compared: the reference and the others, each with its `answered`."""
+    """[{id, prompt, pictures}] of docs/guide/audit.md. compared: the reference and the others, each with its `answered`."""
     by_id = {}
     for c in compared:
         for question, result in c.answered:
