@@ -38,7 +38,7 @@ struct Base {
     std::vector<Buffer<char>> values;
     std::vector<TensorToWrite> tensors;
     for (const TensorInfo& tensor : checkpoint.tensors()) {
-      values.push_back(rounded_copy(tensor, DType::f32));
+      values.push_back(rounded_copy(process_context(), tensor, DType::f32));
       tensors.push_back({tensor.file_name, StoredType::f32, tensor.shape, values.back().data()});
     }
     write_safetensors(folder.path() / "model.safetensors", tensors, {{"format", "pt"}});
@@ -73,13 +73,13 @@ INSTANTIATE_TEST_SUITE_P(Cases, LoraGolden,
 std::vector<double> magnitudes(const LoraChange& change, const MatrixView& weight, int64_t r, double stretch) {
   std::vector<float> row(static_cast<size_t>(weight.cols)), a(static_cast<size_t>(change.down.cols)),
       b(static_cast<size_t>(change.up.cols));
-  widen_row(weight, r, row.data());
+  widen_row(*process_context().kernels, weight, r, row.data());
   std::vector<double> sums(row.size());
   for (size_t c = 0; c < row.size(); ++c) sums[c] = std::abs(static_cast<double>(row[c]));
   for (int64_t k = 0; k < change.rank(); ++k) {
-    widen_row(change.down, k, a.data());
+    widen_row(*process_context().kernels, change.down, k, a.data());
     for (size_t c = 0; c < row.size(); ++c) {
-      widen_row(change.up, change.embedding ? static_cast<int64_t>(c) : r, b.data());
+      widen_row(*process_context().kernels, change.up, change.embedding ? static_cast<int64_t>(c) : r, b.data());
       const float left = change.embedding ? a[static_cast<size_t>(r)] : a[c];
       sums[c] += std::abs(change.scale * static_cast<double>(left) * static_cast<double>(b[static_cast<size_t>(k)]));
     }
