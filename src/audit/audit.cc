@@ -272,7 +272,7 @@ class Audit {
   }
 
   std::string described(const Configuration& configuration) {
-    return describe(evaluator_.engine(configuration).precision(), configuration.guard);
+    return describe(evaluator_.precision(configuration), configuration.guard);
   }
 
   ordered_json recommended_by_search(const SearchResult& found) {

@@ -232,7 +232,7 @@ class MpiWorld final : public Communicator {
  private:
   template <typename Start>
   static void collective(const char* what, Start start) {
-    MpiTransfer transfer(what);
+    MpiTransfer transfer(what, false);  // a collective cannot be cancelled
     check(start(&transfer.add()), what);
     transfer.wait();
   }
