@@ -214,7 +214,7 @@ AuditOutcome run(const SuiteFlags& flags, AuditOptions options, const std::strin
   outcome.json["machine"]["cpu"] = processor_name();
   outcome.json["machine"]["version"] = FOVEA_VERSION;
   outcome.json["date"] = utc_now();
-  const std::vector<std::string> command = command_to_repeat(flags.engine.model);
+  const std::vector<std::string> command = command_to_repeat(flags.engine.model.model);
   outcome.json["command"] =
       command.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(command);
   return outcome;

@@ -6,6 +6,7 @@
 #include "bench/bench.h"
 #include "cli/commands.h"
 #include "cli/engine_flags.h"
+#include "cli/files_read.h"
 #include "cli/interrupt.h"
 #include "cli/model_flag.h"
 #include "cli/output.h"
@@ -21,7 +22,8 @@ using bench::Result;
 
 struct BenchFlags {
   bench::BenchOptions options;
-  std::string model, json;
+  ModelFlag model;
+  std::string json;
   int threads = 0;
   bool list = false;
 };

@@ -55,7 +55,7 @@ void collect(const CLI::App& app, const std::string& name, std::vector<Completed
 }
 
 // As one word of a shell.
-std::string quoted(const std::string& text) {
+std::string shell_word(const std::string& text) {
   std::string result = "'";
   for (const char c : text) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return result + "'";
@@ -71,7 +71,7 @@ std::vector<std::string> words_after(const CompletedCommand& command) {
 // The words of a case: "run:-m|run:--model".
 std::string places(const CompletedCommand& command, const CompletedCommand::Option& option) {
   std::vector<std::string> all;
-  for (const std::string& name : option.names) all.push_back(quoted(command.name + ":" + name));
+  for (const std::string& name : option.names) all.push_back(shell_word(command.name + ":" + name));
   return fmt::format("{}", fmt::join(all, "|"));
 }
 
@@ -91,18 +91,18 @@ std::string bash_completion(const std::vector<CompletedCommand>& commands) {
       const std::string place = last == std::string::npos
                                     ? ":" + command.name
                                     : command.name.substr(0, last) + ":" + command.name.substr(last + 1);
-      names += fmt::format("      {}) command={};;\n", quoted(place), quoted(command.name));
+      names += fmt::format("      {}) command={};;\n", shell_word(place), shell_word(command.name));
     }
     for (const auto& option : command.options) {
       if (!option.takes_value) continue;
       const std::string reply = option.values.empty()
                                     ? std::string(option.takes_folder ? "-d" : "-f")
-                                    : "-W " + quoted(fmt::format("{}", fmt::join(option.values, " ")));
+                                    : "-W " + shell_word(fmt::format("{}", fmt::join(option.values, " ")));
       values += fmt::format("    {}) COMPREPLY=($(compgen {} -- \"$current\")); return;;\n",
                             places(command, option), reply);
     }
-    words += fmt::format("    {}) words={};;\n", quoted(command.name),
-                         quoted(fmt::format("{}", fmt::join(words_after(command), " "))));
+    words += fmt::format("    {}) words={};;\n", shell_word(command.name),
+                         shell_word(fmt::format("{}", fmt::join(words_after(command), " "))));
   }
   return fmt::format(R"(# Completes command lines of fovea in bash. Made by: fovea completion bash
 _fovea() {{
@@ -149,20 +149,20 @@ std::string fish_completion(const std::vector<CompletedCommand>& commands) {
       const size_t cut = below.name.rfind(' ');
       const std::string above = cut == std::string::npos ? "" : below.name.substr(0, cut);
       if (below.name.empty() || above != command.name) continue;
-      text += fmt::format("complete -c fovea -n {} -a {} -d {}\n", quoted(seen),
+      text += fmt::format("complete -c fovea -n {} -a {} -d {}\n", shell_word(seen),
                           cut == std::string::npos ? below.name : below.name.substr(cut + 1),
-                          quoted(below.words));
+                          shell_word(below.words));
     }
     for (const auto& option : command.options) {
-      text += fmt::format("complete -c fovea -n {}", quoted(seen));
+      text += fmt::format("complete -c fovea -n {}", shell_word(seen));
       for (const std::string& name : option.names) {
         text += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
       }
       if (option.takes_value) text += " -r";
       if (!option.values.empty()) {
-        text += " -f -a " + quoted(fmt::format("{}", fmt::join(option.values, " ")));
+        text += " -f -a " + shell_word(fmt::format("{}", fmt::join(option.values, " ")));
       }
-      text += " -d " + quoted(option.words) + "\n";
+      text += " -d " + shell_word(option.words) + "\n";
     }
   }
   return text;
