@@ -135,7 +135,7 @@ TEST_P(Documents, CommandsWork) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, Documents, testing::ValuesIn(blocks_to_run()), [](const testing::TestParamInfo<Block>& block) {
-      std::string name = fs::path(block.param.document).stem().string();
+      std::string name = block.param.document;
       std::replace_if(name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
       return fmt::format("{}_{}", name, block.param.line);
     });
