@@ -77,7 +77,7 @@ def measure_answers(arguments):
     machine = found['machine']
     keep('answers.json', {
         'made_by': 'tools/measurements.py answers', 'date': str(datetime.date.today()), 'seed': SEED,
-        'fovea': machine['version'], 'kernels': machine['kernels'], 'suites': suites,
+        'fovea': machine['version'], 'kernels': machine['kernels'], 'suites': suites, 'image_budgets_date': str(datetime.date.today()),
         'image_budgets': [{'name': entry['name'], 'rows': [
             {key: row[key] for key in ('budget', 'correct', 'count')} for row in entry['by_image_budget']]}
             for entry in budgets['configurations']]})
@@ -126,7 +126,8 @@ def render_answers(data):
         '## Keys and values in 8 bits', '', *head, *caches, '',
         '## Fewer image tokens', '',
         f'Several cards in a question, {budgets[0]["rows"][-1]["count"]} questions, each asked again under a smaller total of image tokens',
-        '(`fovea audit --image-budgets`). A question whose pictures cannot be made that small is not asked.', '', *images, ''])
+        f'(`fovea audit --image-budgets`, {data["image_budgets_date"]}). A question whose pictures cannot be made that small is not asked.',
+        '', *images, ''])
 
 
 # ---- sizes ----
