@@ -165,8 +165,6 @@ std::string run_command(const Audit& audit, const std::string& flags) {
   command += " chat -m " + (dir.empty() ? "DIR" : shell_word(dir));
   const std::string mmproj = text(member(*audit.data, "model"), "mmproj");
   if (!mmproj.empty()) command += " --mmproj " + shell_word(mmproj);
-  // Flags that are quoted already stay as they are.
-  if (flags.find_first_of("'\"") != std::string::npos) return command + " " + flags;
   std::istringstream words(flags);
   for (std::string word; words >> word;) command.append(" ").append(shell_word(word));
   return command;
