@@ -154,14 +154,15 @@ void drop_times(json& value) {
 
 // The text of a page's elements of this class, as a browser copies it.
 std::vector<std::string> commands_of(const std::string& page) {
+  const std::vector<std::pair<std::string, std::string>> entities = {
+      {"&lt;", "<"}, {"&gt;", ">"}, {"&quot;", "\""}, {"&amp;", "&"}};
   std::vector<std::string> found;
   const std::string open = "<pre class=\"command\"><code>";
   for (size_t at = page.find(open); at != std::string::npos; at = page.find(open, at + 1)) {
     std::string text = page.substr(at + open.size(), page.find("</code>", at) - at - open.size());
-    for (const auto& [entity, character] :
-         {std::pair("&lt;", "<"), {"&gt;", ">"}, {"&quot;", "\""}, {"&amp;", "&"}}) {
+    for (const auto& [entity, character] : entities) {
       for (size_t i = text.find(entity); i != std::string::npos; i = text.find(entity, i + 1))
-        text.replace(i, std::string(entity).size(), character);
+        text.replace(i, entity.size(), character);
     }
     found.push_back(text);
   }
@@ -238,7 +239,7 @@ TEST_F(AuditCommand, QuestionsWhoseAnswersDifferAreThereWithTheirPictures) {
     asked.insert(question["id"].get<std::string>());
     EXPECT_EQ(question["prompt"], "[picture 1] Which?");
     ASSERT_EQ(question["pictures"].size(), 1u);
-    EXPECT_NE(page.find("src=\"" + question["pictures"][0]["thumbnail"].get<std::string>() + "\""),
+    EXPECT_NE(page.find(fmt::format("src=\"{}\"", question["pictures"][0]["thumbnail"].get<std::string>())),
               std::string::npos);
   }
   EXPECT_EQ(asked, differ);
