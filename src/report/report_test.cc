@@ -118,6 +118,7 @@ TEST(Report, LeavesOutWhatWasNotMeasured) {
   audit["attribution_of"] = nullptr;
   audit["search"] = audit["storage_search"] = nullptr;
   audit["suite"]["problems"] = json::array();
+  audit.erase("questions");  // base64 may hold any three letters
   for (json& configuration : audit["configurations"]) {
     for (const char* field : {"layers", "kl", "rows_at_risk"}) configuration[field] = nullptr;
     configuration["by_tag"] = configuration["problems"] = json::array();
