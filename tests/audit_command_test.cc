@@ -220,7 +220,9 @@ TEST_F(AuditCommand, QuestionsWhoseAnswersDifferAreThereWithTheirPictures) {
   write("s.jsonl", line("a", "red.png", "\"7\"") + line("b", "red.png", "\"8\""));
   // Four bits change what the tiny model says, if anything does.
   ASSERT_EQ(
-      run(audit("--suite s.jsonl --compare fast,eager-fp16 --max-new-tokens 8 --json o.json --report r.html"))
+      run(fmt::format("audit -m {} --max-new-tokens 8 --suite s.jsonl --compare fast,eager-fp16 --json o.json "
+                      "--report r.html",
+                      kTiny))
           .exit_code,
       0);
   const json result = read_json("o.json");

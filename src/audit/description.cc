@@ -108,7 +108,7 @@ std::string describe(const Precision& precision, GuardMode guard) {
   const DType dtype = precision.text.tower.linear;
   std::string line = fmt::format("{}; {}{}", dtype == DType::f32 ? "all in fp32" : name_of(dtype), text.usual,
                                  text.exceptions);
-  if (vision.usual != text.usual || !vision.exceptions.empty()) {
+  if (vision.usual != text.usual || vision.exceptions != text.exceptions || !vision.exceptions.empty()) {
     line += fmt::format("; vision tower: {}{}", vision.usual, vision.exceptions);
   }
   if (guard == GuardMode::escalate) line += "; rows at risk computed again with scores in fp32";

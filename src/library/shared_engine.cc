@@ -20,6 +20,12 @@ Engine open(const std::filesystem::path& model, const v0::EngineOptions& given, 
   return Engine::open(model, options, observer);
 }
 
+// submit() counts who waits, also those that the batch engine has not seen yet.
+BatchLimits with_room_for_all(BatchLimits limits) {
+  limits.max_queue += limits.max_num_seqs;
+  return limits;
+}
+
 }  // namespace
 
 SharedEngine::SharedEngine(const std::filesystem::path& model, const v0::EngineOptions& given)
@@ -28,7 +34,7 @@ SharedEngine::SharedEngine(const std::filesystem::path& model, const v0::EngineO
       engine_(open(model, given, pool_)),
       limits_(batch_limits_of(given, engine_)),
       grammars_(engine_.tokenizer()),
-      batch_(engine_, limits_) {}
+      batch_(engine_, with_room_for_all(limits_)) {}
 
 v0::EngineInfo SharedEngine::info() const {
   const ModelConfig& config = engine_.checkpoint().config();
