@@ -20,7 +20,7 @@ namespace fovea {
 // Without what differs from run to run.
 inline nlohmann::json without_times(nlohmann::json value) {
   for (const char* key : {"seconds", "ranks", "resident", "peak_bytes", "timings", "speculation",
-                          "peak_memory_bytes", "weights"}) {
+                          "peak_memory_bytes", "weights", "command", "date"}) {
     if (value.is_object()) value.erase(key);
   }
   for (nlohmann::json& part : value) {

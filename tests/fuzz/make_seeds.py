@@ -144,7 +144,7 @@ def gguf_models():
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     tokens = bytes_alphabet() + ["ab"] + specials + ["[PAD264]"]
     # Type and bytes of 32 elements.
-    for name, kind, size in (("f32", 0, 128), ("bf16", 30, 64), ("q8_0", 8, 34), ("q4_1", 3, 20)):
+    for name, kind, size in (("bf16", 30, 64), ("q8_0", 8, 34), ("q4_1", 3, 20)):
         model, mmproj = Gguf(), Gguf()
         for key, value in {
             "general.architecture": "qwen2vl", "qwen2vl.block_count": 1, "qwen2vl.context_length": 64, "qwen2vl.embedding_length": 32,
