@@ -1,4 +1,6 @@
 // What a shell offers behind the words of a command line, asked of bash itself.
+#include <sstream>
+
 #include "command_line_testing.h"
 
 namespace fovea {
@@ -49,9 +51,14 @@ TEST_F(CompletionTest, EveryOptionOfTheHelpIsOffered) {
   for (const char* command : {"run", "serve", "audit", "quantize"}) {
     const std::string help = run(fmt::format("{} --help", command)).out, all = offered({command, "--"});
     int options = 0;
-    for (size_t at = help.find(" --"); at != std::string::npos; at = help.find(" --", at + 1)) {
-      if (help[at - 1] != ' ' && help[at - 1] != ',') continue;  // in a sentence
-      const std::string name = help.substr(at + 1, help.find_first_of(" ,.;:)\n", at + 1) - at - 1);
+    std::istringstream lines(help);
+    for (std::string line; std::getline(lines, line);) {
+      // "  -m, --model DIR   what it is": names stand at the beginning.
+      const size_t start = line.find_first_not_of(' ');
+      if (start == std::string::npos || start > 6 || line[start] != '-') continue;
+      const size_t at = line.find("--", start);
+      if (at == std::string::npos || at > start + 4) continue;
+      const std::string name = line.substr(at, line.find_first_of(" ,", at) - at);
       EXPECT_NE(all.find(" " + name + " "), std::string::npos) << command << " " << name;
       ++options;
     }

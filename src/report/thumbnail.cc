@@ -46,7 +46,7 @@ uint32_t number_at(std::string_view bytes, size_t at) {
 
 std::optional<Thumbnail> thumbnail_of(const std::string& url) {
   constexpr std::string_view kSignature = "\x89PNG\r\n\x1A\n";
-  constexpr std::array<std::string_view, 5> kAllowed = {"IHDR", "PLTE", "tRNS", "IDAT", "IEND"};
+  constexpr std::array<std::string_view, 6> kAllowed = {"IHDR", "sRGB", "PLTE", "tRNS", "IDAT", "IEND"};
   if (!url.starts_with(kHead)) return std::nullopt;
   const std::optional<std::string> png = decoded(std::string_view(url).substr(kHead.size()));
   if (!png || !png->starts_with(kSignature)) return std::nullopt;

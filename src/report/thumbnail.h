@@ -14,7 +14,8 @@ struct Thumbnail {
 };
 
 // Nothing unless `url` is exactly the base64 of one PNG: complete chunks from IHDR to IEND that are none but
-// those a picture of eight bits needs, at most kThumbnailBytes and kThumbnailPixels a side.
+// those a picture of eight bits needs (sRGB may say what its values mean), at most kThumbnailBytes and
+// kThumbnailPixels a side.
 std::optional<Thumbnail> thumbnail_of(const std::string& url);
 
 inline constexpr size_t kThumbnailBytes = 48 << 10;
