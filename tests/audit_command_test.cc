@@ -219,12 +219,12 @@ TEST_F(AuditCommand, TheCommandToRepeatNamesTheModelAndNoState) {
 TEST_F(AuditCommand, QuestionsWhoseAnswersDifferAreThereWithTheirPictures) {
   write("s.jsonl", line("a", "red.png", "\"7\"") + line("b", "red.png", "\"8\""));
   // Four bits change what the tiny model says, if anything does.
-  ASSERT_EQ(
-      run(fmt::format("audit -m {} --max-new-tokens 8 --suite s.jsonl --compare fast,eager-fp16 --json o.json "
-                      "--report r.html",
-                      kTiny))
-          .exit_code,
-      0);
+  ASSERT_EQ(run(fmt::format(
+                    "audit -m {} --max-new-tokens 8 --suite s.jsonl --compare fast,eager-fp16 --json o.json "
+                    "--report r.html",
+                    kTiny))
+                .exit_code,
+            0);
   const json result = read_json("o.json");
   const auto& configurations = result["configurations"];
   std::set<std::string> differ;

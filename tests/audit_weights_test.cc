@@ -132,7 +132,8 @@ TEST_F(AuditWeights, WhatFitsNowhereIsNamed) {
     audit(bytes(options().compare[0]) - 1);
     ADD_FAILURE() << "there was room";
   } catch (const Error& error) {
-    EXPECT_NE(error.message().find("configuration eager-fp16: no room"), std::string::npos) << error.message();
+    EXPECT_NE(error.message().find("configuration eager-fp16: no room"), std::string::npos)
+        << error.message();
   }
 }
 

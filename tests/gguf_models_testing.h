@@ -20,8 +20,8 @@ inline std::filesystem::path gguf_goldens() {
   return std::filesystem::path(FOVEA_SOURCE_DIR) / "tests" / "gguf";
 }
 
-// What matrices are stored in: blocks, or a plain type by ggml's number. Those whose rows the blocks do not divide
-// are in F16.
+// What matrices are stored in: blocks, or a plain type by ggml's number. Those whose rows the blocks do not
+// divide are in F16.
 struct OneType {
   const char* name;
   std::optional<BlockFormat> blocks;
@@ -81,8 +81,8 @@ inline void copy_keys(const GgufFile& source, const std::map<std::string, uint32
       builder.f32(key, static_cast<float>(*source.number(key)));
     } else if (holds(key, {"add_bos_token", "_encoder", "use_silu"})) {
       builder.boolean(key, *source.boolean(key));
-    } else if (holds(key, {"tokenizer.ggml.model", "tokenizer.ggml.pre", "chat_template", "architecture", "name",
-                           "projector_type", "general.type"})) {
+    } else if (holds(key, {"tokenizer.ggml.model", "tokenizer.ggml.pre", "chat_template", "architecture",
+                           "name", "projector_type", "general.type"})) {
       builder.text(key, *source.string(key));
     } else {
       builder.u32(key, static_cast<uint32_t>(*source.integer(key)));
@@ -130,8 +130,11 @@ inline MiddleModel middle_model(const OneType& type) {
   const GgufFile text = GgufFile::open(gguf_goldens() / "mixed" / "model.gguf"),
                  vision = GgufFile::open(gguf_goldens() / "mixed" / "mmproj.gguf");
   GgufBuilder model, mmproj;
-  copy_keys(text, {{"qwen2vl.embedding_length", 1024}, {"qwen2vl.feed_forward_length", 2816},
-                   {"qwen2vl.attention.head_count", 16}, {"qwen2vl.block_count", 4}},
+  copy_keys(text,
+            {{"qwen2vl.embedding_length", 1024},
+             {"qwen2vl.feed_forward_length", 2816},
+             {"qwen2vl.attention.head_count", 16},
+             {"qwen2vl.block_count", 4}},
             model);
   Random random("middle");
   const auto vector = [&](GgufBuilder& to, const std::string& name, int64_t size) {
@@ -160,7 +163,9 @@ inline MiddleModel middle_model(const OneType& type) {
     } else if (tensor.name == "mm.2.bias") {
       vector(mmproj, tensor.name, kHidden);
     } else {
-      const uint32_t number = tensor.blocks ? ggml_number(*tensor.blocks) : tensor.dtype == DType::f32 ? kGgmlF32 : kGgmlF16;
+      const uint32_t number = tensor.blocks                ? ggml_number(*tensor.blocks)
+                              : tensor.dtype == DType::f32 ? kGgmlF32
+                                                           : kGgmlF16;
       mmproj.tensor(tensor.name, number, tensor.shape, bytes_of_tensor(tensor));
     }
   }

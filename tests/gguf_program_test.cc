@@ -1,5 +1,5 @@
-// Goal: a GGUF goes wherever a folder goes, and takes the memory that the plan says. Method: the program itself,
-// with tests/gguf and a middling model in Q4_K whose weights outweigh everything else.
+// Goal: a GGUF goes wherever a folder goes, and takes the memory that the plan says. Method: the program
+// itself, with tests/gguf and a middling model in Q4_K whose weights outweigh everything else.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -38,8 +38,10 @@ TEST_F(GgufProgram, EveryCommandTakesIt) {
   for (const char* type : {"Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "Q5_1"})
     EXPECT_TRUE(inspected["dtypes"].contains(type)) << type;
   EXPECT_GT(answer(fmt::format("plan {} --context 600 --json", files()))["peak_bytes"], 0);
-  EXPECT_EQ(run(fmt::format("logits {} --out {}/l.safetensors hello", files(), folder_.string())).exit_code, 0);
-  const Outcome quantized = run(fmt::format("quantize {} --out {}/q --weights int8", files(), folder_.string()));
+  EXPECT_EQ(run(fmt::format("logits {} --out {}/l.safetensors hello", files(), folder_.string())).exit_code,
+            0);
+  const Outcome quantized =
+      run(fmt::format("quantize {} --out {}/q --weights int8", files(), folder_.string()));
   EXPECT_EQ(quantized.exit_code, 0) << quantized.err;
   EXPECT_EQ(run(fmt::format("run -m {}/q {}", folder_.string(), ask)).exit_code, 0);
 }
@@ -49,7 +51,8 @@ TEST_F(GgufProgram, WhatIsMissingIsSaid) {
   const Outcome alone = run(fmt::format("run -m {}/model.gguf hello", dir.string()));
   EXPECT_NE(alone.exit_code, 0);
   EXPECT_NE(alone.err.find("--mmproj"), std::string::npos) << alone.err;
-  const Outcome beside_folder = run(fmt::format("run -m {} --mmproj {}/mmproj.gguf hello", kTiny, dir.string()));
+  const Outcome beside_folder =
+      run(fmt::format("run -m {} --mmproj {}/mmproj.gguf hello", kTiny, dir.string()));
   EXPECT_NE(beside_folder.exit_code, 0);
   EXPECT_NE(beside_folder.err.find("leave --mmproj out"), std::string::npos) << beside_folder.err;
 }
@@ -58,7 +61,8 @@ TEST_F(GgufProgram, MemoryIsThatOfTheFileAndWhatIsPlanned) {
   const testing::MiddleModel made = testing::middle_model({"Q4_K", BlockFormat::q4_k, 12});
   write(folder_ / "model.gguf", made.model);
   write(folder_ / "mmproj.gguf", made.mmproj);
-  const std::string both = fmt::format("-m {}/model.gguf --mmproj {}/mmproj.gguf", folder_.string(), folder_.string());
+  const std::string both =
+      fmt::format("-m {}/model.gguf --mmproj {}/mmproj.gguf", folder_.string(), folder_.string());
   const json plan = answer(fmt::format("plan {} --context 300 -n 8 --json", both));
   const auto file = static_cast<double>(made.model.size() + made.mmproj.size());
   EXPECT_LT(plan["parts"]["converted_weights"]["bytes"].get<double>(), 0.1 * file) << plan.dump(1);

@@ -160,8 +160,8 @@ TEST(Guide, CommandsThatAreNotRunHaveAReason) {
       {"pip ", "needs the network"},
       {"python ", "needs PyTorch; tools/check_python.sh runs the package's tests"},
   };
-  const std::set<std::string> kinds = {"sh",  "text", "json",  "console",    "python",
-                                       "ini", "none", "nginx", "dockerfile", "javascript", "cpp", "cmake"};
+  const std::set<std::string> kinds = {"sh",   "text",  "json",       "console",    "python", "ini",
+                                       "none", "nginx", "dockerfile", "javascript", "cpp",    "cmake"};
   for (const Block& block : all_blocks()) {
     EXPECT_TRUE(kinds.contains(block.kind)) << block.document << ":" << block.line << ": " << block.kind;
     std::istringstream lines(block.text);

@@ -1,10 +1,10 @@
-// Goal: fovea merge writes the model that PEFT computes with. Method: tests/lora (tools/make_lora_goldens.py) on the
-// golden checkpoint one_image in f32; every changed weight and the logits beside PEFT's.
+// Goal: fovea merge writes the model that PEFT computes with. Method: tests/lora (tools/make_lora_goldens.py)
+// on the golden checkpoint one_image in f32; every changed weight and the logits beside PEFT's.
 //
-// A merged weight is a sum of 1 + rank products that PEFT makes in f32 and fovea in f64, so they differ by at most
-// (rank + 3) * 2^-24 of the sum of magnitudes (Higham, Accuracy and Stability, 3.1), and with DoRA by the length of a
-// row of n elements more: n * 2^-24. The logits' bound is that of golden_test.cc, with the sensitivity that the golden
-// states.
+// A merged weight is a sum of 1 + rank products that PEFT makes in f32 and fovea in f64, so they differ by at
+// most (rank + 3) * 2^-24 of the sum of magnitudes (Higham, Accuracy and Stability, 3.1), and with DoRA by
+// the length of a row of n elements more: n * 2^-24. The logits' bound is that of golden_test.cc, with the
+// sensitivity that the golden states.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -49,7 +49,8 @@ struct Base {
 class LoraGolden : public ::testing::TestWithParam<const char*> {
  protected:
   LoraGolden()
-      : expected(SafetensorsFile::open(dir() / "expected.safetensors")), checkpoint(Checkpoint::open(base.folder.path())),
+      : expected(SafetensorsFile::open(dir() / "expected.safetensors")),
+        checkpoint(Checkpoint::open(base.folder.path())),
         adapter(LoraAdapter::open(dir(), checkpoint.config())) {}
   static fs::path dir() { return kTests / "lora" / GetParam(); }
   MergeSummary merge() {
@@ -66,11 +67,13 @@ class LoraGolden : public ::testing::TestWithParam<const char*> {
   LoraAdapter adapter;
 };
 INSTANTIATE_TEST_SUITE_P(Cases, LoraGolden,
-                         ::testing::Values("plain", "rslora", "patterns", "dora", "vision", "saved", "embedding"),
+                         ::testing::Values("plain", "rslora", "patterns", "dora", "vision", "saved",
+                                           "embedding"),
                          [](const auto& name) { return std::string(name.param); });
 
 // The sum of magnitudes behind each element of row r of a merged weight, times what DoRA stretches it by.
-std::vector<double> magnitudes(const LoraChange& change, const MatrixView& weight, int64_t r, double stretch) {
+std::vector<double> magnitudes(const LoraChange& change, const MatrixView& weight, int64_t r,
+                               double stretch) {
   std::vector<float> row(static_cast<size_t>(weight.cols)), a(static_cast<size_t>(change.down.cols)),
       b(static_cast<size_t>(change.up.cols));
   widen_row(*process_context().kernels, weight, r, row.data());
@@ -79,9 +82,11 @@ std::vector<double> magnitudes(const LoraChange& change, const MatrixView& weigh
   for (int64_t k = 0; k < change.rank(); ++k) {
     widen_row(*process_context().kernels, change.down, k, a.data());
     for (size_t c = 0; c < row.size(); ++c) {
-      widen_row(*process_context().kernels, change.up, change.embedding ? static_cast<int64_t>(c) : r, b.data());
+      widen_row(*process_context().kernels, change.up, change.embedding ? static_cast<int64_t>(c) : r,
+                b.data());
       const float left = change.embedding ? a[static_cast<size_t>(r)] : a[c];
-      sums[c] += std::abs(change.scale * static_cast<double>(left) * static_cast<double>(b[static_cast<size_t>(k)]));
+      sums[c] +=
+          std::abs(change.scale * static_cast<double>(left) * static_cast<double>(b[static_cast<size_t>(k)]));
     }
   }
   for (double& sum : sums) sum *= stretch;
@@ -116,7 +121,8 @@ TEST_P(LoraGolden, EveryChangedWeightIsThatOfPeft) {
       for (int64_t c = 0; c < cols; ++c) {
         const double apart = std::abs(static_cast<double>(ours[r * cols + c]) -
                                       static_cast<double>(golden.as<float>()[r * cols + c]));
-        ASSERT_LE(apart, unit * sums[static_cast<size_t>(c)]) << golden.name << " row " << r << " column " << c;
+        ASSERT_LE(apart, unit * sums[static_cast<size_t>(c)])
+            << golden.name << " row " << r << " column " << c;
       }
     }
   }
@@ -125,8 +131,8 @@ TEST_P(LoraGolden, EveryChangedWeightIsThatOfPeft) {
   // What the adapter does not name is as it was.
   for (const TensorInfo& tensor : merged.tensors()) {
     if (expected.find("rows." + tensor.name) != nullptr) continue;
-    const TensorInfo& source = checkpoint.tensor(checkpoint.has(tensor.name) ? tensor.name
-                                                                             : "model.language_model.embed_tokens.weight");
+    const TensorInfo& source = checkpoint.tensor(
+        checkpoint.has(tensor.name) ? tensor.name : "model.language_model.embed_tokens.weight");
     ASSERT_EQ(tensor.bytes(), source.bytes());
     EXPECT_EQ(std::memcmp(tensor.data, source.data, static_cast<size_t>(tensor.bytes())), 0) << tensor.name;
   }
@@ -168,9 +174,11 @@ TEST(Merge, RoundsOnceToTheStoredType) {
   for (const Checkpoint* checkpoint : {&stored, &wide}) {
     MergeOptions options;
     options.out = folder.path() / (checkpoint == &stored ? "bf16" : "f32");
-    ASSERT_TRUE(merge_adapter(*checkpoint, LoraAdapter::open(adapter, checkpoint->config()), options, {}).complete);
+    ASSERT_TRUE(
+        merge_adapter(*checkpoint, LoraAdapter::open(adapter, checkpoint->config()), options, {}).complete);
   }
-  const Checkpoint narrow = Checkpoint::open(folder.path() / "bf16"), exact = Checkpoint::open(folder.path() / "f32");
+  const Checkpoint narrow = Checkpoint::open(folder.path() / "bf16"),
+                   exact = Checkpoint::open(folder.path() / "f32");
   const std::string name = "model.language_model.layers.1.mlp.up_proj.weight";
   const auto* a = static_cast<const uint16_t*>(narrow.tensor(name).data);
   const auto* b = static_cast<const float*>(exact.tensor(name).data);
@@ -188,7 +196,9 @@ TEST(Merge, AScaleIsPartOfTheWayAndNoneForWholeTensors) {
   ASSERT_TRUE(merge_adapter(checkpoint, adapter, options, {}).complete);
   const Checkpoint merged = Checkpoint::open(options.out);
   for (const TensorInfo& tensor : merged.tensors())
-    EXPECT_EQ(std::memcmp(tensor.data, checkpoint.tensor(tensor.name).data, static_cast<size_t>(tensor.bytes())), 0);
+    EXPECT_EQ(
+        std::memcmp(tensor.data, checkpoint.tensor(tensor.name).data, static_cast<size_t>(tensor.bytes())),
+        0);
   for (const char* other : {"saved", "dora"}) {
     options.out = folder.path() / other;
     const LoraAdapter whole = LoraAdapter::open(kTests / "lora" / other, checkpoint.config());

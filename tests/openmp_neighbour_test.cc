@@ -1,6 +1,6 @@
-// Goal: a program that uses OpenMP with a number of threads of its own, as torch does, and fovea do not see each other.
-// Method: its number, its regions, its threads' cores and its environment before and after fovea's work; fovea's
-// number and answers before and after the program's.
+// Goal: a program that uses OpenMP with a number of threads of its own, as torch does, and fovea do not see
+// each other. Method: its number, its regions, its threads' cores and its environment before and after
+// fovea's work; fovea's number and answers before and after the program's.
 #include <gtest/gtest.h>
 #include <omp.h>
 #include <sched.h>
@@ -25,7 +25,8 @@ std::vector<int32_t> answer(const Engine& engine) {
   options.sampling.greedy = options.ignore_eos = true;
   options.max_new_tokens = 8;
   const Prompt prompt = engine.prepare(
-      messages_from_prompt("What is this?", {(kModel / "inputs" / "image0.png").string()}, {}, {}), {}, false);
+      messages_from_prompt("What is this?", {(kModel / "inputs" / "image0.png").string()}, {}, {}), {},
+      false);
   return engine.generate(prompt, options, {}).token_ids;
 }
 

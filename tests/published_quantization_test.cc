@@ -113,7 +113,8 @@ TEST_P(Published, ThePlanCountsTheWidenedWeights) {
   EngineOptions again;
   // Quantized anew, from widened weights of which none stays.
   again.policy = PrecisionPolicy::of_preset("balanced");
-  const int64_t anew = make_plan(engine.checkpoint(), engine.with(again).precision(), request).converted_weights;
+  const int64_t anew =
+      make_plan(engine.checkpoint(), engine.with(again).precision(), request).converted_weights;
   EXPECT_GT(anew, quantized);
   EXPECT_LT(anew, 2 * quantized);
 }

@@ -1,7 +1,7 @@
-// Goal: two engines at work in one process at the same time, each used by a thread of its own, give what each gives
-// alone. Method: two golden checkpoints with different attention and precision, whole answers again and again on two
-// threads; then two engines of one checkpoint that share its weights (Engine::with). Equality of tokens. Under
-// ThreadSanitizer as well (the preset tsan).
+// Goal: two engines at work in one process at the same time, each used by a thread of its own, give what each
+// gives alone. Method: two golden checkpoints with different attention and precision, whole answers again and
+// again on two threads; then two engines of one checkpoint that share its weights (Engine::with). Equality of
+// tokens. Under ThreadSanitizer as well (the preset tsan).
 #include <gtest/gtest.h>
 
 #include <filesystem>

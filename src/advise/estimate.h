@@ -1,5 +1,5 @@
 // How long a planned request will take on a machine: the amounts of bench/amounts.h over the measured limits,
-// times the shares of them that docs/performance.md measured.
+// times the shares of them that docs/measurements/speed.md measured.
 #pragma once
 
 #include "advise/machine.h"

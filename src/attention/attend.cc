@@ -90,7 +90,8 @@ int64_t attention_scratch_bytes(AttentionKind kind, const AttentionProblem& prob
     case AttentionKind::flash_attention_2:
       return flash_scratch_bytes({&problem, 1});
     case AttentionKind::reference:  // the result, and one row of weights per worker
-      return (problem.q.tokens * problem.q.heads * problem.q.head_dim + problem.context.threads() * problem.k.tokens) *
+      return (problem.q.tokens * problem.q.heads * problem.q.head_dim +
+              problem.context.threads() * problem.k.tokens) *
              int64_t{sizeof(double)};
   }
   return 0;

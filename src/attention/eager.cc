@@ -124,8 +124,10 @@ class EagerCall {
     const QueryTile& block = unit.block;
     if (first >= block.keys) return;
     const int64_t count = std::min(kKeyTile, block.keys - first), at = first * head_dim_;
-    pack_rows(*problem_.context.kernels, problem_.k, block.kv_head, 1, block.first_key + first, count, unit.k + at);
-    pack_rows(*problem_.context.kernels, problem_.v, block.kv_head, 1, block.first_key + first, count, unit.v + at);
+    pack_rows(*problem_.context.kernels, problem_.k, block.kv_head, 1, block.first_key + first, count,
+              unit.k + at);
+    pack_rows(*problem_.context.kernels, problem_.v, block.kv_head, 1, block.first_key + first, count,
+              unit.v + at);
     if (nodes_.scale == ScalePlacement::split) line_.scale_operand(unit.k + at, count * head_dim_);
     if (unit.bias == nullptr) return;
     std::fill_n(unit.bias + at, count * head_dim_, 0.f);
@@ -153,8 +155,9 @@ class EagerCall {
     make_probabilities(tile, scores, sums);
     std::fill_n(out, rows * head_dim_, 0.f);
     for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
-      problem_.context.kernels->matmul_nn_f32(scores + key, stride, unit.v + key * head_dim_, head_dim_, out, head_dim_, rows,
-                              head_dim_, std::min(kKeyTile, tile.keys - key));
+      problem_.context.kernels->matmul_nn_f32(scores + key, stride, unit.v + key * head_dim_, head_dim_, out,
+                                              head_dim_, rows, head_dim_,
+                                              std::min(kKeyTile, tile.keys - key));
       round_to(*problem_.context.kernels, nodes_.pv, out, rows * head_dim_);
     }
     write_output(problem_, tile, out, sums);
@@ -193,8 +196,8 @@ class EagerCall {
     const int64_t rows = tile.queries * plan_.group();
     for (int64_t key = 0; key < tile.keys; key += kKeyTile) {
       problem_.context.kernels->matmul_nt_f32(q, head_dim_, k + key * head_dim_, head_dim_, y + key,
-                              EagerPlan::score_stride(tile), rows, std::min(kKeyTile, tile.keys - key),
-                              head_dim_);
+                                              EagerPlan::score_stride(tile), rows,
+                                              std::min(kKeyTile, tile.keys - key), head_dim_);
     }
   }
 

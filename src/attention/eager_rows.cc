@@ -198,8 +198,8 @@ float EagerRows::make_probabilities(int64_t keys, float* row) const {
   std::fill(row + keys, row + columns, -kInfinity);
   const float highest = problem_.context.kernels->max_value(row, columns);
   const bool narrow = is_narrow(nodes_.softmax);
-  const float sum =
-      narrow ? narrow_exp_sum(columns, highest, row) : problem_.context.kernels->exp_sum(row, columns, 1.f, highest);
+  const float sum = narrow ? narrow_exp_sum(columns, highest, row)
+                           : problem_.context.kernels->exp_sum(row, columns, 1.f, highest);
   if (!nodes_.normalised) {
     round_to(*problem_.context.kernels, nodes_.probabilities, row, keys);
     return sum;

@@ -22,7 +22,8 @@ constexpr int64_t kNarrowRows = 32, kWindowKeys = kKeyTile, kSplitHeadsMax = 4;
 constexpr int64_t kSplitsPerThread = 16;
 
 int64_t rows_wanted(const AttentionProblem& problem) {
-  return std::clamp(problem.q.tokens * problem.q.heads / (4 * problem.context.threads()), kTileRowsMin, kTileRowsMax);
+  return std::clamp(problem.q.tokens * problem.q.heads / (4 * problem.context.threads()), kTileRowsMin,
+                    kTileRowsMax);
 }
 
 // What a task is: a query tile with all its keys; some heads of a short segment; one split of some heads.
@@ -171,7 +172,8 @@ void run_tile(const FlashTask& task, float* scratch) {
   worker.add_split(tile, 0, 1, 0, total);
   for (int64_t split = 1; split * kKeySplit < tile.keys; ++split) {
     worker.add_split(tile, 0, 1, split, part);
-    merge(*problem.context.kernels, total, part, tile.queries * plan.tiles().group(), problem.q.head_dim, Worker::kShiftUnit);
+    merge(*problem.context.kernels, total, part, tile.queries * plan.tiles().group(), problem.q.head_dim,
+          Worker::kShiftUnit);
   }
   write_output(problem, tile, total.out, total.sum);
 }
@@ -225,7 +227,8 @@ void merge_splits(const FlashTask& task) {
   const RunningSoftmax total = task.state(plan.splits_at_once() * heads + head);
   if (task.round == 0) total.clear(rows, head_dim);
   for (int64_t split = 0; split < plan.splits_in(task.round); ++split) {
-    merge(*problem.context.kernels, total, task.state(split * heads + head), rows, head_dim, Worker::kShiftUnit);
+    merge(*problem.context.kernels, total, task.state(split * heads + head), rows, head_dim,
+          Worker::kShiftUnit);
   }
   if (plan.splits_in(task.round + 1) == 0) write_output(problem, tile, total.out, total.sum);
 }
@@ -239,7 +242,8 @@ class FlashCall {
       : plans_(plans), sizes_(plans), scratch_(scratch_of(plans.front().problem(), sizes_.floats, own_)) {}
 
   void run() {
-    for (int64_t round = 0; for_each(round, &FlashPlan::tasks_in, [this](const FlashTask& t, int worker) { compute(t, worker); });
+    for (int64_t round = 0; for_each(round, &FlashPlan::tasks_in,
+                                     [this](const FlashTask& t, int worker) { compute(t, worker); });
          ++round) {
       for_each(round, &FlashPlan::merges_in, [](const FlashTask& t, int) { merge_splits<Worker>(t); });
     }

@@ -73,7 +73,8 @@ class FlashWorkerBf16 {
   static constexpr float kShiftUnit = std::numbers::ln2_v<float>;
   static constexpr int64_t kWindowHeads = 16, kWindowHeadsAtOnce = 1;  // see FlashWorkerF32
 
-  // Whether q, k and v hold bf16 values and probabilities are to be rounded to bf16, and the kernels can do it.
+  // Whether q, k and v hold bf16 values and probabilities are to be rounded to bf16, and the kernels can do
+  // it.
   static bool takes(const AttentionProblem& problem);
 
   FlashWorkerBf16(const AttentionProblem& problem, const FlashSizes& sizes, float* scratch);

@@ -14,8 +14,8 @@ bool holds_bf16(const HeadsView& view) {
 }
 
 // The first `tokens` rows of one head as bf16: where they lie, or copied to `out`. `stride` becomes theirs.
-const uint16_t* bf16_rows(const Kernels& kernels, const HeadsView& view, int64_t head, int64_t first, int64_t tokens, uint16_t* out,
-                          int64_t& stride) {
+const uint16_t* bf16_rows(const Kernels& kernels, const HeadsView& view, int64_t head, int64_t first,
+                          int64_t tokens, uint16_t* out, int64_t& stride) {
   if (view.dtype == DType::bf16) {
     stride = view.stride;
     return static_cast<const uint16_t*>(view.at(first, head));
@@ -40,9 +40,9 @@ void prefetch_row(const HeadsView& view, int64_t token, int64_t head, int64_t he
 }  // namespace
 
 bool FlashWorkerBf16::takes(const AttentionProblem& problem) {
-  return problem.context.kernels->flash_tile != nullptr && problem.q.head_dim % 16 == 0 && !problem.key_bias.present() &&
-         problem.precision.probabilities == DType::bf16 && holds_bf16(problem.q) && holds_bf16(problem.k) &&
-         holds_bf16(problem.v) && problem.k.stride % 2 == 0;
+  return problem.context.kernels->flash_tile != nullptr && problem.q.head_dim % 16 == 0 &&
+         !problem.key_bias.present() && problem.precision.probabilities == DType::bf16 &&
+         holds_bf16(problem.q) && holds_bf16(problem.k) && holds_bf16(problem.v) && problem.k.stride % 2 == 0;
 }
 
 FlashWorkerBf16::FlashWorkerBf16(const AttentionProblem& problem, const FlashSizes& sizes, float* scratch)
@@ -64,7 +64,8 @@ void FlashWorkerBf16::gather(const QueryTile& tile, int64_t heads) const {
   for (int64_t i = 0; i < tile.queries; ++i) {  // the heads of a token lie side by side
     for (int64_t h = 0; h < heads; ++h) {
       const void* row = problem_.q.at(tile.first_query + i, (tile.kv_head + h) * sizes_.group);
-      problem_.context.kernels->bf16_from_f32(static_cast<const float*>(row), queries_of(h) + i * columns, columns);
+      problem_.context.kernels->bf16_from_f32(static_cast<const float*>(row), queries_of(h) + i * columns,
+                                              columns);
     }
     if (i >= keys_soon) continue;
     prefetch_row(problem_.k, tile.first_key + i, tile.kv_head, heads);
@@ -90,9 +91,11 @@ void FlashWorkerBf16::add_split(const QueryTile& tile, int64_t first, int64_t he
                     next = tile.first_key + key + (left > 0 ? count : 0),
                     ahead = left > 0 ? std::min(kKeyTile, left) : count;
       int64_t stride = 0;
-      const uint16_t* k = bf16_rows(*problem_.context.kernels, problem_.k, head, tile.first_key + key, count, rows_, stride);
+      const uint16_t* k =
+          bf16_rows(*problem_.context.kernels, problem_.k, head, tile.first_key + key, count, rows_, stride);
       problem_.context.kernels->pack_flash_keys(k, stride, count, d, k_tile_);
-      const uint16_t* v = bf16_rows(*problem_.context.kernels, problem_.v, head, tile.first_key + key, count, rows_, stride);
+      const uint16_t* v =
+          bf16_rows(*problem_.context.kernels, problem_.v, head, tile.first_key + key, count, rows_, stride);
       problem_.context.kernels->pack_flash_values(v, stride, count, d, v_tile_);
       for (int64_t t = next; t < next + ahead; ++t) {
         prefetch_row(problem_.k, t, next_head, 1);
@@ -123,8 +126,8 @@ FlashTile FlashWorkerBf16::flash_tile(const QueryTile& tile, int64_t h, int64_t 
 }
 
 bool FlashWorkerBf16::stored_rows_suffice(int64_t rows) const {
-  return rows <= FlashRows::kMost && problem_.context.kernels->flash_rows != nullptr && problem_.k.dtype == DType::bf16 &&
-         problem_.v.dtype == DType::bf16;
+  return rows <= FlashRows::kMost && problem_.context.kernels->flash_rows != nullptr &&
+         problem_.k.dtype == DType::bf16 && problem_.v.dtype == DType::bf16;
 }
 
 void FlashWorkerBf16::add_stored_rows(const QueryTile& tile, int64_t first, int64_t heads, int64_t begin,

@@ -34,7 +34,8 @@ void FlashWorkerF32::add_split(const QueryTile& tile, int64_t first, int64_t hea
   for (int64_t key = split * kKeySplit; key < end; key += kKeyTile) {
     const int64_t count = std::min(kKeyTile, end - key);
     pack_keys(problem_, tile.kv_head + first, heads, tile.first_key + key, count, k_tiles_);
-    pack_rows(*problem_.context.kernels, problem_.v, tile.kv_head + first, heads, tile.first_key + key, count, v_tiles_);
+    pack_rows(*problem_.context.kernels, problem_.v, tile.kv_head + first, heads, tile.first_key + key, count,
+              v_tiles_);
     for (int64_t h = 0; h < heads; ++h) {
       add_key_tile(tile, first, h, key, count, states.after(h * sizes_.state_floats()));
     }
@@ -45,11 +46,13 @@ void FlashWorkerF32::add_split(const QueryTile& tile, int64_t first, int64_t hea
 void FlashWorkerF32::add_key_tile(const QueryTile& tile, int64_t first, int64_t h, int64_t key, int64_t count,
                                   const RunningSoftmax& state) const {
   const int64_t rows = tile.queries * sizes_.group, d = sizes_.head_dim, packed = h * kKeyTile * d;
-  problem_.context.kernels->matmul_nt_f32(queries_of(first + h), d, k_tiles_ + packed, d, scores_, kKeyTile, rows, count, d);
+  problem_.context.kernels->matmul_nt_f32(queries_of(first + h), d, k_tiles_ + packed, d, scores_, kKeyTile,
+                                          rows, count, d);
   mask(tile, key, count);
   exponentiate(rows, state);
   round_to(*problem_.context.kernels, problem_.precision.probabilities, scores_, rows * kKeyTile);
-  problem_.context.kernels->matmul_nn_f32(scores_, kKeyTile, v_tiles_ + packed, d, state.out, d, rows, d, count);
+  problem_.context.kernels->matmul_nn_f32(scores_, kKeyTile, v_tiles_ + packed, d, state.out, d, rows, d,
+                                          count);
 }
 
 // -inf where the key lies after the query, and in the columns beyond the last key.
@@ -71,7 +74,8 @@ void FlashWorkerF32::exponentiate(int64_t rows, const RunningSoftmax& state) con
   bool moved = false;
   for (int64_t row = 0; row < rows; ++row) {
     float& shift = state.shift[row];
-    const float highest = problem_.context.kernels->max_value(scores_ + row * kKeyTile, kKeyTile) * problem_.scale;
+    const float highest =
+        problem_.context.kernels->max_value(scores_ + row * kKeyTile, kKeyTile) * problem_.scale;
     const bool higher = highest > shift;
     factors_[row] = higher ? shift - highest : 0.f;
     if (higher) shift = highest;
@@ -91,7 +95,8 @@ void FlashWorkerF32::exponentiate(int64_t rows, const RunningSoftmax& state) con
   for (int64_t row = 0; row < rows; ++row) {
     // A row without a visible key keeps shift -inf; 0 in its place gives exp(-inf) = 0 instead of NaN.
     const float shift = state.shift[row] == -kInfinity ? 0.f : state.shift[row];
-    state.sum[row] += problem_.context.kernels->exp_sum(scores_ + row * kKeyTile, kKeyTile, problem_.scale, shift);
+    state.sum[row] +=
+        problem_.context.kernels->exp_sum(scores_ + row * kKeyTile, kKeyTile, problem_.scale, shift);
   }
 }
 

@@ -23,7 +23,8 @@ double value_at(const HeadsView& view, int64_t token, int64_t head, int64_t colu
   return view.dtype == DType::bf16 ? f32_from_bf16(bits) : f32_from_f16(bits);
 }
 
-void pack_rows(const Kernels& kernels, const HeadsView& view, int64_t head, int64_t heads, int64_t first, int64_t count, float* out) {
+void pack_rows(const Kernels& kernels, const HeadsView& view, int64_t head, int64_t heads, int64_t first,
+               int64_t count, float* out) {
   const int64_t d = view.head_dim;
   for (int64_t i = 0; i < count; ++i) {
     for (int64_t h = 0; h < heads; ++h) {
@@ -100,8 +101,8 @@ void score_rows(const AttentionProblem& problem, const float* x, int64_t rows, i
          nullptr);  // no variant widens a copy for so few rows
 }
 
-void weigh_rows(const Kernels& kernels, const float* p, int64_t ldp, int64_t rows, const HeadsView& v, int64_t head, int64_t first,
-                int64_t count, float* y, float* scratch) {
+void weigh_rows(const Kernels& kernels, const float* p, int64_t ldp, int64_t rows, const HeadsView& v,
+                int64_t head, int64_t first, int64_t count, float* y, float* scratch) {
   const int64_t d = v.head_dim;
   pack_rows(kernels, v, head, 1, first, count, scratch);
   kernels.matmul_nn_f32(p, ldp, scratch, d, y, d, rows, d, count);
@@ -129,7 +130,8 @@ void write_output(const AttentionProblem& problem, const QueryTile& tile, const 
   for (int64_t r = 0; r < tile.queries * group; ++r) {
     const int64_t token = tile.first_query + r / group, head = tile.kv_head * group + r % group;
     float* out = problem.out + (token * problem.q.heads + head) * d;
-    problem.context.kernels->scale(rows + r * d, sums[r] == 0.f ? 0.f : 1.f / sums[r], out, d, problem.precision.output);
+    problem.context.kernels->scale(rows + r * d, sums[r] == 0.f ? 0.f : 1.f / sums[r], out, d,
+                                   problem.precision.output);
   }
 }
 

@@ -15,7 +15,8 @@ void gather_queries(const AttentionProblem& problem, const QueryTile& tile, floa
 // out[heads, kKeyTile, head_dim] = tokens [first, first + count), count <= kKeyTile, of neighbouring heads as
 // f32. Memory is read in the order it lies. f32 views are copied too: their rows are a multiple of 4 KiB
 // apart often enough to evict each other from the cache.
-void pack_rows(const Kernels& kernels, const HeadsView& view, int64_t head, int64_t heads, int64_t first, int64_t count, float* out);
+void pack_rows(const Kernels& kernels, const HeadsView& view, int64_t head, int64_t heads, int64_t first,
+               int64_t count, float* out);
 
 // The same for the problem's whole keys: those of k with their key bias, in f32.
 void pack_keys(const AttentionProblem& problem, int64_t head, int64_t heads, int64_t first, int64_t count,
@@ -34,8 +35,8 @@ void score_rows(const AttentionProblem& problem, const float* x, int64_t rows, i
                 int64_t count, float* y, int64_t ldy, float* scratch);
 
 // y[rows, head_dim] += p . v for values [first, first + count) of one head; `scratch` holds count * head_dim.
-void weigh_rows(const Kernels& kernels, const float* p, int64_t ldp, int64_t rows, const HeadsView& v, int64_t head, int64_t first,
-                int64_t count, float* y, float* scratch);
+void weigh_rows(const Kernels& kernels, const float* p, int64_t ldp, int64_t rows, const HeadsView& v,
+                int64_t head, int64_t first, int64_t count, float* y, float* scratch);
 
 // Rounds in place to the values `type` can hold.
 void round_to(const Kernels& kernels, DType type, float* x, int64_t count);

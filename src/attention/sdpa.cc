@@ -100,15 +100,15 @@ class SdpaTile {
     for (int64_t row = 0; row < rows_; ++row) {
       // A row without a visible key has maximum -inf; 0 in its place gives exp(-inf) = 0 instead of NaN.
       const float highest = total().highest[row] == -kInfinity ? 0.f : total().highest[row];
-      part_at(part).sum[row] =
-          problem_.context.kernels->exp_sum(scores + row * plan_.score_stride, columns, problem_.scale, highest);
+      part_at(part).sum[row] = problem_.context.kernels->exp_sum(scores + row * plan_.score_stride, columns,
+                                                                 problem_.scale, highest);
     }
     float* out = part_at(part).out;
     std::fill_n(out, rows_ * plan_.head_dim, 0.f);
     for (int64_t key = first; key < end; key += kKeyTile) {
       const int64_t count = std::min(kKeyTile, end - key);
-      weigh_rows(*problem_.context.kernels, scores + key - first, plan_.score_stride, rows_, problem_.v, tile_.kv_head,
-                 tile_.first_key + key, count, out, v_tile);
+      weigh_rows(*problem_.context.kernels, scores + key - first, plan_.score_stride, rows_, problem_.v,
+                 tile_.kv_head, tile_.first_key + key, count, out, v_tile);
     }
   }
 

@@ -11,9 +11,9 @@
 
 namespace fovea {
 
-// [{id, prompt, pictures: [{width, height, tokens, frames, thumbnail}]}] of docs/guide/audit.md: at most eight,
-// those that some answer right and others wrong first, then the most wrong answers and the largest KL; none
-// whose answers are all alike. Pictures are read again; those that are gone by then are left out.
+// [{id, prompt, pictures: [{width, height, tokens, frames, thumbnail}]}] of docs/guide/audit.md: at most
+// eight, those that some answer right and others wrong first, then the most wrong answers and the largest KL;
+// none whose answers are all alike. Pictures are read again; those that are gone by then are left out.
 nlohmann::ordered_json asked_questions(const Engine& engine, const MediaLimits& limits,
                                        std::span<const Compared> compared);
 

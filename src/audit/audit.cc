@@ -41,14 +41,14 @@ ordered_json model_json(const Engine& engine) {
   const std::filesystem::path& mmproj = engine.checkpoint().files().mmproj;
   if (!mmproj.empty()) json["mmproj"] = mmproj.string();
   json.update(ordered_json{{"dtype", name_of(c.dtype)},
-          {"parameters", parameters},
-          {"text_layers", c.text.num_hidden_layers},
-          {"vision_blocks", c.vision.depth},
-          {"query_heads", c.text.num_attention_heads},
-          {"kv_heads", c.text.num_key_value_heads},
-          {"head_dim", c.text.head_dim},
-          {"hidden_size", c.text.hidden_size},
-          {"vocab_size", c.text.vocab_size}});
+                           {"parameters", parameters},
+                           {"text_layers", c.text.num_hidden_layers},
+                           {"vision_blocks", c.vision.depth},
+                           {"query_heads", c.text.num_attention_heads},
+                           {"kv_heads", c.text.num_key_value_heads},
+                           {"head_dim", c.text.head_dim},
+                           {"hidden_size", c.text.hidden_size},
+                           {"vocab_size", c.text.vocab_size}});
   return json;
 }
 

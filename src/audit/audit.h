@@ -1,5 +1,5 @@
 // The audit: questions under several configurations, what they cost, what is to blame, what to use instead.
-// docs/audit.md describes what it returns.
+// docs/guide/audit.md describes what it returns.
 #pragma once
 
 #include <filesystem>

@@ -84,8 +84,7 @@ void widen_q6_k(const uint8_t* b, float* out) {
     const int64_t half = i / 128, quarter = i % 128 / 32, at = i % 32;
     const int both = low[64 * half + quarter % 2 * 32 + at];
     const int value = (quarter < 2 ? both & 15 : both >> 4) | (high[32 * half + at] >> 2 * quarter & 3) << 4;
-    out[i] =
-        scale * static_cast<float>(static_cast<int8_t>(scales[i / 16])) * static_cast<float>(value - 32);
+    out[i] = scale * static_cast<float>(static_cast<int8_t>(scales[i / 16])) * static_cast<float>(value - 32);
   }
 }
 

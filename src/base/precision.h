@@ -1,6 +1,6 @@
 // The dtype at every node of the computation, handed down explicitly. Activations live in f32 containers and
 // are rounded to the node's dtype where the reference would store them; kernels accumulate in f32 everywhere.
-// The members are the nodes of `--precision` under the same names; docs/precision.md describes them.
+// The members are the nodes of `--precision` under the same names; docs/guide/precision.md describes them.
 #pragma once
 
 #include <string_view>

@@ -130,8 +130,8 @@ void ThreadPool::start(int worker, const Options& options) {
   const bool bound = static_cast<size_t>(worker) < options.processors.size();
   auto begun = std::make_unique<Worker>(
       Worker{this, worker, bound ? options.processors[static_cast<size_t>(worker)] : -1});
-  // A worker inherits the mask of its maker. What its own instructions raise stays: where that is blocked, the
-  // system ends the process without asking the program's handler.
+  // A worker inherits the mask of its maker. What its own instructions raise stays: where that is blocked,
+  // the system ends the process without asking the program's handler.
   sigset_t all, before;
   sigfillset(&all);
   for (const int own : {SIGBUS, SIGSEGV, SIGFPE, SIGILL}) sigdelset(&all, own);

@@ -15,9 +15,10 @@
 namespace fovea {
 
 // No setting of the process is touched, no thread is bound to a core unless asked for, and the workers leave
-// all signals to the program's own threads. Whoever calls run() takes part in its work, so that a pool of n
-// threads has n - 1 workers. Several threads may call run() at once: each does its own pieces, and workers
-// help where there are some. A call from within a piece runs on the calling thread alone.
+// all signals but those that their own instructions raise to the program's own threads. Whoever calls run()
+// takes part in its work, so that a pool of n threads has n - 1 workers. Several threads may call run() at
+// once: each does its own pieces, and workers help where there are some. A call from within a piece runs on
+// the calling thread alone.
 //
 // run() waits for pieces, never for a worker: one that the system has not scheduled has taken no piece, and
 // the others do them all. Who has nothing to do looks for work, after some dozen microseconds yielding to
@@ -45,8 +46,8 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return threads_; }
-  // As newly made, for those who hold a reference to it. Not while a call runs. Throws as the constructor does; then
-  // the pool goes on with the calling thread alone.
+  // As newly made, for those who hold a reference to it. Not while a call runs. Throws as the constructor
+  // does; then the pool goes on with the calling thread alone.
   void restart(const Options& options);
 
   // Runs body(i), or body(i, worker), for i in [0, count), each exactly once; pieces are taken one by one, in

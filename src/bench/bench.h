@@ -18,9 +18,9 @@
 namespace fovea::bench {
 
 struct BenchOptions {
-  std::string only;             // names that contain this text or match it with * and ?; empty: all
-  ModelFiles model;             // for whole runs; empty: parts alone
-  int repetitions = 5;          // of a part; whole runs and calls of seconds are made at most three times
+  std::string only;     // names that contain this text or match it with * and ?; empty: all
+  ModelFiles model;     // for whole runs; empty: parts alone
+  int repetitions = 5;  // of a part; whole runs and calls of seconds are made at most three times
   ProgressFn progress;
   const std::atomic<bool>* cancel = nullptr;  // ends after the current measurement
 };

@@ -34,7 +34,9 @@ Work rms_norm_work() {
   const auto x = std::make_shared<Buffer<float>>(values(kRows * kHidden));
   const auto out = std::make_shared<Buffer<float>>(x->size());
   const std::vector<float> weight(kHidden, 1.f);
-  const auto call = [=] { rms_norm(process_context(), x->data(), weight, 1e-6f, DType::bf16, out->data(), kRows, DType::f32); };
+  const auto call = [=] {
+    rms_norm(process_context(), x->data(), weight, 1e-6f, DType::bf16, out->data(), kRows, DType::f32);
+  };
   call();
   double squares = 0;
   for (int64_t i = 0; i < kHidden; ++i) squares += double{(*x)[i]} * (*x)[i];
@@ -47,7 +49,9 @@ Work silu_work() {
   const auto gate = std::make_shared<Buffer<float>>(values(kRows * kInner));
   const auto up = std::make_shared<Buffer<float>>(values(kRows * kInner));
   const double g = (*gate)[0], u = (*up)[0], exact = g / (1 + std::exp(-g)) * u;
-  const auto call = [=] { silu_times(process_context(), gate->data(), up->data(), kRows * kInner, DType::bf16); };
+  const auto call = [=] {
+    silu_times(process_context(), gate->data(), up->data(), kRows * kInner, DType::bf16);
+  };
   call();
   require_near((*gate)[0], exact, std::fabs(exact) * 0x1p-8, "silu_times");
   return reading("silu_times", 2 * kRows * kInner, call);
@@ -69,7 +73,8 @@ Work rope_work() {
   const double a = (*x)[at], b = (*x)[at + kPairs], c = table->cos[static_cast<size_t>(last)],
                s = table->sin[static_cast<size_t>(last)];
   const auto call = [=] {
-    apply_rope(process_context(), x->data(), 0, kRows, kHeads, kHeads * 2 * kPairs, *table, DType::bf16, DType::bf16);
+    apply_rope(process_context(), x->data(), 0, kRows, kHeads, kHeads * 2 * kPairs, *table, DType::bf16,
+               DType::bf16);
   };
   call();
   // Two products and their sum, each rounded to bf16 at most 2^-9 off.

@@ -18,7 +18,7 @@
 namespace fovea {
 
 // How a matrix is stored: plain; in 8 or 4 bits as the kernels read it, written by fovea quantize; as
-// published (docs/memory.md, "Weights stored in 8 and 4 bits"); or in the blocks of a GGUF file.
+// published (docs/guide/memory.md, "Weights in 8 and 4 bits"); or in the blocks of a GGUF file.
 enum class WeightFormat : uint8_t { plain, w8a8, int4, awq, gptq, blocks };
 const char* name_of(WeightFormat format);
 
@@ -97,9 +97,8 @@ class Checkpoint {
   std::unique_ptr<State> state_;
 };
 
-// Output channels [first, first + count) of an awq or gptq matrix, (value - zero) * scale, exact in f32, or of
-// one in blocks (block_format.h).
-// out: [count, in].
+// Output channels [first, first + count) of an awq or gptq matrix, (value - zero) * scale, exact in f32, or
+// of one in blocks (block_format.h). out: [count, in].
 void dequantize(const TensorInfo& tensor, int64_t first, int64_t count, float* out);
 
 // Names and shapes of every tensor a config implies, in canonical names (lm_head.weight only when untied).

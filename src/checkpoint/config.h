@@ -56,7 +56,7 @@ struct TextConfig {
   bool tie_word_embeddings = false;
 };
 
-// quantization_config: how the matrices are stored that have no plain weight (docs/memory.md).
+// quantization_config: how the matrices are stored that have no plain weight (docs/guide/memory.md).
 struct QuantizationConfig {
   enum class Method : uint8_t { none, fovea, awq, gptq, other };
   Method method = Method::none;

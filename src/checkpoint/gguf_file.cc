@@ -11,7 +11,8 @@
 namespace fovea {
 namespace {
 
-constexpr int64_t kMaxListed = int64_t{1} << 22;  // numbers that are taken out of the file: one for each token
+constexpr int64_t kMaxListed = int64_t{1}
+                               << 22;  // numbers that are taken out of the file: one for each token
 
 template <typename T>
 T value_at(const char* at) {
@@ -88,8 +89,7 @@ GgufFile::~GgufFile() = default;
 
 GgufFile GgufFile::open(const std::filesystem::path& path) {
   MappedFile file = MappedFile::open(path);
-  GgufHeader header =
-      parse_gguf_header({file.data(), static_cast<size_t>(file.bytes())}, path.string());
+  GgufHeader header = parse_gguf_header({file.data(), static_cast<size_t>(file.bytes())}, path.string());
   auto state = std::make_unique<State>(State{path, std::move(file), std::move(header), {}});
   for (size_t i = 0; i < state->header.tensors.size(); ++i)
     state->index.emplace(state->header.tensors[i].name, i);

@@ -20,10 +20,12 @@ struct GgufTensor {
   std::string name;
   DType dtype = DType::f32;  // f32, f16 or bf16 unless in blocks
   std::optional<BlockFormat> blocks;
-  std::vector<int64_t> shape;  // slowest dimension first, as everywhere here; the file writes the fastest first
-  int64_t offset = 0;          // of the first byte in the file
+  std::vector<int64_t>
+      shape;           // slowest dimension first, as everywhere here; the file writes the fastest first
+  int64_t offset = 0;  // of the first byte in the file
   int64_t bytes = 0;
-  const void* data = nullptr;  // borrowed from the mapping, aligned to what general.alignment says, 8 at least
+  const void* data =
+      nullptr;  // borrowed from the mapping, aligned to what general.alignment says, 8 at least
 
   // "F16", "Q4_K": the names in llama.cpp.
   const char* type_name() const;

@@ -1,6 +1,6 @@
-// Goal: the container is read as pip gguf writes it, blocks mean what pip gguf makes of them, bit for bit, and no
-// bytes make the reader crash or grow. Method: tests/gguf (tools/make_gguf_goldens.py); one wrong value at a
-// time; every beginning of a file, and every byte of a header changed.
+// Goal: the container is read as pip gguf writes it, blocks mean what pip gguf makes of them, bit for bit,
+// and no bytes make the reader crash or grow. Method: tests/gguf (tools/make_gguf_goldens.py); one wrong
+// value at a time; every beginning of a file, and every byte of a header changed.
 #include "checkpoint/gguf_file.h"
 
 #include <gtest/gtest.h>
@@ -150,13 +150,15 @@ TEST(GgufFile, WhatIsNotAHeaderIsRefusedByName) {
   refused(ErrorKind::unsupported, {"q", "Q2_K"}, [](B& b) { b.tensor("q", 10, {1, 256}, ""); });
   refused(ErrorKind::unsupported, {"q", "type 77"}, [](B& b) { b.tensor("q", 77, {1}, ""); });
   refused(ErrorKind::corrupt, {"q", "rows of 48"}, [](B& b) { b.tensor("q", 8, {1, 48}, ""); });
-  refused(ErrorKind::corrupt, {"q", "5 dimensions"}, [](B& b) { b.tensor("q", kGgmlF32, {1, 1, 1, 1, 1}, ""); });
+  refused(ErrorKind::corrupt, {"q", "5 dimensions"},
+          [](B& b) { b.tensor("q", kGgmlF32, {1, 1, 1, 1, 1}, ""); });
   refused(ErrorKind::corrupt, {"q", "size 0"}, [](B& b) { b.tensor("q", kGgmlF32, {0}, ""); });
   refused(ErrorKind::corrupt, {"q", "size"},
           [](B& b) { b.tensor("q", kGgmlF16, {1ll << 39, 1ll << 39}, ""); });
   refused(ErrorKind::corrupt, {"q", "end of the file"}, [](B& b) { b.tensor("q", kGgmlF32, {1000}, "x"); });
   refused(ErrorKind::corrupt, {"q", "begins at byte"}, [](B& b) { b.tensor_at("q", kGgmlF32, {1}, 4); });
-  refused(ErrorKind::corrupt, {"q", "begins at byte"}, [](B& b) { b.tensor_at("q", kGgmlF32, {1}, 1ull << 63); });
+  refused(ErrorKind::corrupt, {"q", "begins at byte"},
+          [](B& b) { b.tensor_at("q", kGgmlF32, {1}, 1ull << 63); });
   refused(ErrorKind::corrupt, {"w", "q", "overlap"}, [](B& b) { b.tensor_at("q", kGgmlF32, {4}, 32); });
 }
 

@@ -233,7 +233,8 @@ class HeaderReader {
              "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, IQ4_NL and IQ4_XS are read: "
              "take the model in one of them, as Q4_K_M, or quantize it again");
     }
-    const int64_t elements = element_count(tensor.shape, fmt::format("{}: tensor {}", file_, shown(tensor.name)));
+    const int64_t elements =
+        element_count(tensor.shape, fmt::format("{}: tensor {}", file_, shown(tensor.name)));
     if (type->plain) {
       tensor.dtype = *type->plain;
       tensor.bytes = elements * static_cast<int64_t>(bytes_of(tensor.dtype));
@@ -242,8 +243,8 @@ class HeaderReader {
     tensor.blocks = type->blocks;
     const int64_t block = elements_of(*type->blocks);
     if (tensor.shape.back() % block != 0) {
-      corrupt(fmt::format("tensor {} has rows of {}, which {} cannot store in blocks of {}", shown(tensor.name),
-                          tensor.shape.back(), type->name, block));
+      corrupt(fmt::format("tensor {} has rows of {}, which {} cannot store in blocks of {}",
+                          shown(tensor.name), tensor.shape.back(), type->name, block));
     }
     tensor.bytes = elements / block * bytes_of(*type->blocks);
   }
@@ -264,7 +265,8 @@ class HeaderReader {
               [](const GgufTensor* a, const GgufTensor* b) { return a->offset < b->offset; });
     for (size_t i = 1; i < by_place.size(); ++i) {
       if (by_place[i - 1]->offset + by_place[i - 1]->bytes > by_place[i]->offset)
-        corrupt(fmt::format("tensors {} and {} overlap", shown(by_place[i - 1]->name), shown(by_place[i]->name)));
+        corrupt(
+            fmt::format("tensors {} and {} overlap", shown(by_place[i - 1]->name), shown(by_place[i]->name)));
     }
   }
 

@@ -29,8 +29,7 @@ constexpr const char* kFrames[] = {"v.patch_embd.weight", "v.patch_embd.weight.1
 
 bool is_part(const std::string& name) {
   if (name == kFrames[0] || name == kFrames[1]) return true;
-  return name.starts_with("v.blk.") &&
-         std::any_of(kQkv.begin(), kQkv.end(), [&](const std::string& which) {
+  return name.starts_with("v.blk.") && std::any_of(kQkv.begin(), kQkv.end(), [&](const std::string& which) {
            return name.ends_with(".attn_" + which + ".weight") || name.ends_with(".attn_" + which + ".bias");
          });
 }
@@ -60,7 +59,9 @@ void widen(const GgufTensor& tensor, float* out) {
   }
 }
 
-bool same_type(const GgufTensor& a, const GgufTensor& b) { return a.dtype == b.dtype && a.blocks == b.blocks; }
+bool same_type(const GgufTensor& a, const GgufTensor& b) {
+  return a.dtype == b.dtype && a.blocks == b.blocks;
+}
 
 }  // namespace
 
@@ -71,7 +72,8 @@ GgufModel::GgufModel(const ModelFiles& files) {
   index_text();
   const auto embedding = text_.find("token_embd.weight");
   if (embedding == text_.end()) {
-    throw Error(ErrorKind::not_found, fmt::format("{} lacks tensor token_embd.weight", text().path().string()), kAgain);
+    throw Error(ErrorKind::not_found,
+                fmt::format("{} lacks tensor token_embd.weight", text().path().string()), kAgain);
   }
   texts_ = gguf_texts(text(), mmproj(), text_.count("output.weight") == 0,
                       embedding->second.tensor->shape.front(), computing_type());
@@ -82,11 +84,12 @@ void GgufModel::check_split() const {
   const auto count = static_cast<int64_t>(files_.size());
   for (int64_t i = 0; i < count; ++i) {
     const GgufFile& file = files_[static_cast<size_t>(i)];
-    const int64_t number = file.integer("split.no").value_or(0), parts = file.integer("split.count").value_or(1);
+    const int64_t number = file.integer("split.no").value_or(0),
+                  parts = file.integer("split.count").value_or(1);
     if (number == i && std::max<int64_t>(parts, 1) == count) continue;
     throw Error(ErrorKind::corrupt,
-                fmt::format("{} says that it is part {} of {}, its name that it is {} of {}", file.path().string(),
-                            number + 1, parts, i + 1, count),
+                fmt::format("{} says that it is part {} of {}, its name that it is {} of {}",
+                            file.path().string(), number + 1, parts, i + 1, count),
                 "split files keep their names, NAME-00001-of-0000N.gguf; give the first");
   }
 }
@@ -96,15 +99,16 @@ void GgufModel::index_text() {
     for (const GgufTensor& tensor : files_[i].tensors()) {
       if (text_.emplace(tensor.name, Place{&tensor, &files_[i]}).second) continue;
       throw Error(ErrorKind::corrupt,
-                  fmt::format("tensor {} occurs twice in the parts of {}", printable(tensor.name), text().path().string()),
+                  fmt::format("tensor {} occurs twice in the parts of {}", printable(tensor.name),
+                              text().path().string()),
                   kAgain);
     }
   }
   const std::optional<int64_t> stated = text().integer("split.tensors.count");
   if (!stated || *stated == std::ssize(text_)) return;
   throw Error(ErrorKind::corrupt,
-              fmt::format("{} is split into files with {} tensors, but they hold {}", text().path().string(), *stated,
-                          text_.size()),
+              fmt::format("{} is split into files with {} tensors, but they hold {}", text().path().string(),
+                          *stated, text_.size()),
               kAgain);
 }
 
@@ -115,7 +119,9 @@ DType GgufModel::computing_type() const {
     const GgufTensor& tensor = *place.tensor;
     if (tensor.shape.size() < 2) continue;
     const bool plain = !tensor.blocks;
-    (plain && tensor.dtype == DType::f32 ? wide : plain && tensor.dtype == DType::f16 ? half : others) += tensor.bytes;
+    (plain && tensor.dtype == DType::f32   ? wide
+     : plain && tensor.dtype == DType::f16 ? half
+                                           : others) += tensor.bytes;
   }
   if (others >= std::max(wide, half)) return DType::bf16;
   return wide >= half ? DType::f32 : DType::f16;
@@ -142,10 +148,11 @@ TensorInfo GgufModel::info(const Place& place, const std::string& name) const {
     return info;
   }
   if (tensor.shape.size() != 2) {
-    throw Error(ErrorKind::unsupported,
-                fmt::format("{}: tensor {} has {} dimensions and is stored as {}", place.file->path().string(),
-                            printable(tensor.name), tensor.shape.size(), tensor.type_name()),
-                "only matrices may be in blocks; convert the model again");
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("{}: tensor {} has {} dimensions and is stored as {}", place.file->path().string(),
+                    printable(tensor.name), tensor.shape.size(), tensor.type_name()),
+        "only matrices may be in blocks; convert the model again");
   }
   info.format = WeightFormat::blocks;
   info.blocks = *tensor.blocks;
@@ -170,7 +177,8 @@ TensorInfo GgufModel::made(const std::vector<Place>& parts, const std::string& n
 GgufModel::Place GgufModel::vision(const std::string& name) const {
   const GgufTensor* tensor = mmproj().find(name);
   if (tensor != nullptr) return {tensor, &mmproj()};
-  throw Error(ErrorKind::not_found, fmt::format("{} lacks tensor {}", mmproj().path().string(), name), kAgain);
+  throw Error(ErrorKind::not_found, fmt::format("{} lacks tensor {}", mmproj().path().string(), name),
+              kAgain);
 }
 
 // Rows of q, then of k, then of v; of vectors their elements. The converter writes them behind one another.
@@ -183,11 +191,11 @@ TensorInfo GgufModel::joined(const std::string& block, const std::string& kind, 
     parts.push_back(vision(fmt::format("{}attn_{}.{}", block, which, kind)));
     const GgufTensor &first = *parts.front().tensor, &tensor = *parts.back().tensor;
     if (tensor.shape != one) {
-      throw Error(ErrorKind::corrupt,
-                  fmt::format("{}: tensor {} has shape [{}], embedding_length implies [{}]",
-                              mmproj().path().string(), tensor.name, fmt::join(tensor.shape, ", "),
-                              fmt::join(one, ", ")),
-                  kAgain);
+      throw Error(
+          ErrorKind::corrupt,
+          fmt::format("{}: tensor {} has shape [{}], embedding_length implies [{}]", mmproj().path().string(),
+                      tensor.name, fmt::join(tensor.shape, ", "), fmt::join(one, ", ")),
+          kAgain);
     }
     alike = alike && same_type(first, tensor);
     together = together && alike &&
@@ -217,7 +225,8 @@ TensorInfo GgufModel::joined(const std::string& block, const std::string& kind, 
 
 // Of each output and colour the first frame's patch, then the second's.
 TensorInfo GgufModel::patch_embedding(const VisionConfig& config) {
-  const int64_t side = config.patch_size, patch = side * side, planes = config.hidden_size * config.in_channels;
+  const int64_t side = config.patch_size, patch = side * side,
+                planes = config.hidden_size * config.in_channels;
   const std::vector<int64_t> one{config.hidden_size, config.in_channels, side, side};
   std::vector<Place> frames;
   for (const char* name : kFrames) {
@@ -226,8 +235,8 @@ TensorInfo GgufModel::patch_embedding(const VisionConfig& config) {
     if (frame.shape == one && !frame.blocks) continue;
     throw Error(ErrorKind::corrupt,
                 fmt::format("{}: tensor {} is {} of shape [{}], the keys imply plain numbers of shape [{}]",
-                            mmproj().path().string(), frame.name, frame.type_name(), fmt::join(frame.shape, ", "),
-                            fmt::join(one, ", ")),
+                            mmproj().path().string(), frame.name, frame.type_name(),
+                            fmt::join(frame.shape, ", "), fmt::join(one, ", ")),
                 kAgain);
   }
   const bool alike = same_type(*frames[0].tensor, *frames[1].tensor);
@@ -239,9 +248,11 @@ TensorInfo GgufModel::patch_embedding(const VisionConfig& config) {
     const GgufTensor& frame = *frames[static_cast<size_t>(f)].tensor;
     std::vector<float> wide(alike ? 0 : static_cast<size_t>(planes * patch));
     if (!alike) widen(frame, wide.data());
-    const char* from = alike ? static_cast<const char*>(frame.data) : reinterpret_cast<const char*>(wide.data());
+    const char* from =
+        alike ? static_cast<const char*>(frame.data) : reinterpret_cast<const char*>(wide.data());
     for (int64_t plane = 0; plane < planes; ++plane)
-      std::memcpy(copies_.back().data() + (2 * plane + f) * bytes, from + plane * bytes, static_cast<size_t>(bytes));
+      std::memcpy(copies_.back().data() + (2 * plane + f) * bytes, from + plane * bytes,
+                  static_cast<size_t>(bytes));
   }
   return both;
 }
@@ -262,9 +273,11 @@ std::vector<TensorInfo> GgufModel::tensors(const ModelConfig& config) {
   }
   all.push_back(patch_embedding(config.vision));
   for (int64_t i = 0; i < config.vision.depth; ++i) {
-    const std::string block = fmt::format("v.blk.{}.", i), name = fmt::format("model.visual.blocks.{}.attn.qkv.", i);
+    const std::string block = fmt::format("v.blk.{}.", i),
+                      name = fmt::format("model.visual.blocks.{}.attn.qkv.", i);
     if (mmproj().find(block + "attn_qkv.weight") != nullptr) continue;
-    for (const char* kind : {"weight", "bias"}) all.push_back(joined(block, kind, name + kind, config.vision.hidden_size));
+    for (const char* kind : {"weight", "bias"})
+      all.push_back(joined(block, kind, name + kind, config.vision.hidden_size));
   }
   return all;
 }

@@ -44,7 +44,8 @@ class GgufModel {
   TensorInfo made(const std::vector<Place>& parts, const std::string& name, DType type,
                   std::vector<int64_t> shape);
   Place vision(const std::string& name) const;
-  TensorInfo joined(const std::string& block, const std::string& kind, const std::string& name, int64_t width);
+  TensorInfo joined(const std::string& block, const std::string& kind, const std::string& name,
+                    int64_t width);
   TensorInfo patch_embedding(const VisionConfig& config);
 
   std::vector<GgufFile> files_;        // the parts of the language model, then the mmproj

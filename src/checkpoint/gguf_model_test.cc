@@ -1,6 +1,6 @@
-// Goal: GGUF files are the checkpoint that they were made from: config, texts and tensors; and what no converter
-// writes is refused by name. Method: tests/gguf/bf16 beside the folder it came from, value for value; the keys
-// of tests/gguf/mixed with one wrong at a time.
+// Goal: GGUF files are the checkpoint that they were made from: config, texts and tensors; and what no
+// converter writes is refused by name. Method: tests/gguf/bf16 beside the folder it came from, value for
+// value; the keys of tests/gguf/mixed with one wrong at a time.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -44,9 +44,9 @@ std::vector<float> values_of(const TensorInfo& tensor) {
 
 TEST(GgufModel, IsTheFolderThatItCameFrom) {
   const Checkpoint folder = Checkpoint::open(kGolden);
-  for (const ModelFiles& files : {ModelFiles(kGguf / "bf16"),
-                                  ModelFiles(kGguf / "bf16" / "model-00001-of-00002.gguf",
-                                             kGguf / "bf16" / "mmproj.gguf")}) {
+  for (const ModelFiles& files :
+       {ModelFiles(kGguf / "bf16"),
+        ModelFiles(kGguf / "bf16" / "model-00001-of-00002.gguf", kGguf / "bf16" / "mmproj.gguf")}) {
     const Checkpoint gguf = Checkpoint::open(files);
     EXPECT_TRUE(gguf.is_gguf());
     EXPECT_FALSE(gguf.quantized());
@@ -121,7 +121,8 @@ TEST(GgufModel, QueriesKeysAndValuesAreJoinedWhereverTheyLie) {
   for (const bool other_type : {false, true}) {
     GgufBuilder builder;
     for (const std::string& key : source.keys()) {
-      if (const auto list = key.find("image_") != std::string::npos && key != "clip.vision.image_size"; list) {
+      if (const auto list = key.find("image_") != std::string::npos && key != "clip.vision.image_size";
+          list) {
         builder.f32s(key, source.numbers(key));
       } else if (key.find("_encoder") != std::string::npos || key.find("use_") != std::string::npos) {
         builder.boolean(key, *source.boolean(key));
@@ -160,7 +161,8 @@ TEST(GgufModel, QueriesKeysAndValuesAreJoinedWhereverTheyLie) {
 }
 
 TEST(GgufModel, NamesAreThoseOfTheConverter) {
-  EXPECT_EQ(canonical_text_name("blk.35.attn_q.bias"), "model.language_model.layers.35.self_attn.q_proj.bias");
+  EXPECT_EQ(canonical_text_name("blk.35.attn_q.bias"),
+            "model.language_model.layers.35.self_attn.q_proj.bias");
   EXPECT_EQ(canonical_text_name("output.weight"), "lm_head.weight");
   EXPECT_EQ(canonical_vision_name("v.blk.0.ffn_up.weight"), "model.visual.blocks.0.mlp.up_proj.weight");
   EXPECT_EQ(canonical_vision_name("mm.2.bias"), "model.visual.merger.mlp.2.bias");
@@ -208,7 +210,8 @@ TEST_F(Choosing, PartsOfASplitFileBelongTogether) {
   copy(parts / "model-00001-of-00002.gguf", "model-00002-of-00002.gguf");
   expect(ErrorKind::corrupt, {"says that it is part 1"}, folder_.path());
   copy(parts / "model-00001-of-00002.gguf", "single.gguf");
-  expect(ErrorKind::corrupt, {"single.gguf", "part 1 of 2"}, {folder_ / "single.gguf", folder_ / "mmproj.gguf"});
+  expect(ErrorKind::corrupt, {"single.gguf", "part 1 of 2"},
+         {folder_ / "single.gguf", folder_ / "mmproj.gguf"});
 }
 
 // The keys of a language model and of a vision tower, each of which a test may leave out or write otherwise.
@@ -218,9 +221,15 @@ struct Keys {
 
   bool wants(std::string_view key) const { return key != without; }
   void add(GgufBuilder& b) const {
-    const auto u32 = [&](const char* key, uint32_t value) { if (wants(key)) b.u32(key, value); };
-    const auto f32 = [&](const char* key, float value) { if (wants(key)) b.f32(key, value); };
-    const auto text = [&](const char* key, const char* value) { if (wants(key)) b.text(key, value); };
+    const auto u32 = [&](const char* key, uint32_t value) {
+      if (wants(key)) b.u32(key, value);
+    };
+    const auto f32 = [&](const char* key, float value) {
+      if (wants(key)) b.f32(key, value);
+    };
+    const auto text = [&](const char* key, const char* value) {
+      if (wants(key)) b.text(key, value);
+    };
     text("general.architecture", "qwen2vl");
     u32("qwen2vl.block_count", 2);
     u32("qwen2vl.context_length", 4096);
@@ -235,8 +244,8 @@ struct Keys {
     text("tokenizer.ggml.pre", "qwen2");
     u32("tokenizer.ggml.eos_token_id", 1);
     if (wants("tokenizer.ggml.tokens"))
-      b.texts("tokenizer.ggml.tokens", {"a", "<|im_end|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>",
-                                        "<|vision_end|>", "<|endoftext|>"});
+      b.texts("tokenizer.ggml.tokens", {"a", "<|im_end|>", "<|image_pad|>", "<|video_pad|>",
+                                        "<|vision_start|>", "<|vision_end|>", "<|endoftext|>"});
     if (wants("tokenizer.ggml.token_type")) b.i32s("tokenizer.ggml.token_type", {1, 3, 3, 3, 3, 3, 3});
     b.texts("tokenizer.ggml.merges", {});
     if (instead) instead(b);
@@ -247,7 +256,9 @@ struct VisionKeys {
   std::function<void(GgufBuilder&)> instead = {};
 
   void add(GgufBuilder& b) const {
-    const auto u32 = [&](const char* key, uint32_t value) { if (key != without) b.u32(key, value); };
+    const auto u32 = [&](const char* key, uint32_t value) {
+      if (key != without) b.u32(key, value);
+    };
     b.text("general.architecture", "clip");
     if (without != "clip.projector_type") b.text("clip.projector_type", "qwen2.5vl_merger");
     u32("clip.vision.block_count", 8);
@@ -263,14 +274,16 @@ struct VisionKeys {
   }
 };
 
-GgufTexts texts_with(const Keys& text, const VisionKeys& vision, std::map<std::string, std::string>* others = nullptr) {
+GgufTexts texts_with(const Keys& text, const VisionKeys& vision,
+                     std::map<std::string, std::string>* others = nullptr) {
   GgufBuilder a, b;
   text.add(a);
   vision.add(b);
   const TemporaryFolder folder;
   write_bytes(folder / "model.gguf", a.bytes());
   write_bytes(folder / "mmproj.gguf", b.bytes());
-  const GgufFile model = GgufFile::open(folder / "model.gguf"), mmproj = GgufFile::open(folder / "mmproj.gguf");
+  const GgufFile model = GgufFile::open(folder / "model.gguf"),
+                 mmproj = GgufFile::open(folder / "mmproj.gguf");
   const GgufTexts texts = gguf_texts(model, mmproj, false, 384, DType::bf16);
   const auto tokenizer = gguf_tokenizer_texts(model);
   if (others != nullptr) *others = tokenizer;
@@ -306,9 +319,10 @@ TEST(GgufTexts, OptionalKeysAreTaken) {
                         .f32("general.sampling.penalty_repeat", 1.05f)
                         .text("qwen2vl.something_new", "x");
                   }};
-  const VisionKeys limits{{}, [](GgufBuilder& b) {
-                            b.u32("clip.vision.image_min_pixels", 3136).u32("clip.vision.image_max_pixels", 1003520);
-                          }};
+  const VisionKeys limits{
+      {}, [](GgufBuilder& b) {
+        b.u32("clip.vision.image_min_pixels", 3136).u32("clip.vision.image_max_pixels", 1003520);
+      }};
   const GgufTexts texts = texts_with(yarn, limits);
   const ModelConfig config = parse_config(texts.config, "config.json");
   ASSERT_TRUE(config.text.yarn.has_value());
@@ -342,7 +356,8 @@ TEST(GgufTexts, OtherModelsAreRefusedByName) {
           vision("clip.projector_type", name("clip.projector_type", "qwen2vl_merger")));
   refused(ErrorKind::unsupported, {"projector_type", "gemma3"}, {},
           vision("clip.projector_type", name("clip.vision.projector_type", "gemma3")));
-  refused(ErrorKind::unsupported, {"use_gelu"}, {}, vision("", [](B& b) { b.boolean("clip.use_gelu", true); }));
+  refused(ErrorKind::unsupported, {"use_gelu"}, {},
+          vision("", [](B& b) { b.boolean("clip.use_gelu", true); }));
   refused(ErrorKind::unsupported, {"wa_layer_indexes"}, {},
           vision("", [](B& b) { b.i32s("clip.vision.wa_layer_indexes", {0, 5}); }));
   refused(ErrorKind::invalid_argument, {"n_wa_pattern", "0"}, {},
@@ -353,11 +368,13 @@ TEST(GgufTexts, OtherModelsAreRefusedByName) {
           vision("", [](B& b) { b.f32("clip.vision.attention.layer_norm_epsilon", 1e-5f); }));
   refused(ErrorKind::corrupt, {"qwen2vl.block_count", "missing"}, with("qwen2vl.block_count", {}));
   refused(ErrorKind::corrupt, {"dimension_sections"}, with("qwen2vl.rope.dimension_sections", {}));
-  refused(ErrorKind::unsupported, {"dimension_sections"},
-          with("qwen2vl.rope.dimension_sections",
-               [](B& b) { b.i32s("qwen2vl.rope.dimension_sections", {8, 8, 8, 8}); }));
-  refused(ErrorKind::unsupported, {"scaling.type", "linear"}, with("", name("qwen2vl.rope.scaling.type", "linear")));
-  refused(ErrorKind::unsupported, {"expert_count", "8"}, with("", [](B& b) { b.u32("qwen2vl.expert_count", 8); }));
+  refused(ErrorKind::unsupported, {"dimension_sections"}, with("qwen2vl.rope.dimension_sections", [](B& b) {
+            b.i32s("qwen2vl.rope.dimension_sections", {8, 8, 8, 8});
+          }));
+  refused(ErrorKind::unsupported, {"scaling.type", "linear"},
+          with("", name("qwen2vl.rope.scaling.type", "linear")));
+  refused(ErrorKind::unsupported, {"expert_count", "8"},
+          with("", [](B& b) { b.u32("qwen2vl.expert_count", 8); }));
   refused(ErrorKind::unsupported, {"tokenizer.ggml.model", "llama"},
           with("tokenizer.ggml.model", name("tokenizer.ggml.model", "llama")));
   refused(ErrorKind::unsupported, {"tokenizer.ggml.pre", "missing"}, with("tokenizer.ggml.pre", {}));
@@ -366,15 +383,15 @@ TEST(GgufTexts, OtherModelsAreRefusedByName) {
   refused(ErrorKind::unsupported, {"<|image_pad|>"},
           with("tokenizer.ggml.tokens", [](B& b) { b.texts("tokenizer.ggml.tokens", {"a"}); }));
   refused(ErrorKind::corrupt, {"token_type", "shorter"}, with("tokenizer.ggml.token_type", {}));
-  refused(ErrorKind::unsupported, {"token_type", "6"},
-          with("tokenizer.ggml.token_type", [](B& b) { b.i32s("tokenizer.ggml.token_type", {6, 3, 3, 3, 3, 3, 3}); }));
+  refused(ErrorKind::unsupported, {"token_type", "6"}, with("tokenizer.ggml.token_type", [](B& b) {
+            b.i32s("tokenizer.ggml.token_type", {6, 3, 3, 3, 3, 3, 3});
+          }));
   refused(ErrorKind::corrupt, {"UTF-8"}, with("tokenizer.ggml.tokens", [](B& b) {
             b.texts("tokenizer.ggml.tokens", {"\xff", "<|im_end|>", "<|image_pad|>", "<|video_pad|>",
                                               "<|vision_start|>", "<|vision_end|>", "<|endoftext|>"});
           }));
-  refused(ErrorKind::invalid_argument, {"hidden_size"}, with("qwen2vl.embedding_length", [](B& b) {
-            b.u32("qwen2vl.embedding_length", 0xffffffff);
-          }));
+  refused(ErrorKind::invalid_argument, {"hidden_size"},
+          with("qwen2vl.embedding_length", [](B& b) { b.u32("qwen2vl.embedding_length", 0xffffffff); }));
 }
 
 }  // namespace

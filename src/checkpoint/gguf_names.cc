@@ -11,16 +11,20 @@ struct Name {
 
 constexpr Name kText[] = {{"token_embd", "embed_tokens"}, {"output_norm", "norm"}};
 constexpr Name kLayer[] = {
-    {"attn_norm", "input_layernorm"},      {"attn_q", "self_attn.q_proj"},
-    {"attn_k", "self_attn.k_proj"},        {"attn_v", "self_attn.v_proj"},
-    {"attn_output", "self_attn.o_proj"},   {"ffn_norm", "post_attention_layernorm"},
-    {"ffn_gate", "mlp.gate_proj"},         {"ffn_up", "mlp.up_proj"},
+    {"attn_norm", "input_layernorm"},    {"attn_q", "self_attn.q_proj"},
+    {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
+    {"attn_output", "self_attn.o_proj"}, {"ffn_norm", "post_attention_layernorm"},
+    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
     {"ffn_down", "mlp.down_proj"},
 };
 constexpr Name kVision[] = {{"v.post_ln", "merger.ln_q"}, {"mm.0", "merger.mlp.0"}, {"mm.2", "merger.mlp.2"}};
 constexpr Name kBlock[] = {
-    {"ln1", "norm1"},       {"ln2", "norm2"},          {"attn_qkv", "attn.qkv"},
-    {"attn_out", "attn.proj"}, {"ffn_gate", "mlp.gate_proj"}, {"ffn_up", "mlp.up_proj"},
+    {"ln1", "norm1"},
+    {"ln2", "norm2"},
+    {"attn_qkv", "attn.qkv"},
+    {"attn_out", "attn.proj"},
+    {"ffn_gate", "mlp.gate_proj"},
+    {"ffn_up", "mlp.up_proj"},
     {"ffn_down", "mlp.down_proj"},
 };
 
@@ -37,8 +41,8 @@ std::optional<std::string> looked_up(std::string_view name, std::span<const Name
 }
 
 // The same below "PREFIX<number>.".
-std::optional<std::string> numbered(std::string_view name, std::string_view prefix, std::span<const Name> table,
-                                    std::string_view canonical) {
+std::optional<std::string> numbered(std::string_view name, std::string_view prefix,
+                                    std::span<const Name> table, std::string_view canonical) {
   if (name.substr(0, prefix.size()) != prefix) return std::nullopt;
   const std::string_view rest = name.substr(prefix.size());
   const size_t dot = rest.find('.');

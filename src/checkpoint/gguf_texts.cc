@@ -66,7 +66,8 @@ class Fields {
       if (one.starts_with(prefix_) && read_.count(one) == 0) unread.push_back(printable(one));
     }
     if (!unread.empty())
-      notes.push_back(fmt::format("{}: unused: {}", file_.path().filename().string(), fmt::join(unread, ", ")));
+      notes.push_back(
+          fmt::format("{}: unused: {}", file_.path().filename().string(), fmt::join(unread, ", ")));
   }
   void ignore(std::initializer_list<const char*> names) {
     for (const char* name : names) key(name);
@@ -74,9 +75,7 @@ class Fields {
 
  private:
   std::string key(const char* name) { return *read_.insert(prefix_ + name).first; }
-  [[noreturn]] void missing(const char* name) const {
-    refuse(ErrorKind::corrupt, name, "is missing");
-  }
+  [[noreturn]] void missing(const char* name) const { refuse(ErrorKind::corrupt, name, "is missing"); }
   template <typename Value>
   Value required(std::optional<Value> value, const char* name) const {
     if (!value) missing(name);
@@ -98,15 +97,17 @@ void check_architecture(const GgufFile& text) {
 }
 
 void check_projector(const GgufFile& mmproj) {
-  const std::string_view projector = mmproj.string("clip.projector_type")
-                                         .value_or(mmproj.string("clip.vision.projector_type").value_or("nothing"));
+  const std::string_view projector =
+      mmproj.string("clip.projector_type")
+          .value_or(mmproj.string("clip.vision.projector_type").value_or("nothing"));
   if (projector == "qwen2.5vl_merger") return;
   throw Error(ErrorKind::unsupported,
               fmt::format("{}: clip.projector_type is {}, not qwen2.5vl_merger", mmproj.path().string(),
                           printable(projector.substr(0, 100))),
-              projector == "qwen2vl_merger" ? "this is the vision tower of Qwen2-VL, or one of Qwen2.5-VL by an "
-                                              "early converter: use an mmproj of Qwen2.5-VL that names itself"
-                                            : "use the mmproj of Qwen2.5-VL");
+              projector == "qwen2vl_merger"
+                  ? "this is the vision tower of Qwen2-VL, or one of Qwen2.5-VL by an "
+                    "early converter: use an mmproj of Qwen2.5-VL that names itself"
+                  : "use the mmproj of Qwen2.5-VL");
 }
 
 // mrope_section, padded to four; a fourth section would be one of another model.
@@ -129,14 +130,14 @@ ordered_json rope_scaling(Fields& fields) {
   scaling["type"] = "yarn";
   scaling["factor"] = fields.number("rope.scaling.factor");
   scaling["original_max_position_embeddings"] = fields.integer("rope.scaling.original_context_length");
-  const std::pair<const char*, const char*> optional[] = {
-      {"rope.scaling.yarn_beta_fast", "beta_fast"}, {"rope.scaling.yarn_beta_slow", "beta_slow"}};
+  const std::pair<const char*, const char*> optional[] = {{"rope.scaling.yarn_beta_fast", "beta_fast"},
+                                                          {"rope.scaling.yarn_beta_slow", "beta_slow"}};
   for (const auto& [key, field] : optional) {
     if (const auto stated = fields.optional_number(key)) scaling[field] = *stated;
   }
   // llama.cpp multiplies these into its own formulas.
-  for (const char* key : {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor",
-                          "rope.scaling.yarn_ext_factor"}) {
+  for (const char* key :
+       {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_ext_factor"}) {
     fields.expect(key, 1);
   }
   return scaling;
@@ -170,7 +171,8 @@ ordered_json text_config(const GgufFile& file, int64_t vocabulary, std::vector<s
 // Blocks with full attention: every n_wa_pattern-th.
 std::vector<int64_t> full_blocks(Fields& fields, int64_t depth) {
   if (fields.has("wa_layer_indexes")) {
-    fields.refuse(ErrorKind::unsupported, "wa_layer_indexes", "lists blocks, as another model's converter does",
+    fields.refuse(ErrorKind::unsupported, "wa_layer_indexes",
+                  "lists blocks, as another model's converter does",
                   "use an mmproj of Qwen2.5-VL, or its Hugging Face folder");
   }
   const int64_t pattern = fields.integer("n_wa_pattern");
@@ -200,18 +202,20 @@ ordered_json vision_config(const GgufFile& file, std::optional<double> text_epsi
   // Converters write the language model's here; the tower has its own, which no file states.
   const std::optional<double> epsilon = fields.optional_number("attention.layer_norm_epsilon");
   if (epsilon != text_epsilon) fields.expect("attention.layer_norm_epsilon", kVisionEpsilon);
-  fields.ignore({"projector_type", "image_size", "image_mean", "image_std", "image_min_pixels",
-                 "image_max_pixels"});
+  fields.ignore(
+      {"projector_type", "image_size", "image_mean", "image_std", "image_min_pixels", "image_max_pixels"});
   fields.note_the_rest(notes);
   return config;
 }
 
 void check_activation(const GgufFile& mmproj) {
-  if (mmproj.boolean("clip.has_vision_encoder").value_or(true) && mmproj.boolean("clip.use_silu").value_or(true) &&
-      !mmproj.boolean("clip.use_gelu").value_or(false) && !mmproj.boolean("clip.has_audio_encoder").value_or(false))
+  if (mmproj.boolean("clip.has_vision_encoder").value_or(true) &&
+      mmproj.boolean("clip.use_silu").value_or(true) && !mmproj.boolean("clip.use_gelu").value_or(false) &&
+      !mmproj.boolean("clip.has_audio_encoder").value_or(false))
     return;
   throw Error(ErrorKind::unsupported,
-              fmt::format("{}: clip.use_silu, clip.use_gelu, clip.has_vision_encoder or clip.has_audio_encoder describes another "
+              fmt::format("{}: clip.use_silu, clip.use_gelu, clip.has_vision_encoder or "
+                          "clip.has_audio_encoder describes another "
                           "vision tower than Qwen2.5-VL's",
                           mmproj.path().string()),
               "use the mmproj of Qwen2.5-VL");
@@ -247,11 +251,12 @@ SpecialTokens special_tokens(const GgufFile& text) {
     ++id;
   });
   if (std::min({found.image, found.video, found.vision_start, found.vision_end}) >= 0) return found;
-  throw Error(ErrorKind::unsupported,
-              fmt::format("{}: tokenizer.ggml.tokens lacks one of <|image_pad|>, <|video_pad|>, <|vision_start|> "
-                          "and <|vision_end|>",
-                          text.path().string()),
-              "use a GGUF of Qwen2.5-VL");
+  throw Error(
+      ErrorKind::unsupported,
+      fmt::format("{}: tokenizer.ggml.tokens lacks one of <|image_pad|>, <|video_pad|>, <|vision_start|> "
+                  "and <|vision_end|>",
+                  text.path().string()),
+      "use a GGUF of Qwen2.5-VL");
 }
 
 std::string generation_text(const GgufFile& text, const SpecialTokens& special) {
@@ -301,19 +306,19 @@ GgufTexts gguf_texts(const GgufFile& text, const GgufFile& mmproj, bool tied, in
   check_activation(mmproj);
   GgufTexts texts;
   const SpecialTokens special = special_tokens(text);
-  const ordered_json vision = vision_config(
-      mmproj, text.number("qwen2vl.attention.layer_norm_rms_epsilon"), texts.notes);
+  const ordered_json vision =
+      vision_config(mmproj, text.number("qwen2vl.attention.layer_norm_rms_epsilon"), texts.notes);
   texts.config = config_text(text, text_config(text, vocabulary, texts.notes), vision, special, tied, dtype);
   texts.preprocessor = preprocessor_text(mmproj, vision);
   texts.generation = generation_text(text, special);
   Fields stated(mmproj, "clip.vision.");
   const bool limits = stated.has("image_min_pixels") && stated.has("image_max_pixels");
-  texts.notes.push_back(
-      fmt::format("GGUF files leave out what every Qwen2.5-VL has: windows of {} pixels, 2 frames to a patch, {} "
-                  "positions a second{}; sampling is greedy without repetition penalty unless flags or the file "
-                  "say otherwise",
-                  vision["window_size"].get<int64_t>(), kTokensPerSecond,
-                  limits ? "" : fmt::format(", pictures from {} to {} pixels", kMinPixels, kMaxPixels)));
+  texts.notes.push_back(fmt::format(
+      "GGUF files leave out what every Qwen2.5-VL has: windows of {} pixels, 2 frames to a patch, {} "
+      "positions a second{}; sampling is greedy without repetition penalty unless flags or the file "
+      "say otherwise",
+      vision["window_size"].get<int64_t>(), kTokensPerSecond,
+      limits ? "" : fmt::format(", pictures from {} to {} pixels", kMinPixels, kMaxPixels)));
   return texts;
 }
 

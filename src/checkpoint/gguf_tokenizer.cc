@@ -54,7 +54,7 @@ void check_room(const GgufFile& file, const char* list, size_t bytes) {
 }
 
 ordered_json added_token(std::string_view content, bool special) {
-  return {{"content", content}, {"lstrip", false},     {"normalized", false},
+  return {{"content", content}, {"lstrip", false},      {"normalized", false},
           {"rstrip", false},    {"single_word", false}, {"special", special}};
 }
 
@@ -72,14 +72,16 @@ Tokens tokens_of(const GgufFile& file) {
     if (id >= std::ssize(kinds)) refuse(ErrorKind::corrupt, file, "token_type is shorter than tokens");
     switch (kinds[static_cast<size_t>(id)]) {
       case kNormal:
-        tokens.vocabulary += fmt::format("{}{}:{}", tokens.vocabulary.empty() ? "{" : ",\n", quoted(file, token), id);
+        tokens.vocabulary +=
+            fmt::format("{}{}:{}", tokens.vocabulary.empty() ? "{" : ",\n", quoted(file, token), id);
         break;
       case kControl:
       case kUserDefined:
         added_bytes += quoted(file, token).size();
         check_room(file, "tokens", added_bytes);
         if (tokens.added.size() >= kMaxAdded)
-          refuse(ErrorKind::exhausted, file, fmt::format("token_type has more than {} added tokens", kMaxAdded));
+          refuse(ErrorKind::exhausted, file,
+                 fmt::format("token_type has more than {} added tokens", kMaxAdded));
         tokens.added[std::to_string(id)] = added_token(token, kinds[static_cast<size_t>(id)] == kControl);
         break;
       case kUnused:  // fills the embedding's last rows
@@ -100,7 +102,8 @@ Tokens tokens_of(const GgufFile& file) {
 std::string merges_of(const GgufFile& file) {
   std::string text = "#version: 0.2\n";
   file.each_string("tokenizer.ggml.merges", [&](std::string_view merge) {
-    if (merge.find('\n') != std::string_view::npos) refuse(ErrorKind::corrupt, file, "merges holds a line break");
+    if (merge.find('\n') != std::string_view::npos)
+      refuse(ErrorKind::corrupt, file, "merges holds a line break");
     text.append(merge).append("\n");
     check_room(file, "merges", text.size());
   });

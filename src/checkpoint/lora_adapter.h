@@ -25,8 +25,8 @@ struct LoraChange {
   int64_t rank() const { return down.rows; }
 };
 
-// A tensor that was trained itself: modules_to_save and biases. Where there is a change of the same tensor, that
-// one is added to these values.
+// A tensor that was trained itself: modules_to_save and biases. Where there is a change of the same tensor,
+// that one is added to these values.
 struct LoraReplacement {
   std::string tensor;
   std::vector<int64_t> shape;

@@ -1,5 +1,6 @@
-// Goal: an adapter's tensors find their places whatever the names' era, and what contradicts itself, the model or
-// fovea is refused by name. Method: tests/lora/plain and its like, written anew with one thing changed each.
+// Goal: an adapter's tensors find their places whatever the names' era, and what contradicts itself, the
+// model or fovea is refused by name. Method: tests/lora/plain and its like, written anew with one thing
+// changed each.
 #include "checkpoint/lora_adapter.h"
 
 #include <gtest/gtest.h>
@@ -36,7 +37,8 @@ ModelConfig model() { return parse_config(text_of(kTests / "golden/one_image/con
 // An adapter that is read, changed and written again.
 class Changed {
  public:
-  explicit Changed(const std::string& name) : file_(SafetensorsFile::open(folder_of(name) / "adapter_model.safetensors")) {
+  explicit Changed(const std::string& name)
+      : file_(SafetensorsFile::open(folder_of(name) / "adapter_model.safetensors")) {
     config = json::parse(text_of(folder_of(name) / "adapter_config.json"));
     for (const StoredTensor& tensor : file_.tensors())
       tensors.push_back({tensor.name, tensor.type, tensor.shape, tensor.data});
@@ -110,7 +112,8 @@ TEST(LoraAdapter, TakesTheFourPrefixes) {
 
 TEST(LoraAdapter, ScalesAsTheConfigSays) {
   EXPECT_EQ(LoraAdapter::open(Changed::folder_of("plain"), model()).changes().front().scale, 2);
-  EXPECT_EQ(LoraAdapter::open(Changed::folder_of("rslora"), model()).changes().front().scale, 4 / std::sqrt(4.0));
+  EXPECT_EQ(LoraAdapter::open(Changed::folder_of("rslora"), model()).changes().front().scale,
+            4 / std::sqrt(4.0));
   const LoraAdapter patterns = LoraAdapter::open(Changed::folder_of("patterns"), model());
   std::map<std::string, std::pair<int64_t, double>> found;
   for (const LoraChange& change : patterns.changes()) found[change.tensor] = {change.rank(), change.scale};
@@ -126,7 +129,8 @@ TEST(LoraAdapter, ScalesAsTheConfigSays) {
 TEST(LoraAdapter, ATensorWithoutPlaceAndAPlaceWithoutTensorAreErrors) {
   Changed other("rslora");
   other.rename("layers.2.self_attn.q_proj", "layers.3.self_attn.q_proj");
-  expect_refused(other, ErrorKind::unsupported, "layers.3.self_attn.q_proj.lora_A.weight, which has no place");
+  expect_refused(other, ErrorKind::unsupported,
+                 "layers.3.self_attn.q_proj.lora_A.weight, which has no place");
   Changed missing("rslora");
   missing.tensors.erase(missing.tensors.begin(), missing.tensors.begin() + 2);
   expect_refused(missing, ErrorKind::corrupt, "no tensors: model.language_model.layers.0.self_attn.q_proj");
@@ -134,9 +138,9 @@ TEST(LoraAdapter, ATensorWithoutPlaceAndAPlaceWithoutTensorAreErrors) {
   alone.tensors.erase(alone.tensors.begin());
   expect_refused(alone, ErrorKind::corrupt, "alone");
   Changed saved("saved");
-  saved.tensors.erase(std::find_if(saved.tensors.begin(), saved.tensors.end(), [](const TensorToWrite& tensor) {
-    return tensor.name.ends_with("merger.mlp.0.bias");
-  }));
+  saved.tensors.erase(
+      std::find_if(saved.tensors.begin(), saved.tensors.end(),
+                   [](const TensorToWrite& tensor) { return tensor.name.ends_with("merger.mlp.0.bias"); }));
   expect_refused(saved, ErrorKind::corrupt, "has no tensor for model.visual.merger.mlp.0.bias");
   Changed regex("rslora");  // what PEFT matches by a regular expression is taken as the tensors say
   regex.config["target_modules"] = ".*(q|v)_proj";
@@ -213,7 +217,8 @@ TEST(LoraNames, ModulesAreMeantByNameOrEnd) {
   EXPECT_FALSE(names_module("^layers.0.self_attn.q_proj", "model.layers.0.self_attn.q_proj"));
   EXPECT_FALSE(names_module(".*", "model.layers.0.self_attn.q_proj"));
   EXPECT_TRUE(names_module_of("visual.blocks.0.attn.qkv", "model.visual.blocks.0.attn.qkv.weight"));
-  EXPECT_TRUE(names_module_of("^model.layers.0.mlp.up_proj", "model.language_model.layers.0.mlp.up_proj.weight"));
+  EXPECT_TRUE(
+      names_module_of("^model.layers.0.mlp.up_proj", "model.language_model.layers.0.mlp.up_proj.weight"));
   EXPECT_FALSE(parse_lora_name("transformer.h.0.attn.lora_A.weight"));
   EXPECT_FALSE(parse_lora_name("base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias"));
 }

@@ -18,8 +18,8 @@ struct LoraName {
   LoraRole role = LoraRole::whole;
   bool base_layer = false;  // a whole tensor beneath low-rank parts: an embedding that PEFT saves with them
   bool embedding = false;   // lora_embedding_A [rank, vocabulary], lora_embedding_B [size, rank]
-  std::string module;      // as the file has it, without PEFT's own parts: "model.layers.0.mlp.up_proj"
-  std::string tensor;      // the canonical one that it changes: "model.language_model.layers.0....weight"
+  std::string module;       // as the file has it, without PEFT's own parts: "model.layers.0.mlp.up_proj"
+  std::string tensor;       // the canonical one that it changes: "model.language_model.layers.0....weight"
 };
 
 // nullopt for a name that no adapter of a Qwen2.5-VL has.

@@ -36,7 +36,8 @@ std::optional<PartName> part_of(const std::string& name) {
   const auto digits = [](const std::string& text) {
     return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
   };
-  if (name[at] != '-' || name.substr(at + 1 + kDigits, kOf.size()) != kOf || !digits(number) || !digits(count))
+  if (name[at] != '-' || name.substr(at + 1 + kDigits, kOf.size()) != kOf || !digits(number) ||
+      !digits(count))
     return std::nullopt;
   return PartName{name.substr(0, at), std::stoll(number), std::stoll(count)};
 }
@@ -92,11 +93,12 @@ ModelFiles in_folder(const fs::path& dir, std::vector<fs::path> files) {
     if (file.filename().string().find("mmproj") != std::string::npos) beside.push_back(file);
   }
   throw Error(
-      ErrorKind::invalid_argument, fmt::format("{} has no vision tower: llama.cpp keeps it in a second file",
-                                               model.string()),
-      beside.empty() ? "give that file, too: --mmproj mmproj-....gguf"
-                     : fmt::format("give it, too: --mmproj {}{}", beside.front().string(),
-                                   beside.size() > 1 ? fmt::format(" (or another of {})", names_of(beside)) : ""));
+      ErrorKind::invalid_argument,
+      fmt::format("{} has no vision tower: llama.cpp keeps it in a second file", model.string()),
+      beside.empty()
+          ? "give that file, too: --mmproj mmproj-....gguf"
+          : fmt::format("give it, too: --mmproj {}{}", beside.front().string(),
+                        beside.size() > 1 ? fmt::format(" (or another of {})", names_of(beside)) : ""));
 }
 
 }  // namespace
@@ -110,9 +112,10 @@ ModelFiles resolved(const ModelFiles& files) {
   std::error_code ignored;
   if (fs::is_directory(files.model, ignored)) {
     if (!files.mmproj.empty()) {
-      throw Error(ErrorKind::invalid_argument,
-                  fmt::format("--mmproj {} beside the folder {}", files.mmproj.string(), files.model.string()),
-                  "name the GGUF file of the language model by -m, or leave --mmproj out");
+      throw Error(
+          ErrorKind::invalid_argument,
+          fmt::format("--mmproj {} beside the folder {}", files.mmproj.string(), files.model.string()),
+          "name the GGUF file of the language model by -m, or leave --mmproj out");
     }
     if (path_exists(files.model / "config.json")) return files;
     std::vector<fs::path> found = gguf_files_in(files.model);
@@ -156,8 +159,9 @@ std::vector<fs::path> split_files(const fs::path& first) {
   for (int64_t i = 1; i <= part->count; ++i) {
     files.push_back(name_of_part(i));
     if (path_exists(files.back())) continue;
-    throw Error(ErrorKind::not_found, fmt::format("{} is missing: {} is the first of {}",
-                                                  files.back().string(), first.filename().string(), part->count),
+    throw Error(ErrorKind::not_found,
+                fmt::format("{} is missing: {} is the first of {}", files.back().string(),
+                            first.filename().string(), part->count),
                 "download the missing file into the folder");
   }
   return files;

@@ -108,9 +108,8 @@ std::vector<std::string> missing_files(const fs::path& snapshot) {
     if (std::find(missing.begin(), missing.end(), name) == missing.end()) missing.push_back(name);
   };
   if (adapter_in(snapshot)) return missing;  // Checkpoint::open knows what to say
-  const bool gguf = !names_in(snapshot, [](const auto& entry) {
-                       return entry.path().extension() == ".gguf";
-                     }).empty();
+  const bool gguf =
+      !names_in(snapshot, [](const auto& entry) { return entry.path().extension() == ".gguf"; }).empty();
   if (gguf && !path_exists(snapshot / "config.json")) return missing;
   if (!path_exists(snapshot / "config.json")) add("config.json");
   for (const std::string& shard : missing_shards(snapshot)) add(shard);

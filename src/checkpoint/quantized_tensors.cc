@@ -106,7 +106,8 @@ void dequantize(const TensorInfo& tensor, int64_t first, int64_t count, float* o
   const int64_t channels = tensor.shape[0], columns = tensor.shape[1];
   if (tensor.format == WeightFormat::blocks) {
     const int64_t row_bytes = parts.bytes / channels;
-    widen_blocks(tensor.blocks, static_cast<const char*>(parts.values) + first * row_bytes, count * columns, out);
+    widen_blocks(tensor.blocks, static_cast<const char*>(parts.values) + first * row_bytes, count * columns,
+                 out);
     return;
   }
   const bool awq = tensor.format == WeightFormat::awq;

@@ -40,7 +40,7 @@ struct EngineFlags {
   // Throws Error(unsupported) for what the ranks of a device map do not share. `other`: a flag of the command
   // that is not among these, if it was given.
   void refuse_beside_device_map(const std::optional<std::string>& ram, const char* other = nullptr) const;
-  // For commands that take one; what `ram` is for stands in docs/memory.md.
+  // For commands that take one; what `ram` is for stands in docs/guide/memory.md.
   static void add_ram_to(CLI::App& command, std::optional<std::string>& ram);
   // For commands that run or plan a request: --kv-offload.
   void add_kv_offload_to(CLI::App& command);

@@ -37,9 +37,10 @@ CLI::Option* add_model_to(CLI::App& command, ModelFlag& flag) {
       ->type_name("FILE.gguf")
       ->group(kCommonOptions);
   return command
-      .add_option("-m,--model", flag.model,
-                  "checkpoint folder in Hugging Face form, ORG/NAME[@REVISION] in the local Hugging Face cache, "
-                  "or a GGUF file (with --mmproj)")
+      .add_option(
+          "-m,--model", flag.model,
+          "checkpoint folder in Hugging Face form, ORG/NAME[@REVISION] in the local Hugging Face cache, "
+          "or a GGUF file (with --mmproj)")
       ->envname("FOVEA_MODEL")
       ->type_name("DIR|ORG/NAME|FILE.gguf")
       ->group(kCommonOptions);

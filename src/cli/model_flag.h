@@ -19,8 +19,9 @@ struct ModelFlag {
 // Adds the options and returns that of the model, whose default is FOVEA_MODEL.
 CLI::Option* add_model_to(CLI::App& command, ModelFlag& flag);
 
-// The files that the flags mean (checkpoint/model_folder.h, model_files.h); the cache lies where Hugging Face's tools look
-// for it: HF_HUB_CACHE, else hub in HF_HOME, else huggingface/hub in XDG_CACHE_HOME or ~/.cache.
+// The files that the flags mean (checkpoint/model_folder.h, model_files.h); the cache lies where Hugging
+// Face's tools look for it: HF_HUB_CACHE, else hub in HF_HOME, else huggingface/hub in XDG_CACHE_HOME or
+// ~/.cache.
 ModelFiles model_files(const ModelFlag& flag);
 
 }  // namespace fovea

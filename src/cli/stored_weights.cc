@@ -29,9 +29,9 @@ HeldWeights held_weights(const Engine& engine) {
     if (tensor.format == WeightFormat::plain) continue;
     if (is_unread(tensor, checkpoint, engine.precision().text.tower.head)) continue;
     const auto [type, quantization] = wanted_weight(tensor.name, engine.precision(), checkpoint);
-    const bool as_stored =
-        quantization == Quantization::none ? computed_from_blocks(tensor)
-                                           : quantization == quantization_of(tensor.format);
+    const bool as_stored = quantization == Quantization::none
+                               ? computed_from_blocks(tensor)
+                               : quantization == quantization_of(tensor.format);
     if (as_stored || held.widened.find(form) != std::string::npos) continue;
     held.widened += (held.widened.empty() ? "" : "; ") + form;
     held.type = name_of(type);

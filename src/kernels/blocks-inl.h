@@ -3,8 +3,8 @@
 // weights with a common scale is scaled, which is exact but for the last step (base/block_format.h), and
 // rounded to the type that the product reads.
 
-// Scale and minimum of eighth j of a block of Q4_K or Q5_K, as in base/block_format.cc: these files call no inline
-// function of other headers (CMakeLists.txt).
+// Scale and minimum of eighth j of a block of Q4_K or Q5_K, as in base/block_format.cc: these files call no
+// inline function of other headers (CMakeLists.txt).
 struct SixBits {
   int scale, minimum;
 };
@@ -49,8 +49,7 @@ struct Unpacked {
       const int shift = j % 2 * 4;
       for (int i = 0; i < 32; ++i) values[i] = static_cast<int8_t>(both[i] >> shift & 15);
       if (high != nullptr) {
-        for (int i = 0; i < 32; ++i)
-          values[i] = static_cast<int8_t>(values[i] | (high[i] >> j & 1) << 4);
+        for (int i = 0; i < 32; ++i) values[i] = static_cast<int8_t>(values[i] | (high[i] >> j & 1) << 4);
       }
       const SixBits six = six_bits(b + 4, j);
       scaled_above<32>(values, scale * static_cast<float>(six.scale), least * static_cast<float>(six.minimum),
@@ -67,8 +66,7 @@ struct Unpacked {
       const uint8_t *low = b + part / 4 * 64 + part % 2 * 32, *high = b + 128 + part / 4 * 32;
       const int shift = part % 4 / 2 * 4, high_shift = part % 4 * 2;
       for (int i = 0; i < 32; ++i) {
-        values[i] =
-            static_cast<int8_t>(((low[i] >> shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
+        values[i] = static_cast<int8_t>(((low[i] >> shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
       }
       for (int half = 0; half < 2; ++half) {
         scaled<16>(values + 16 * half, scale * static_cast<float>(scales[2 * part + half]),

@@ -1,6 +1,6 @@
-// Goal: every variant unpacks blocks to the bits that their definition gives, rounded once, whatever the bytes.
-// Method: widen_blocks of random bytes, scales that are not finite included, over memory that ends at an
-// inaccessible page.
+// Goal: every variant unpacks blocks to the bits that their definition gives, rounded once, whatever the
+// bytes. Method: widen_blocks of random bytes, scales that are not finite included, over memory that ends at
+// an inaccessible page.
 #include <gtest/gtest.h>
 
 #include <bit>

@@ -27,20 +27,24 @@ int64_t bytes_of_order(const WindowOrder& order) {
 
 // The largest of the projections of a layer, for `rows` rows: q, k, v read `width` inputs, down reads
 // `inner`.
-int64_t products(const Context& context, const TowerPrecision& nodes, int64_t rows, int64_t width, int64_t attended, int64_t inner) {
+int64_t products(const Context& context, const TowerPrecision& nodes, int64_t rows, int64_t width,
+                 int64_t attended, int64_t inner) {
   return std::max(
-      {Linear::scratch_bytes(context, {nodes.weights, nodes.norm, nodes.qkv, nodes.quantization}, rows, width),
-       Linear::scratch_bytes(context, {nodes.weights, nodes.attention.output, nodes.linear, nodes.quantization}, rows,
+      {Linear::scratch_bytes(context, {nodes.weights, nodes.norm, nodes.qkv, nodes.quantization}, rows,
+                             width),
+       Linear::scratch_bytes(context,
+                             {nodes.weights, nodes.attention.output, nodes.linear, nodes.quantization}, rows,
                              attended),
-       Linear::scratch_bytes(context, {nodes.weights, nodes.mlp, nodes.down_proj, nodes.mlp_quantization}, rows,
-                             inner)});
+       Linear::scratch_bytes(context, {nodes.weights, nodes.mlp, nodes.down_proj, nodes.mlp_quantization},
+                             rows, inner)});
 }
 
 // Scratch of the largest piece of a block's attention.
 int64_t largest_piece(AttentionKind kind, const AttentionProblem& problem) {
   int64_t most = 0;
   std::vector<int64_t> bounds;
-  for (const VisionPiece& piece : vision_pieces(problem.cu_seqlens, rows_of_vision_piece(problem.context.threads()))) {
+  for (const VisionPiece& piece :
+       vision_pieces(problem.cu_seqlens, rows_of_vision_piece(problem.context.threads()))) {
     most = std::max(most, attention_scratch_bytes(kind, problem_of_piece(problem, piece, bounds)));
   }
   return most;
@@ -67,7 +71,8 @@ CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vi
     problem.cu_seqlens = is_full ? order.frame_bounds : order.window_bounds;
     problem.precision = nodes.attention;
     memory.attention = std::max(memory.attention, largest_piece(nodes.kind, problem));
-    memory.products = std::max(memory.products, products(context, nodes, pass, width, width, c.intermediate_size));
+    memory.products =
+        std::max(memory.products, products(context, nodes, pass, width, width, c.intermediate_size));
   }
   const int64_t rope = rows * head_dim, hidden = rows * width, q = rows * width, narrow = rows * width;
   const int64_t norms = guard ? rows * heads : 0;
@@ -79,11 +84,11 @@ CallMemory VisionTower::memory(const VisionConfig& c, const LayeredPrecision& vi
   const int64_t merge_area = c.spatial_merge_size * c.spatial_merge_size, tokens = rows / merge_area;
   const int64_t merge_pass = std::min(tokens, kRowsPerPass), inner = width * merge_area;
   const TowerPrecision& nodes = vision.tower;
-  memory.products =
-      std::max({memory.products,
-                Linear::scratch_bytes(context, {nodes.weights, nodes.weights, nodes.linear}, pass, c.patch_dim()),
-                Linear::scratch_bytes(context, {nodes.weights, nodes.norm, nodes.linear}, merge_pass, inner),
-                Linear::scratch_bytes(context, {nodes.weights, nodes.mlp, nodes.linear}, merge_pass, inner)});
+  memory.products = std::max(
+      {memory.products,
+       Linear::scratch_bytes(context, {nodes.weights, nodes.weights, nodes.linear}, pass, c.patch_dim()),
+       Linear::scratch_bytes(context, {nodes.weights, nodes.norm, nodes.linear}, merge_pass, inner),
+       Linear::scratch_bytes(context, {nodes.weights, nodes.mlp, nodes.linear}, merge_pass, inner)});
   memory.merging = held +
                    (std::max(gate, merge_pass * inner) + std::max(up, merge_pass * inner) +
                     (tokens + merge_pass) * c.out_hidden_size) *
@@ -97,7 +102,8 @@ int64_t frame_groups_at_once(const VisionConfig& config, const LayeredPrecision&
   int64_t fits = 1, beyond = grid.t + 1;
   while (beyond - fits > 1) {
     const int64_t middle = fits + (beyond - fits) / 2;
-    const bool inside = VisionTower::memory(config, vision, {middle, grid.h, grid.w}, guard, context).peak() <= bytes;
+    const bool inside =
+        VisionTower::memory(config, vision, {middle, grid.h, grid.w}, guard, context).peak() <= bytes;
     (inside ? fits : beyond) = middle;
   }
   return fits;
@@ -120,8 +126,8 @@ CallMemory Decoder::memory(const TextConfig& c, const LayeredPrecision& text, in
     static constexpr float kPresent = 0;
     if (nodes.bias_split) problem.key_bias.bias = problem.key_bias.cos = problem.key_bias.sin = &kPresent;
     memory.attention = std::max(memory.attention, attention_scratch_bytes(nodes.kind, problem));
-    memory.products =
-        std::max(memory.products, products(context, nodes, rows, c.hidden_size, q_width, c.intermediate_size));
+    memory.products = std::max(memory.products,
+                               products(context, nodes, rows, c.hidden_size, q_width, c.intermediate_size));
     const std::pair<DType, DType> rope{nodes.rope_angles, nodes.rope_tables};
     if (std::find(ropes.begin(), ropes.end(), rope) == ropes.end()) ropes.push_back(rope);
   }

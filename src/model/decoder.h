@@ -35,9 +35,10 @@ struct DecoderScratch {
 
 class Decoder {
  public:
-  // Weights are borrowed from the store, and computed with on its context. `text` has an entry for every layer. With a shard of several ranks
-  // every call is collective: all ranks make it with the same arguments. Then Throws Error(unsupported) when
-  // weights are quantized or streamed. Of what is not held nothing is loaded, and nothing may be computed.
+  // Weights are borrowed from the store, and computed with on its context. `text` has an entry for every
+  // layer. With a shard of several ranks every call is collective: all ranks make it with the same arguments.
+  // Then Throws Error(unsupported) when weights are quantized or streamed. Of what is not held nothing is
+  // loaded, and nothing may be computed.
   Decoder(const WeightStore& store, const LayeredPrecision& text, DType logits, const TensorShard& shard = {},
           const HeldParts& held = {});
   Decoder(Decoder&&) noexcept;

@@ -70,8 +70,8 @@ void Decoder::State::project(const DecoderLayer& layer, const RopeTable& rope, c
   const int64_t rows = call.rows, q_width = layer.q.out(), kv_width = layer.k.out(), stride = qkv_width();
   float *q = call.scratch.qkv.data(), *k = q + q_width, *v = k + kv_width,
         *normed = call.scratch.normed.data();
-  rms_norm(context(), hidden, layer.input_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed, rows,
-           nodes.norm_statistics);
+  rms_norm(context(), hidden, layer.input_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed,
+           rows, nodes.norm_statistics);
   const Projection qkv[] = {{&layer.q, q, stride}, {&layer.k, k, stride}, {&layer.v, v, stride}};
   Linear::apply_all(context(), call.scratch.products, qkv, normed, rows);
   apply_rope(context(), q, 0, rows, config.num_attention_heads, stride, rope, nodes.rope_steps, nodes.q);
@@ -148,7 +148,8 @@ void Decoder::State::remember(int64_t index, DecoderCall& call) const {
   for (const BatchPart& part : call.parts) {
     if (part.segment->failure) continue;
     const float* k = call.scratch.qkv.data() + part.row * qkv_width() + q_width;
-    part.segment->cache->store(kernels(), index, part.first_token(), k, k + kv_width, qkv_width(), part.count);
+    part.segment->cache->store(kernels(), index, part.first_token(), k, k + kv_width, qkv_width(),
+                               part.count);
   }
 }
 
@@ -224,8 +225,8 @@ void Decoder::State::mlp_layer(int64_t index, float* hidden, DecoderCall& call) 
   DecoderScratch& scratch = call.scratch;
   const int64_t rows = call.rows, width = config.hidden_size, inner = config.intermediate_size;
   float *normed = scratch.normed.data(), *gate = scratch.gate.data(), *up = scratch.up.data();
-  rms_norm(context(), hidden, layer.post_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed, rows,
-           nodes.norm_statistics);
+  rms_norm(context(), hidden, layer.post_norm, static_cast<float>(config.rms_norm_eps), nodes.norm, normed,
+           rows, nodes.norm_statistics);
   const Projection both[] = {{&layer.gate, gate, layer.gate.out()}, {&layer.up, up, layer.up.out()}};
   Linear::apply_all(context(), scratch.products, both, normed, rows);
   silu_times(context(), gate, up, rows * inner, nodes.mlp);
@@ -245,7 +246,8 @@ void Decoder::State::check_embeddings(float* hidden, const DecoderCall& call) co
   for (const BatchPart& part : call.parts) {
     const int64_t count = part.count * config.hidden_size;
     float* rows = hidden + part.row * config.hidden_size;
-    fail_segment(kernels(), *part.segment, rows, count, [&] { require_finite(kernels(), rows, count, "the embeddings"); });
+    fail_segment(kernels(), *part.segment, rows, count,
+                 [&] { require_finite(kernels(), rows, count, "the embeddings"); });
   }
 }
 

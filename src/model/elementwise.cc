@@ -14,7 +14,7 @@ namespace {
 template <typename Body>
 void for_pieces(const Context& context, int64_t count, int64_t piece, Body body) {
   context.parallel_for((count + piece - 1) / piece,
-               [&](int64_t i) { body(i * piece, std::min(piece, count - i * piece)); });
+                       [&](int64_t i) { body(i * piece, std::min(piece, count - i * piece)); });
 }
 constexpr int64_t kElementsPerTask = 1 << 15, kRowsPerTask = 8;
 
@@ -26,8 +26,8 @@ double exact_mean_of_squares(const float* x, int64_t count) {
 
 }  // namespace
 
-void rms_norm(const Context& context, const float* x, const std::vector<float>& weight, float eps, DType type, float* out,
-              int64_t rows, DType statistics) {
+void rms_norm(const Context& context, const float* x, const std::vector<float>& weight, float eps, DType type,
+              float* out, int64_t rows, DType statistics) {
   const auto width = static_cast<int64_t>(weight.size());
   const auto norm_row = [&](const float* in, float* to) {
     if (statistics == DType::f64) {
@@ -57,8 +57,9 @@ bool add_residual(const Context& context, float* residual, const float* update, 
 }
 
 void silu_times(const Context& context, float* gate, const float* up, int64_t count, DType type) {
-  for_pieces(context, count, kElementsPerTask,
-             [&](int64_t begin, int64_t n) { context.kernels->silu_times(gate + begin, up + begin, n, type); });
+  for_pieces(context, count, kElementsPerTask, [&](int64_t begin, int64_t n) {
+    context.kernels->silu_times(gate + begin, up + begin, n, type);
+  });
 }
 
 void gelu(const Context& context, float* x, int64_t count, DType type) {
@@ -97,22 +98,24 @@ void set_rope_row(RopeTable& table, int64_t row, const std::vector<double>& angl
   }
 }
 
-void apply_rope(const Context& context, float* x, int64_t first, int64_t rows, int64_t heads, int64_t stride, const RopeTable& table,
-                DType steps, DType result) {
+void apply_rope(const Context& context, float* x, int64_t first, int64_t rows, int64_t heads, int64_t stride,
+                const RopeTable& table, DType steps, DType result) {
   const int64_t pairs = table.pairs;
   for_pieces(context, rows, kRowsPerTask, [&](int64_t begin, int64_t count) {
     for (int64_t r = begin; r < begin + count; ++r) {
       const int64_t angles = (first + r) * pairs;
-      context.kernels->rotate(x + r * stride, heads, table.cos.data() + angles, table.sin.data() + angles, pairs,
-                       steps, result);
+      context.kernels->rotate(x + r * stride, heads, table.cos.data() + angles, table.sin.data() + angles,
+                              pairs, steps, result);
     }
   });
 }
 
-void round_columns(const Context& context, float* x, int64_t rows, int64_t width, int64_t stride, DType type) {
+void round_columns(const Context& context, float* x, int64_t rows, int64_t width, int64_t stride,
+                   DType type) {
   if (type == DType::f32) return;
   for_pieces(context, rows, kRowsPerTask, [&](int64_t first, int64_t count) {
-    for (int64_t r = first; r < first + count; ++r) round_serial(*context.kernels, x + r * stride, width, type);
+    for (int64_t r = first; r < first + count; ++r)
+      round_serial(*context.kernels, x + r * stride, width, type);
   });
 }
 
@@ -138,10 +141,13 @@ void narrow_row(const Kernels& kernels, const float* x, int64_t count, DType typ
 
 void round_to(const Context& context, float* x, int64_t count, DType type) {
   if (type == DType::f32) return;
-  for_pieces(context, count, kElementsPerTask, [&](int64_t begin, int64_t n) { round_serial(*context.kernels, x + begin, n, type); });
+  for_pieces(context, count, kElementsPerTask,
+             [&](int64_t begin, int64_t n) { round_serial(*context.kernels, x + begin, n, type); });
 }
 
-bool all_finite(const Kernels& kernels, const float* x, int64_t count) { return kernels.all_finite(x, count); }
+bool all_finite(const Kernels& kernels, const float* x, int64_t count) {
+  return kernels.all_finite(x, count);
+}
 
 void require_finite(const Kernels& kernels, const float* x, int64_t count, const char* stage) {
   if (all_finite(kernels, x, count)) return;

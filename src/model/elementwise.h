@@ -1,5 +1,5 @@
-// The node-by-node operations between projections and attention, on f32 containers, rows in parallel on the context's threads. Each
-// rounds to the policy's dtype exactly where transformers stores a tensor.
+// The node-by-node operations between projections and attention, on f32 containers, rows in parallel on the
+// context's threads. Each rounds to the policy's dtype exactly where transformers stores a tensor.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ namespace fovea {
 
 // out = r(w * r(x / sqrt(mean(x^2) + eps))): Qwen2RMSNorm, statistics in f32 or f64, two roundings. x, out:
 // [rows, width].
-void rms_norm(const Context& context, const float* x, const std::vector<float>& weight, float eps, DType type, float* out,
-              int64_t rows, DType statistics = DType::f32);
+void rms_norm(const Context& context, const float* x, const std::vector<float>& weight, float eps, DType type,
+              float* out, int64_t rows, DType statistics = DType::f32);
 
 // residual = r(residual + update), in place; whether every sum is finite.
 bool add_residual(const Context& context, float* residual, const float* update, int64_t count, DType type);
@@ -43,8 +43,8 @@ void set_rope_row(RopeTable& table, int64_t row, const std::vector<double>& angl
 // x: [rows, heads, 2 * pairs] with `stride` between rows, whose angles are the table's from row `first` on;
 // rotates pair (i, i + pairs) in place. With steps fp32 the rotation is computed in f32 and rounded once to
 // `result`; otherwise both products and their sum are rounded.
-void apply_rope(const Context& context, float* x, int64_t first, int64_t rows, int64_t heads, int64_t stride, const RopeTable& table,
-                DType steps, DType result);
+void apply_rope(const Context& context, float* x, int64_t first, int64_t rows, int64_t heads, int64_t stride,
+                const RopeTable& table, DType steps, DType result);
 
 // x = the nearest value of `type` in the first `width` columns of `rows` rows `stride` apart, in place.
 void round_columns(const Context& context, float* x, int64_t rows, int64_t width, int64_t stride, DType type);

@@ -143,7 +143,8 @@ const std::vector<char*>& KvCache::pages_of(int64_t index) const {
   return elsewhere ? on_disk_[static_cast<size_t>(index)].pages : table_;
 }
 
-void KvCache::write(const Kernels& kernels, char* page, const KvLayout::Rows& rows, int64_t in_page, const float* row) {
+void KvCache::write(const Kernels& kernels, char* page, const KvLayout::Rows& rows, int64_t in_page,
+                    const float* row) {
   if (rows.type == DType::i8) return write_int8(kernels, page, rows, in_page, row);
   const int64_t heads = layout().heads(), dim = layout().head_dim();
   for (int64_t h = 0; h < heads; ++h, row += dim) {
@@ -154,7 +155,8 @@ void KvCache::write(const Kernels& kernels, char* page, const KvLayout::Rows& ro
 }
 
 // quantize_row pads to whole groups, which would reach into the next token.
-void KvCache::write_int8(const Kernels& kernels, char* page, const KvLayout::Rows& rows, int64_t in_page, const float* row) {
+void KvCache::write_int8(const Kernels& kernels, char* page, const KvLayout::Rows& rows, int64_t in_page,
+                         const float* row) {
   const int64_t heads = layout().heads(), dim = layout().head_dim();
   for (int64_t h = 0; h < heads; ++h, row += dim) {
     const int64_t at = h * kPageTokens + in_page;
@@ -164,8 +166,8 @@ void KvCache::write_int8(const Kernels& kernels, char* page, const KvLayout::Row
   }
 }
 
-void KvCache::store(const Kernels& kernels, int64_t index, int64_t first, const float* k, const float* v, int64_t stride,
-                    int64_t count) {
+void KvCache::store(const Kernels& kernels, int64_t index, int64_t first, const float* k, const float* v,
+                    int64_t stride, int64_t count) {
   const KvLayout::Layer& layer = layout().layers()[static_cast<size_t>(index)];
   const std::vector<char*>& pages = pages_of(index);
   FOVEA_CHECK(first >= tokens_ && first + count <= capacity() &&

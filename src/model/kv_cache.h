@@ -91,7 +91,8 @@ class KvCache {
   // Stores k, v of tokens [first, first + count), [count, kv_heads * head_dim] f32 with `stride`, behind the
   // tokens() already there. Every layer stores before commit(count) moves tokens() on. Requires first + count
   // <= capacity().
-  void store(const Kernels& kernels, int64_t layer, int64_t first, const float* k, const float* v, int64_t stride, int64_t count);
+  void store(const Kernels& kernels, int64_t layer, int64_t first, const float* k, const float* v,
+             int64_t stride, int64_t count);
   void commit(int64_t count);
   // The f32 cos and sin of the same tokens' angles, for the layers with bias_split whose angles have this
   // type, which stand in `table` from `row` on; likewise before commit(), once for all layers.
@@ -119,8 +120,10 @@ class KvCache {
   void release(int64_t layer, int64_t first, int64_t end);
   const std::vector<char*>& pages_of(int64_t layer) const;
   HeadsView view(int64_t layer, const KvLayout::Rows& rows, int64_t tokens) const;
-  void write(const Kernels& kernels, char* page, const KvLayout::Rows& rows, int64_t in_page, const float* row);
-  void write_int8(const Kernels& kernels, char* page, const KvLayout::Rows& rows, int64_t in_page, const float* row);
+  void write(const Kernels& kernels, char* page, const KvLayout::Rows& rows, int64_t in_page,
+             const float* row);
+  void write_int8(const Kernels& kernels, char* page, const KvLayout::Rows& rows, int64_t in_page,
+                  const float* row);
 
   std::unique_ptr<KvPool> own_;
   KvPool* pool_;

@@ -32,7 +32,8 @@ void refuse_attention(const LayerName& layer, const TowerPrecision& precision, c
   const AttentionProblem& problem = trace.problem;
   const std::string node = non_finite_node(precision.kind, problem);
   const bool computed = trace.qkv == nullptr ? node != "q" && node != "k" && node != "v"
-                                             : all_finite(*problem.context.kernels, trace.qkv, problem.q.tokens * trace.qkv_width);
+                                             : all_finite(*problem.context.kernels, trace.qkv,
+                                                          problem.q.tokens * trace.qkv_width);
   if (!computed) refuse(layer, "qkv", precision.qkv);
   if (node == "k") refuse(layer, "k_cache", precision.k_cache);
   if (node == "v") refuse(layer, "v_cache", precision.v_cache);
@@ -40,11 +41,13 @@ void refuse_attention(const LayerName& layer, const TowerPrecision& precision, c
   if (node == "output") refuse(layer, node, precision.attention.output);
   if (node == "scores") refuse_score(layer, node, precision.kind, precision.attention.scores);
   if (!node.empty()) refuse_score(layer, node, precision.kind, precision.attention.scaled);
-  if (!all_finite(*problem.context.kernels, trace.projected, trace.projected_count)) refuse(layer, "linear", precision.linear);
+  if (!all_finite(*problem.context.kernels, trace.projected, trace.projected_count))
+    refuse(layer, "linear", precision.linear);
   refuse(layer, "residual", precision.residual);
 }
 
-void refuse_mlp(const Kernels& kernels, const LayerName& layer, const TowerPrecision& precision, const MlpTrace& trace) {
+void refuse_mlp(const Kernels& kernels, const LayerName& layer, const TowerPrecision& precision,
+                const MlpTrace& trace) {
   if (!all_finite(kernels, trace.up, trace.inner_count)) refuse(layer, "linear", precision.linear);
   if (!all_finite(kernels, trace.gated, trace.inner_count)) refuse(layer, "mlp", precision.mlp);
   if (!all_finite(kernels, trace.down, trace.down_count)) refuse(layer, "down_proj", precision.down_proj);

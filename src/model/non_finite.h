@@ -32,6 +32,7 @@ struct LayerName {
 // Throw Error(numeric) naming the layer and its first node with a non-finite value.
 [[noreturn]] void refuse_attention(const LayerName& layer, const TowerPrecision& precision,
                                    const AttentionTrace& trace);
-[[noreturn]] void refuse_mlp(const Kernels& kernels, const LayerName& layer, const TowerPrecision& precision, const MlpTrace& trace);
+[[noreturn]] void refuse_mlp(const Kernels& kernels, const LayerName& layer, const TowerPrecision& precision,
+                             const MlpTrace& trace);
 
 }  // namespace fovea

@@ -29,7 +29,8 @@ std::vector<float> column(const QuantizedMatrix& matrix, int64_t cols, int64_t k
   std::vector<int8_t> values(static_cast<size_t>(matrix.depth()));
   std::vector<int32_t> sums(static_cast<size_t>(matrix.depth() / kQuantGroup));
   const float scale = kernels().quantize_row(unit.data(), cols, values.data(), sums.data());
-  matrix.multiply(kernels(), {.x = {values.data(), &scale, sums.data(), matrix.depth()},
+  matrix.multiply(kernels(),
+                  {.x = {values.data(), &scale, sums.data(), matrix.depth()},
                    .y = result.data(),
                    .ldy = matrix.rows(),
                    .rows = 1,
@@ -42,7 +43,8 @@ TEST(QuantizedMatrix, WidenedWeightsAreThoseOfProducts) {
   for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{16, 64}, {37, 130}, {5, 200}}) {
     const std::vector<float> source = source_values(rows * cols);
     for (const Quantization quantization : {Quantization::w8a8, Quantization::int4}) {
-      const QuantizedMatrix made(process_context(), {source.data(), DType::f32, rows, cols, cols}, quantization);
+      const QuantizedMatrix made(process_context(), {source.data(), DType::f32, rows, cols, cols},
+                                 quantization);
       const QuantizedMatrix matrix = QuantizedMatrix::borrowed(
           made.packed_values().data(), made.packed_scales().data(), rows, cols, quantization);
       ASSERT_EQ(std::ssize(matrix.packed_values()) + std::ssize(matrix.packed_scales()),

@@ -300,14 +300,15 @@ void VisionPass::State::embed(const Span& span) {
     std::copy_n(patches + from * dim, dim, ordered.data() + r * dim);
   }
   round_to(context(), ordered.data(), span.count * dim, tower.precision.weights);
-  tower.patch_embed.apply(context(), scratch.products, ordered.data(), span.count, hidden.data() + span.first * width);
+  tower.patch_embed.apply(context(), scratch.products, ordered.data(), span.count,
+                          hidden.data() + span.first * width);
 }
 
 void VisionPass::State::project(const Span& span) {
   const TowerPrecision& nodes = now().precision;
   const int64_t heads = config.num_heads, stride = 3 * width;
-  rms_norm(context(), hidden.data() + span.first * width, now().norm1, kNormEps, nodes.norm, scratch.narrow.data(),
-           span.count, nodes.norm_statistics);
+  rms_norm(context(), hidden.data() + span.first * width, now().norm1, kNormEps, nodes.norm,
+           scratch.narrow.data(), span.count, nodes.norm_statistics);
   float* qkv = scratch.gate.data();
   now().qkv.apply(context(), scratch.products, scratch.narrow.data(), span.count, qkv);
   apply_rope(context(), qkv, span.first, span.count, heads, stride, rope, nodes.rope_steps, nodes.q);
@@ -331,8 +332,11 @@ void VisionPass::State::attend_piece() {
 void VisionPass::State::output(const Span& span) {
   const TowerPrecision& nodes = now().precision;
   const int64_t values = span.count * width;
-  now().proj.apply(context(), scratch.products, scratch.narrow.data() + span.first * width, span.count, scratch.gate.data());
-  if (add_residual(context(), hidden.data() + span.first * width, scratch.gate.data(), values, nodes.residual)) return;
+  now().proj.apply(context(), scratch.products, scratch.narrow.data() + span.first * width, span.count,
+                   scratch.gate.data());
+  if (add_residual(context(), hidden.data() + span.first * width, scratch.gate.data(), values,
+                   nodes.residual))
+    return;
   refuse_attention({"vision", "vision block", static_cast<int64_t>(block)}, nodes,
                    {problem, nullptr, 0, scratch.gate.data(), values});
 }
@@ -342,8 +346,8 @@ void VisionPass::State::mlp(const Span& span) {
   const TowerPrecision& nodes = weights.precision;
   const int64_t inner = config.intermediate_size, values = span.count * width;
   float *normed = scratch.narrow.data(), *gate = scratch.gate.data(), *up = scratch.up.data();
-  rms_norm(context(), hidden.data() + span.first * width, weights.norm2, kNormEps, nodes.norm, normed, span.count,
-           nodes.norm_statistics);
+  rms_norm(context(), hidden.data() + span.first * width, weights.norm2, kNormEps, nodes.norm, normed,
+           span.count, nodes.norm_statistics);
   const Projection both[] = {{&weights.gate, gate, inner}, {&weights.up, up, inner}};
   Linear::apply_all(context(), scratch.products, both, normed, span.count);
   silu_times(context(), gate, up, span.count * inner, nodes.mlp);
@@ -359,8 +363,8 @@ void VisionPass::State::merge(const Span& span) {
   const TowerPrecision& nodes = tower.precision;
   const int64_t merge_area = config.spatial_merge_size * config.spatial_merge_size,
                 inner = width * merge_area, out = config.out_hidden_size;
-  rms_norm(context(), hidden.data() + span.first * inner, tower.merge_norm, kNormEps, nodes.norm, scratch.gate.data(),
-           span.count * merge_area, nodes.norm_statistics);
+  rms_norm(context(), hidden.data() + span.first * inner, tower.merge_norm, kNormEps, nodes.norm,
+           scratch.gate.data(), span.count * merge_area, nodes.norm_statistics);
   tower.merge_in.apply(context(), scratch.products, scratch.gate.data(), span.count, scratch.up.data());
   gelu(context(), scratch.up.data(), span.count * inner, nodes.mlp);
   tower.merge_out.apply(context(), scratch.products, scratch.up.data(), span.count, projected.data());

@@ -22,8 +22,8 @@ class VisionTower {
   // How q, k or v of a node is kept.
   static constexpr DType kept_type(DType node) { return node == DType::f64 ? DType::f32 : node; }
 
-  // Weights are borrowed from the store, and computed with on its context. `vision` has an entry for every block. Not held: nothing is loaded,
-  // and encode() may not be called.
+  // Weights are borrowed from the store, and computed with on its context. `vision` has an entry for every
+  // block. Not held: nothing is loaded, and encode() may not be called.
   VisionTower(const WeightStore& store, const LayeredPrecision& vision, bool held = true);
   VisionTower(VisionTower&&) noexcept;
   VisionTower& operator=(VisionTower&&) noexcept;

@@ -73,11 +73,10 @@ StoredQuantization stored_quantization(const Checkpoint& checkpoint) {
 
 // What all ranks must have in common to compute the same bits. Values of weights are taken on trust.
 uint64_t identity_of(const Checkpoint& checkpoint, const EngineOptions& options, const std::string& map) {
-  return fnv1a(fmt::format("{} {} {} {} {} {} {}", map,
-                           options.context.value_or(process_context()).kernels->name,
-                           options.dtype ? name_of(*options.dtype) : "", name_of(options.attention),
-                           name_of(options.vision_attention), options.policy ? options.policy->text() : "",
-                           checkpoint.layout()));
+  return fnv1a(fmt::format(
+      "{} {} {} {} {} {} {}", map, options.context.value_or(process_context()).kernels->name,
+      options.dtype ? name_of(*options.dtype) : "", name_of(options.attention),
+      name_of(options.vision_attention), options.policy ? options.policy->text() : "", checkpoint.layout()));
 }
 
 std::unique_ptr<Pipeline> pipeline_of(const EngineOptions& options, const Checkpoint& checkpoint) {
@@ -139,11 +138,10 @@ Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
-Engine Engine::open(const ModelFiles& files, const EngineOptions& options,
-                    const Observer& observer) {
+Engine Engine::open(const ModelFiles& files, const EngineOptions& options, const Observer& observer) {
   const Stopwatch watch;
-  auto parts = std::make_shared<const EngineParts>(
-      files, options.chat_template, options.context.value_or(process_context()));
+  auto parts = std::make_shared<const EngineParts>(files, options.chat_template,
+                                                   options.context.value_or(process_context()));
   check_tokenizer(parts->tokenizer, parts->checkpoint.config());
   // A policy that does not fit is refused before anything is read.
   const ResolvedPolicy resolved = resolve(options, parts->checkpoint);

@@ -46,8 +46,8 @@ struct SplitModel {
 };
 
 struct EngineOptions {
-  // Threads and kernels that the engine computes on, borrowed; nothing: the process's own. Read when the folder is
-  // opened; engines of Engine::with share it.
+  // Threads and kernels that the engine computes on, borrowed; nothing: the process's own. Read when the
+  // folder is opened; engines of Engine::with share it.
   std::optional<Context> context = std::nullopt;
   AttentionKind attention = AttentionKind::flash_attention_2;         // text decoder
   AttentionKind vision_attention = AttentionKind::flash_attention_2;  // vision tower
@@ -193,8 +193,7 @@ struct EngineState;
 class Engine {
  public:
   // Opens the folder, or the GGUF files, and prepares the weights. Throws Error naming what is wrong.
-  static Engine open(const ModelFiles& files, const EngineOptions& options,
-                     const Observer& observer);
+  static Engine open(const ModelFiles& files, const EngineOptions& options, const Observer& observer);
   // The same checkpoint computed differently: files, tokenizer and converted weights are shared, nothing is
   // read again. Both engines live on their own; weights that only one of them uses go with it. Budgets of
   // memory that `options` do not state are this engine's. Not with EngineOptions::split.

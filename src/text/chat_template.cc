@@ -37,8 +37,8 @@ void refuse_unknown(std::string_view jinja, const std::string& file) {
   if (std::find(kKnownTemplates.begin(), kKnownTemplates.end(), hash) != kKnownTemplates.end()) return;
   throw Error(
       ErrorKind::unsupported,
-      fmt::format("{}: this chat template is not the one of Qwen2.5-VL ({} bytes, hash {:016x})",
-                  file, jinja.size(), hash),
+      fmt::format("{}: this chat template is not the one of Qwen2.5-VL ({} bytes, hash {:016x})", file,
+                  jinja.size(), hash),
       "use the template that was published with Qwen2.5-VL: --chat-template qwen2.5-vl takes it whatever the "
       "folder says");
 }

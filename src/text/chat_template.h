@@ -19,7 +19,8 @@ class ChatTemplate {
   // a file, or kNative for the template itself. Throws Error(unsupported) when the Jinja text is not a known
   // Qwen2.5-VL template.
   static ChatTemplate open(const std::filesystem::path& dir, const std::string& instead = "");
-  // The same of a model that has no folder: of the text of its tokenizer_config.json, called `name` in errors.
+  // The same of a model that has no folder: of the text of its tokenizer_config.json, called `name` in
+  // errors.
   static ChatTemplate of_config(const std::string& config, const std::string& name,
                                 const std::string& instead = "");
 

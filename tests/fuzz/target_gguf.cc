@@ -1,5 +1,5 @@
-// The two GGUF files of a model, behind one another: four bytes say how long the first is. Every byte that a tensor
-// claims is there, and the texts that the keys become are ones that their readers take or refuse.
+// The two GGUF files of a model, behind one another: four bytes say how long the first is. Every byte that a
+// tensor claims is there, and the texts that the keys become are ones that their readers take or refuse.
 #include <algorithm>
 #include <cstring>
 

@@ -1,5 +1,5 @@
-// A LoRA adapter's two files, behind one another: four bytes say how long adapter_config.json is. The model is the
-// tiny one that the golden adapters are for. Every byte that a part claims is there.
+// A LoRA adapter's two files, behind one another: four bytes say how long adapter_config.json is. The model
+// is the tiny one that the golden adapters are for. Every byte that a part claims is there.
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
