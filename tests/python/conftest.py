@@ -14,6 +14,18 @@ torch.set_num_threads(int(os.environ.get("FOVEA_TEST_THREADS", "1")))  # the mac
 
 
 @pytest.fixture(scope="session")
+def compiled():
+    """The compiled part; where it is not installed its tests are left out, unless FOVEA_REQUIRE_COMPILED says that it is."""
+    try:
+        from fovea import _fovea
+    except ImportError as error:
+        if os.environ.get("FOVEA_REQUIRE_COMPILED"):
+            raise
+        pytest.skip(f"the compiled part is not installed: {error}")
+    return _fovea
+
+
+@pytest.fixture(scope="session")
 def program():
     """The built program, for the audit that a probe is compared with."""
     assert os.access(PROGRAM, os.X_OK), f"{PROGRAM} is not built: cmake --build build --target fovea, or set FOVEA_PROGRAM"

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import ROOT
 from fovea import Error
 from fovea.probe import asked, scoring, statistics
 from fovea.probe.configuration import parse_configuration

@@ -4,7 +4,8 @@ callable; `python -m fovea.probe MODEL --suite FILE` does the same from a shell.
 import sys
 import types
 
-from .audit import Report, probe
+from ..report import Report
+from .audit import probe
 from .questions import PillowProcessor, load_processor
 
 __all__ = ["PillowProcessor", "Report", "load_processor", "probe"]

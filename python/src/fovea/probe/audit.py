@@ -1,11 +1,12 @@
 """fovea.probe: the audit of a model that runs in transformers."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from ..errors import Error
+from ..report import Report
 from . import checks, report
 from .asked import asked_questions, describe
 from .attribution import Attributor, layers_alone
@@ -14,59 +15,6 @@ from .evaluation import Evaluator
 from .questions import suite_of, tokenizer_of
 from .runner import Runner
 from .verdict import Compared, conclude, exchange_of, verdict_of
-
-
-@dataclass
-class Report:
-    """What a probe found. `json` has the fields of `fovea audit --json` (docs/guide/audit.md)."""
-
-    json: dict
-
-    @property
-    def conclusion(self):
-        return self.json["conclusion"]
-
-    @property
-    def guilty(self):
-        """The node to blame, or ""."""
-        return (self.json["attribution_of"] or {}).get("guilty", "")
-
-    @property
-    def verdicts(self):
-        """{configuration: "safe", "unsafe" or "undecided"}."""
-        return {c["name"]: c["verdict"] for c in self.json["configurations"] if not c["is_reference"]}
-
-    @property
-    def findings(self):
-        """What is wrong and no matter of attention: [{kind, message, remedy}]."""
-        return self.json["findings"]
-
-    def html(self):
-        """The audit's page; needs the compiled part or the program `fovea`."""
-        return report.html_of(self.json)
-
-    def _repr_html_(self):
-        """In a notebook: the page in a frame, so that its style stays its own."""
-        import html
-        try:
-            page = self.html()
-        except Error:
-            return f"<pre>{html.escape(str(self))}</pre>"
-        return f'<iframe srcdoc="{html.escape(page)}" style="width:100%;height:60em;border:0"></iframe>'
-
-    def table(self):
-        lines = [f"{'':24}{'right':>10}{'KL':>10}{'agree':>9}{'at risk':>10}{'largest':>10}{'verdict':>11}"]
-        share = lambda value: "-" if value is None else f"{100 * value:.1f} %"
-        short = lambda value: "-" if value is None else f"{value:.3g}"
-        for c in self.json["configurations"]:
-            risk = None if c["rows_at_risk"] is None else c["rows_at_risk"] / max(c["rows"], 1)
-            right = "%d/%d" % (c["correct"], c["count"])
-            lines.append(f"{c['name']:<23} {right:>10}{short(c['kl']):>10}{share(c['agreement']):>9}{share(risk):>10}"
-                         f"{short(c['largest_score']):>10}{c['verdict'] or 'reference':>11}")
-        return "\n".join(lines)
-
-    def __str__(self):
-        return self.table() + "\n\n" + "\n".join(self.conclusion)
 
 
 def _default_compare(runner):

@@ -1,18 +1,14 @@
-"""The audit's JSON (docs/guide/audit.md) of a probe, and the audit's HTML page from it."""
+"""The audit's JSON (docs/guide/audit.md) of a probe."""
 
 import datetime
-import json
 import math
 import platform
 import resource
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
 
-from .. import _program
-from ..errors import Error
 from .asked import describe
 from .nodes import NAMES
 from .statistics import quantile, right_answers_needed, wilson_interval
@@ -187,21 +183,3 @@ def utc_now():
 
 def safety_json(reference, tolerated):
     return {"tolerated_loss": tolerated, "right_answers": reference.correct, "right_answers_needed": right_answers_needed(0, tolerated)}
-
-
-def html_of(audit):
-    """The audit's page. It is made by the compiled part of this package, or by the `fovea` program (FOVEA_PROGRAM, PATH)."""
-    text = json.dumps(audit, allow_nan=False)
-    try:
-        from .. import _fovea
-        return _fovea.html_report(text)
-    except ImportError:
-        pass
-    if not _program.find():
-        raise Error("not_found", "the HTML page is made by compiled code, and neither this package's nor the program `fovea` is here",
-                    "install fovea with a compiler at hand, put `fovea` into PATH (or its path into FOVEA_PROGRAM), or keep the JSON (--json)")
-    with tempfile.TemporaryDirectory() as folder:
-        source, page = Path(folder) / "probe.json", Path(folder) / "probe.html"
-        source.write_text(text)
-        _program.run("report", source, "--out", page)
-        return page.read_text()

@@ -1,0 +1,155 @@
+"""`import fovea.transformers` registers fovea's attention, and its mask, in transformers (4.57 and 5.x):
+
+    model = AutoModelForImageTextToText.from_pretrained(name, attn_implementation="fovea")
+
+Tensors on the CPU in bfloat16, float16 or float32, read where they lie; inference only. What it does not do, it refuses by
+name: gradients, dropout, other devices, sliding windows, softcapping, attention maps, masks that are not causal with padding.
+
+    with fovea.transformers.attention("sdpa"): ...      # "flash_attention_2" (the default), "sdpa", "eager", "reference" (f64)
+"""
+
+import contextlib
+import contextvars
+
+import torch
+from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
+from transformers.modeling_utils import AttentionInterface
+
+from ._compiled import load
+from .errors import Error
+
+NAME = "fovea"  # a slash, "flash" or "sdpa" in a name has a meaning for transformers
+KINDS = ("flash_attention_2", "sdpa", "eager", "reference")
+
+_kind = contextvars.ContextVar("fovea_attention", default="flash_attention_2")
+_compiled = load()
+_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+_REFUSED = {"softcap": "softcapping of scores", "s_aux": "attention sinks", "position_bias": "a position bias", "head_mask": "a mask of heads"}
+
+
+@contextlib.contextmanager
+def attention(kind):
+    """Which of fovea's attentions is computed inside."""
+    if kind not in KINDS:
+        raise Error("invalid_argument", f"there is no attention {kind!r}", f"use one of {', '.join(KINDS)}")
+    token = _kind.set(kind)
+    try:
+        yield
+    finally:
+        _kind.reset(token)
+
+
+def _refuse(what, remedy):
+    raise Error("unsupported", f"fovea's attention: {what}", remedy)
+
+
+def fovea_attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **extra):
+    """What transformers calls: query [B, Hq, Q, D], key and value [B, Hkv, K, D]; returns ([B, Q, Hq, D], None)."""
+    if query.dtype not in _DTYPES or query.device.type != "cpu":
+        _refuse(f"{query.dtype} on {query.device}", "bfloat16, float16 or float32 on the CPU")
+    if query.requires_grad and torch.is_grad_enabled() or dropout:
+        _refuse("a gradient or dropout was asked for", "call it under torch.no_grad() in eval() mode; train with another attn_implementation")
+    if extra:
+        _check_extra(extra, key)
+    batch, heads, queries, dim = query.shape
+    causal = bool(is_causal if is_causal is not None else getattr(module, "is_causal", True)) and queries > 1
+    ranges = []
+    if attention_mask is not None:
+        ranges, causal = _ranges_of(attention_mask, query, key, causal)
+    out = torch.empty((batch, queries, heads, dim), dtype=query.dtype)
+    threads = torch.get_num_threads()
+    if threads != _compiled.threads():
+        _compiled.set_threads(threads)
+    _compiled.attend(query.detach(), key.detach(), value.detach(), out, scaling if scaling is not None else dim ** -0.5, causal, _kind.get(), ranges)
+    return out, None
+
+
+def _check_extra(extra, key):
+    for name, what in _REFUSED.items():
+        if extra.get(name) is not None:
+            _refuse(f"{what} ({name}) is not implemented", "use another attn_implementation for this model")
+    if extra.get("output_attentions"):
+        _refuse("it keeps no attention maps", 'ask for them with attn_implementation="eager"')
+    window = extra.get("sliding_window")
+    if window is not None and key.shape[2] > window:
+        _refuse(f"a sliding window of {window} tokens is not implemented", "use another attn_implementation, or fewer tokens")
+    bounds = extra.get("cu_seq_lens_q")
+    if bounds is not None and len(bounds) > 2:
+        _refuse("several sequences packed into one (cu_seq_lens_q)", "give each a row of the batch")
+
+
+def fovea_mask(batch_size, kv_length, kv_offset=0, mask_function=causal_mask_function, attention_mask=None, cache_position=None, q_length=None,
+               q_offset=None, local_size=None, **_):
+    """What transformers calls for a mask: None for plain causal attention, else four numbers for each row of the batch (int64
+    [B, 1, 1, 4]: the keys and the queries that are no padding), never N x N."""
+    if q_length is None or torch.is_tensor(q_length) and q_length.dim():
+        cache_position = cache_position if cache_position is not None else q_length
+        q_length, q_offset = len(cache_position), int(cache_position[0])
+    q_length, q_offset = int(q_length), int(q_offset if q_offset is not None else 0) - int(kv_offset)
+    end = q_offset + q_length
+    if mask_function is not causal_mask_function:
+        bidirectional = getattr(mask_function, "__name__", "") == "bidirectional_mask_function"
+        if not (bidirectional and (attention_mask is None or bool(attention_mask.all()))):
+            if local_size is None or end > local_size:
+                _refuse(f"the mask {getattr(mask_function, '__qualname__', mask_function)} is not plain causal", "use another attn_implementation for this model")
+        elif bidirectional:
+            return None
+    if attention_mask is None:
+        shown = None
+    else:
+        shown = attention_mask[:, kv_offset:kv_offset + end].bool()
+        if shown.shape[1] < end:
+            shown = torch.nn.functional.pad(shown, (0, end - shown.shape[1]))
+    if (shown is None or bool(shown.all())) and end == kv_length:
+        return None
+    rows = [[0, end, 0, q_length]] * batch_size if shown is None else [_row(one, q_offset, q_length) for one in shown]
+    return torch.tensor(rows, dtype=torch.int64).view(batch_size, 1, 1, 4)
+
+
+def _row(shown, q_offset, q_length):
+    """Keys and queries of one row of the batch that are no padding."""
+    places = shown.nonzero().flatten()
+    if not len(places):
+        return [0, 1, 0, 0]
+    first, end = int(places[0]), int(places[-1]) + 1
+    if end - first != len(places):
+        _refuse("there is padding between tokens", "pad on one side of each sequence")
+    return [first, end, max(first - q_offset, 0), max(min(end - q_offset, q_length), max(first - q_offset, 0))]
+
+
+def _ranges_of(mask, query, key, causal):
+    """(the four numbers of each row, causal)"""
+    if mask.dtype == torch.int64 and mask.dim() == 4 and mask.shape[-1] == 4:
+        found = getattr(mask, "_fovea_ranges", None)
+        if found is None:
+            found = mask._fovea_ranges = mask.flatten().tolist()  # once for all layers
+        return found, causal
+    if mask.dim() != 4:
+        _refuse(f"a mask of shape {list(mask.shape)}", "pass the 2-D attention_mask of a tokenizer to the model")
+    return _ranges_of_4d(mask, query, key)
+
+
+def _ranges_of_4d(mask, query, key):
+    """A mask that the caller made: causal with padding at the sides, or it is refused."""
+    batch, queries, keys = query.shape[0], query.shape[2], key.shape[2]
+    visible = (mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2)[..., :keys].expand(batch, -1, queries, keys)[:, 0]
+    if mask.shape[1] != 1:
+        _refuse("a mask that differs from head to head", "use another attn_implementation for it")
+    rows, causal = [], queries > 1 and not bool((visible == visible[:, -1:]).all())
+    for one in visible:
+        asked = one.any(-1).nonzero().flatten()
+        if not len(asked):
+            rows.append([0, 1, 0, 0])
+            continue
+        first, end = int(one[asked[-1]].nonzero()[0]), int(one[asked[-1]].nonzero()[-1]) + 1
+        begin, stop = int(asked[0]), int(asked[-1]) + 1
+        last = torch.arange(end - (stop - begin), end)[:, None] if causal else torch.full((stop - begin, 1), end - 1)
+        place = torch.arange(keys)[None]
+        if not torch.equal(one[begin:stop], (place >= first) & (place <= last)) or stop - begin != len(asked):
+            _refuse("a mask that is not causal with padding at the sides", "use another attn_implementation for it")
+        rows.append([first, end, begin, stop])
+    return [number for row in rows for number in row], causal
+
+
+AttentionInterface.register(NAME, fovea_attention)
+AttentionMaskInterface.register(NAME, fovea_mask)
