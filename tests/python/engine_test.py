@@ -2,11 +2,13 @@
 Method: the demo model."""
 
 import asyncio
+import concurrent.futures
 import json
 import os
 import pickle
 import signal
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -134,40 +136,97 @@ def test_audit(engine, suite):
     assert "Too few questions" in str(report) and "<html" in report.html() and "srcdoc" in report._repr_html_()
 
 
-def test_threads_follow_torch(compiled, engine):
+def test_threads_follow_torch(engine):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
         with fovea.Engine(DEMO) as other:
-            other.generate(CODE, max_new_tokens=1)
-            assert compiled.threads() == 2
+            assert other.generate(CODE, max_new_tokens=1).token_ids and other.threads == 2
             torch.set_num_threads(1)
-            other.generate(CODE, max_new_tokens=1)
-            assert compiled.threads() == 1
+            assert other.generate(CODE, max_new_tokens=1).token_ids and other.threads == 1
         with fovea.Engine(DEMO, threads=2) as other:
-            other.generate(CODE, max_new_tokens=1)
-            assert compiled.threads() == 2
+            assert other.generate(CODE).token_ids == engine.generate(CODE).token_ids
+            assert other.threads == 2 and engine.threads == 1  # each its own
     finally:
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("first, second", [("torch", "fovea.transformers"), ("fovea._fovea", "torch")])
+def test_both_orders_of_import(first, second):
+    """Each in a process of its own: both libraries compute, on the threads that torch says."""
+    program = f"""
+import {first}, {second}, fovea, torch, fovea.transformers
+torch.set_num_threads(2)
+a = torch.randn(300, 300); a @ a
+q = torch.randn(1, 4, 64, 16)
+ours = fovea.transformers.fovea_attention(None, q, q, q, None, is_causal=True)[0]
+theirs = torch.nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True).transpose(1, 2)
+assert (ours - theirs).abs().max() < 1e-5
+assert fovea.transformers.threads() == 2
+with fovea.Engine({str(DEMO)!r}) as engine:
+    assert engine.generate({CODE!r}).text == "7" and engine.threads == 2
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+
+
+def test_two_engines_and_the_attention_of_transformers_at_once(engine, compiled):
+    """Pools of their own: nobody's number of threads changes under another's computation."""
+    import fovea.transformers as plug_in
+    q = torch.randn(1, 4, 40, 16)
+    with fovea.Engine(DEMO, threads=2) as other, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        wanted, alone = plug_in.fovea_attention(None, q, q, q, None)[0], engine.generate(CODE, ignore_eos=True, max_new_tokens=30).token_ids
+        asked = [pool.submit(one.generate, CODE, ignore_eos=True, max_new_tokens=30) for one in (engine, other)]
+
+        def attend(threads):
+            out = torch.empty(1, 40, 4, 16)
+            compiled.attend(q, q, q, out, 16 ** -0.5, True, "flash_attention_2", [], threads)
+            return out
+
+        attended = [pool.submit(attend, 1 + i % 2) for i in range(200)]
+        assert all(torch.equal(one.result(), wanted) for one in attended)
+        assert [one.result().token_ids for one in asked] == [alone, alone]
+
+
 def test_fork_is_refused_with_words(engine):
+    import fovea.transformers as plug_in
+    q = torch.randn(1, 4, 40, 16)
+    plug_in.fovea_attention(None, q, q, q, None)
     child = os.fork()
     if child == 0:
-        try:
-            engine.generate(CODE)
-            code = 1
-        except fovea.Error as error:
-            code = 0 if "fork" in error.message and "spawn" in error.remedy else 2
-        except BaseException:
-            code = 3
+        code = 0
+        for call in (lambda: engine.generate(CODE), lambda: plug_in.fovea_attention(None, q, q, q, None)):
+            try:
+                call()
+                code = 1
+            except fovea.Error as error:
+                code = code if "fork" in error.message and "spawn" in error.remedy else 2
+            except BaseException:
+                code = 3
         os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_forked_process_ends(engine):
+    """An engine that the parent opened is destroyed in the child, where its threads are missing."""
+    program = f"""
+import fovea, os, sys
+engine = fovea.Engine({str(DEMO)!r}, threads=2)
+engine.generate({CODE!r})
+child = os.fork()
+if child == 0:
+    del engine
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert engine.generate({CODE!r}).text == "7"
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_misuse_has_words(engine, compiled, tmp_path):
     with pytest.raises(fovea.Error) as caught:
         fovea.Engine(tmp_path / "nothing")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.kind, again.message, again.remedy, str(again)) == (caught.value.kind, caught.value.message, caught.value.remedy, str(caught.value))
     assert caught.value.kind in ("not_found", "io", "invalid_argument") and caught.value.remedy
     for keywords, word in (({"dtype": "int7"}, "int7"), ({"attn_implementation": "turbo"}, "turbo"), ({"preset": "nothing"}, "nothing"),
                            ({"preset": "eager-bf16", "attn_implementation": "sdpa"}, "contradicts"), ({"precision": "text.nodes=1"}, "nodes")):

@@ -1,5 +1,5 @@
-// The compiled part of the Python package, fovea._fovea: thin, and private. What people see, its words, types and
-// defaults, is Python (python/src/fovea).
+// The compiled part of the Python package, fovea._fovea: thin, and private. What people see, its words, types
+// and defaults, is Python (python/src/fovea).
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -1,4 +1,5 @@
-// Engine, prompts and batches. Options and answers cross as JSON, arrays as numpy's; every long call releases the GIL.
+// Engine, prompts and batches. Options and answers cross as JSON, arrays as numpy's; every long call releases
+// the GIL.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -10,9 +11,12 @@
 
 #include "audit/audit.h"
 #include "base/error.h"
-#include "base/parallel.h"
+#include "base/rounding.h"
 #include "binding/bindings.h"
+#include "binding/options.h"
+#include "binding/threads.h"
 #include "checkpoint/model_folder.h"
+#include "media/geometry.h"
 #include "plan/plan_text.h"
 #include "runtime/batch_engine.h"
 #include "suite/reader.h"
@@ -32,76 +36,6 @@ struct Cancel {
   Flag flag{false};
 };
 
-// What Python handed over is an object of ours; a value of another type is a mistake of the caller, with its name.
-template <typename T>
-std::optional<T> field(const json& options, const char* name) {
-  const auto found = options.find(name);
-  if (found == options.end() || found->is_null()) return std::nullopt;
-  try {
-    return found->get<T>();
-  } catch (const json::exception&) {
-    throw Error(ErrorKind::invalid_argument, fmt::format("{} = {} is of the wrong type", name, found->dump()), "see help(fovea.Engine)");
-  }
-}
-
-std::optional<PrecisionPolicy> policy_of(const json& options) {
-  const auto preset = field<std::string>(options, "preset"), precision = field<std::string>(options, "precision"),
-             stored = field<std::string>(options, "kv_cache_dtype");
-  if (!preset && !precision && (!stored || *stored == "auto")) return std::nullopt;
-  PrecisionPolicy policy = precision ? PrecisionPolicy::parse_text(*precision) : PrecisionPolicy();
-  if (preset) policy.set_preset(*preset);
-  if (stored && *stored != "auto") set_kv_cache(policy, *stored);
-  if (policy.preset() && (options.contains("attn_implementation") || options.contains("vision_attn_implementation"))) {
-    throw Error(ErrorKind::invalid_argument, fmt::format("attn_implementation contradicts preset {}, which fixes both attentions", *policy.preset()),
-                "leave it out, or change the preset by precision=\"text.attention=...\"");
-  }
-  return policy;
-}
-
-EngineOptions engine_options(const json& options) {
-  EngineOptions result;
-  if (const auto name = field<std::string>(options, "attn_implementation")) result.attention = parse_attention(*name);
-  result.vision_attention = result.attention;
-  if (const auto name = field<std::string>(options, "vision_attn_implementation")) result.vision_attention = parse_attention(*name);
-  if (const auto name = field<std::string>(options, "dtype")) result.dtype = parse_dtype(*name);
-  if (const auto name = field<std::string>(options, "guard")) result.guard.mode = parse_guard(*name);
-  result.policy = policy_of(options);
-  result.chat_template = field<std::string>(options, "chat_template").value_or("");
-  return result;
-}
-
-MediaLimits media_limits(const json& options) {
-  MediaLimits limits;
-  limits.min_pixels = field<int64_t>(options, "min_pixels");
-  limits.max_pixels = field<int64_t>(options, "max_pixels");
-  limits.max_image_tokens = field<int64_t>(options, "max_image_tokens");
-  limits.max_total_image_tokens = field<int64_t>(options, "max_total_image_tokens");
-  limits.fps = field<double>(options, "fps");
-  return limits;
-}
-
-// The rules of `fovea run`: a temperature, top_p or top_k samples, a temperature of 0 is greedy.
-GenerationOptions generation_options(const json& given, GenerationOptions options) {
-  SamplingOptions& sampling = options.sampling;
-  const auto temperature = field<double>(given, "temperature"), top_p = field<double>(given, "top_p");
-  const auto top_k = field<int64_t>(given, "top_k");
-  const auto do_sample = field<bool>(given, "do_sample");
-  if (temperature || top_p || top_k || do_sample == true) sampling.greedy = false;
-  if (do_sample == false || temperature == 0.0) options.choose_greedy();
-  if (temperature) sampling.temperature = *temperature;
-  if (top_p) sampling.top_p = *top_p;
-  if (top_k) sampling.top_k = *top_k;
-  sampling.seed = field<uint64_t>(given, "seed").value_or(sampling.seed);
-  sampling.repetition_penalty = field<double>(given, "repetition_penalty").value_or(sampling.repetition_penalty);
-  sampling.no_repeat_ngram_size = field<int64_t>(given, "no_repeat_ngram_size").value_or(sampling.no_repeat_ngram_size);
-  options.max_new_tokens = field<int64_t>(given, "max_new_tokens").value_or(options.max_new_tokens);
-  options.stop = field<std::vector<std::string>>(given, "stop").value_or(options.stop);
-  options.ignore_eos = field<bool>(given, "ignore_eos").value_or(false);
-  options.prefill_chunk = field<int64_t>(given, "prefill_chunk").value_or(options.prefill_chunk);
-  if (const auto tokens = field<int64_t>(given, "prompt_lookup_num_tokens")) options.prompt_lookup_num_tokens = *tokens;
-  return options;
-}
-
 ordered_json answer_json(const Answer& answer, const Prompt& prompt) {
   const Timings& t = answer.timings;
   return {{"text", answer.text},
@@ -109,33 +43,87 @@ ordered_json answer_json(const Answer& answer, const Prompt& prompt) {
           {"finish_reason", answer.finish_reason},
           {"prompt_tokens", prompt.ids.size()},
           {"warnings", prompt.warnings},
-          {"timings", {{"preprocess_s", prompt.preprocess_seconds}, {"vision_s", t.vision_s}, {"prefill_s", t.prefill_s}, {"decode_s", t.decode_s}}}};
+          {"timings",
+           {{"preprocess_s", prompt.preprocess_seconds},
+            {"vision_s", t.vision_s},
+            {"prefill_s", t.prefill_s},
+            {"decode_s", t.decode_s}}}};
 }
 
-std::string text_of(const ordered_json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+std::string text_of(const ordered_json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
 
 Matrix matrix_of(Buffer<float>&& values, int64_t columns) {
   auto* kept = new Buffer<float>(std::move(values));
   const nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<Buffer<float>*>(p); });
-  return Matrix(kept->data(), {static_cast<size_t>(columns > 0 ? kept->size() / columns : 0), static_cast<size_t>(columns)}, owner);
+  return Matrix(kept->data(),
+                {static_cast<size_t>(columns > 0 ? kept->size() / columns : 0), static_cast<size_t>(columns)},
+                owner);
 }
 
 // What Python holds of a prepared conversation; shared, never copied.
 struct PreparedPrompt {
   Prompt prompt;
-  explicit PreparedPrompt(Prompt&& prepared) : prompt(std::move(prepared)) {}
+  explicit PreparedPrompt(Prompt prepared) : prompt(std::move(prepared)) {}
   PreparedPrompt(const PreparedPrompt&) = delete;
   PreparedPrompt& operator=(const PreparedPrompt&) = delete;
 };
 
+// What a batch answers, request by request.
+class BatchAnswers {
+ public:
+  explicit BatchAnswers(const std::vector<std::shared_ptr<PreparedPrompt>>& prompts) : prompts_(prompts) {
+    for (size_t i = 0; i < prompts.size(); ++i) answers_.push_back(nullptr);
+  }
+
+  RequestCallbacks callbacks(size_t i) {
+    RequestCallbacks callbacks;
+    callbacks.on_answer = [this, i](const Answer& answer) {
+      answers_[i] = answer_json(answer, prompts_[i]->prompt);
+    };
+    callbacks.on_failure = [this, i](const std::exception_ptr& failure) {
+      try {
+        std::rethrow_exception(failure);
+      } catch (const Error& error) {
+        failed(i, error);
+      }
+    };
+    return callbacks;
+  }
+  void failed(size_t i, const Error& error) {
+    answers_[i] = {
+        {"error",
+         {{"kind", name_of(error.kind())}, {"message", error.message()}, {"remedy", error.remedy()}}}};
+  }
+  const ordered_json& json() const { return answers_; }
+
+ private:
+  const std::vector<std::shared_ptr<PreparedPrompt>>& prompts_;
+  ordered_json answers_ = ordered_json::array();
+};
+
+// For one thread at a time.
 class PythonEngine {
  public:
-  PythonEngine(const std::string& model, const std::string& hub_cache, const std::string& options)
-      : engine_(Engine::open(find_model(model, hub_cache), engine_options(json::parse(options)), {})) {}
+  PythonEngine(const std::string& model, const std::string& mmproj, const std::string& hub_cache,
+               const std::string& options, int threads)
+      : pool_(threads),
+        shared_(process_pool_of(threads)),
+        engine_(Engine::open({find_model(model, hub_cache), std::filesystem::path(mmproj)}, on_pool(options),
+                             {})) {
+    shared_.unlock();
+  }
+
+  int threads() const { return pool_.threads(); }
+  void set_threads(int threads) {
+    if (threads != pool_.threads()) pool_.restart({threads, ThreadPool::Options{}.stack_bytes, {}});
+  }
 
   std::string info() const {
-    const ModelConfig& config = engine_.checkpoint().config();
-    return text_of({{"dir", engine_.checkpoint().dir().string()},
+    const Checkpoint& checkpoint = engine_.checkpoint();
+    const ModelConfig& config = checkpoint.config();
+    return text_of({{"dir", checkpoint.dir().string()},
                     {"dtype", name_of(engine_.dtype())},
                     {"attn_implementation", name_of(engine_.options().attention)},
                     {"vision_attn_implementation", name_of(engine_.options().vision_attention)},
@@ -149,13 +137,17 @@ class PythonEngine {
 
   std::shared_ptr<PreparedPrompt> prepare(const std::string& messages, const std::string& limits) const {
     nb::gil_scoped_release released;
-    return std::make_shared<PreparedPrompt>(engine_.prepare(parse_messages(messages), media_limits(json::parse(limits)), false));
+    const auto shared = process_pool_of(threads());
+    return std::make_shared<PreparedPrompt>(
+        engine_.prepare(parse_messages(messages), media_limits(json::parse(limits)), false));
   }
 
   // on_text: called with the GIL, on this thread; an exception in it ends the request.
-  std::string generate(const PreparedPrompt& prompt, const std::string& options, const nb::object& on_text, const Cancel& cancel) const {
+  std::string generate(const PreparedPrompt& prompt, const std::string& options, const nb::object& on_text,
+                       const Cancel& cancel) const {
     nb::gil_scoped_release released;
-    const GenerationOptions generation = generation_options(json::parse(options), engine_.default_generation());
+    const GenerationOptions generation =
+        generation_options(json::parse(options), engine_.default_generation());
     Observer observer;
     observer.cancel = &cancel.flag;
     if (!on_text.is_none()) {
@@ -188,35 +180,32 @@ class PythonEngine {
   }
 
   // Answers, or {"error": {kind, message, remedy}}, in the order of the prompts; each as alone.
-  std::string batch(const std::vector<std::shared_ptr<PreparedPrompt>>& prompts, const std::vector<std::string>& options, int64_t kv_cache_bytes,
-                    int64_t max_num_seqs, const Cancel& cancel) const {
+  // kv_cache_tokens: 0 is room for all of them.
+  std::string batch(const std::vector<std::shared_ptr<PreparedPrompt>>& prompts,
+                    const std::vector<std::string>& options, int64_t kv_cache_tokens, int64_t max_num_seqs,
+                    const Cancel& cancel) const {
     nb::gil_scoped_release released;
     FOVEA_CHECK(prompts.size() == options.size());
+    std::vector<GenerationOptions> generations;
+    for (const std::string& text : options) {
+      generations.push_back(generation_options(json::parse(text), engine_.default_generation()));
+    }
     BatchLimits limits;
     limits.max_num_seqs = max_num_seqs;
-    limits.max_queue = static_cast<int64_t>(prompts.size()) + 1;
-    limits.kv_cache_bytes = kv_cache_bytes;
+    limits.max_queue = std::ssize(prompts) + 1;
+    int64_t blocks = divide_up(kv_cache_tokens, kPageTokens);
+    for (size_t i = 0; i < prompts.size() && kv_cache_tokens == 0; ++i) {
+      blocks += blocks_of(prompts[i]->prompt, generations[i]);
+    }
+    limits.kv_cache_bytes = std::max<int64_t>(blocks, 1) * BatchEngine::block_bytes(engine_);
+    BatchAnswers answers(prompts);
     BatchEngine batch(engine_, limits);
-    ordered_json answers = ordered_json::array();
-    for (size_t i = 0; i < prompts.size(); ++i) answers.push_back(nullptr);
-    const auto failed = [&](size_t i, const Error& error) {
-      answers[i] = {{"error", {{"kind", name_of(error.kind())}, {"message", error.message()}, {"remedy", error.remedy()}}}};
-    };
     std::vector<RequestId> ids;
     for (size_t i = 0; i < prompts.size(); ++i) {
-      RequestCallbacks callbacks;
-      callbacks.on_answer = [&, i](const Answer& answer) { answers[i] = answer_json(answer, prompts[i]->prompt); };
-      callbacks.on_failure = [&, i](const std::exception_ptr& failure) {
-        try {
-          std::rethrow_exception(failure);
-        } catch (const Error& error) {
-          failed(i, error);
-        }
-      };
       try {
-        ids.push_back(batch.add(copy_of(prompts[i]->prompt), generation_options(json::parse(options[i]), engine_.default_generation()), callbacks));
+        ids.push_back(batch.add(copy_of(prompts[i]->prompt), generations[i], answers.callbacks(i)));
       } catch (const Error& error) {
-        failed(i, error);
+        answers.failed(i, error);
       }
     }
     while (!cancel.flag.load() && batch.step()) {
@@ -224,24 +213,13 @@ class PythonEngine {
     if (cancel.flag.load()) {
       for (const RequestId id : ids) batch.cancel(id);
     }
-    return text_of(answers);
+    return text_of(answers.json());
   }
 
-  int64_t kv_bytes_of_tokens(int64_t tokens) const { return (tokens + kPageTokens - 1) / kPageTokens * BatchEngine::block_bytes(engine_); }
-
-  std::string audit(const std::string& suite_path, const std::string& given, const nb::object& progress, const Cancel& cancel) const {
+  std::string audit(const std::string& suite, const std::string& options, const nb::object& progress,
+                    const Cancel& cancel) const {
     nb::gil_scoped_release released;
-    const json options = json::parse(given);
-    AuditOptions audit;
-    audit.compare = parse_configurations(field<std::string>(options, "compare").value_or("eager-bf16,sdpa,flash-bf16,eager-qkv-fp32"));
-    audit.reference = parse_configuration(field<std::string>(options, "reference").value_or("fp32"));
-    audit.limit = field<int64_t>(options, "limit").value_or(0);
-    audit.attribute = field<bool>(options, "attribute").value_or(true);
-    audit.search = field<bool>(options, "search").value_or(false);
-    audit.target = field<double>(options, "target").value_or(audit.target);
-    audit.evaluation.drift = field<bool>(options, "drift").value_or(true);
-    audit.evaluation.max_new_tokens = field<int64_t>(options, "max_new_tokens").value_or(audit.evaluation.max_new_tokens);
-    audit.media = media_limits(options);
+    const auto shared = process_pool_of(threads());
     AuditFollower follower;
     follower.cancel = &cancel.flag;
     if (!progress.is_none()) {
@@ -250,44 +228,45 @@ class PythonEngine {
         progress(nb::str(stage.data(), stage.size()), done, total);
       };
     }
-    return text_of(run_audit(engine_, read_suite(suite_path), audit, follower).json);
+    return text_of(run_audit(engine_, read_suite(suite), audit_options(json::parse(options)), follower).json);
   }
 
   std::string plan(const PreparedPrompt& prompt, int64_t answer_tokens) const {
     nb::gil_scoped_release released;
     PlanRequest request;
-    request.text_tokens = static_cast<int64_t>(prompt.prompt.ids.size());
+    request.text_tokens = std::ssize(prompt.prompt.ids);
     request.answer_tokens = answer_tokens;
-    request.vision_budget_bytes = engine_.options().vision_budget_bytes;
+    request.vision_budget_bytes = vision_budget_of(engine_.options());
+    request.guard = engine_.options().guard.mode != GuardMode::off;
     for (const Picture& picture : prompt.prompt.pictures) {
       const MediaOptions options = media_options(engine_.checkpoint().preprocessor(), {}, {});
       request.text_tokens -= picture.tokens(options.merge_size);
-      Picture measured = picture_without_patches(picture);
-      request.pictures.push_back({std::move(measured), options});
+      request.pictures.push_back({geometry_of(picture), options});
     }
     const Plan plan = make_plan(engine_.checkpoint(), engine_.precision(), request);
     ordered_json parts;
-    for (const PlanPart& part : parts_of(plan)) parts[part.name] = {{"bytes", part.bytes}, {"when", part.phase}};
-    return text_of({{"peak_bytes", plan.peak()}, {"peak_phase", plan.peak_phase()}, {"context", plan.context}, {"prompt_tokens", plan.prompt_tokens},
-                    {"image_tokens", plan.image_tokens}, {"parts", parts}});
+    for (const PlanPart& part : parts_of(plan)) {
+      parts[part.name] = {{"bytes", part.bytes}, {"when", part.phase}};
+    }
+    return text_of({{"peak_bytes", plan.peak()},
+                    {"peak_phase", plan.peak_phase()},
+                    {"context", plan.context},
+                    {"prompt_tokens", plan.prompt_tokens},
+                    {"image_tokens", plan.image_tokens},
+                    {"parts", parts}});
   }
 
  private:
-  static Picture picture_without_patches(const Picture& picture) {
-    Picture measured;
-    measured.source = picture.source;
-    measured.is_video = picture.is_video;
-    measured.listed = picture.listed;
-    measured.original_height = picture.original_height;
-    measured.original_width = picture.original_width;
-    measured.interim = picture.interim;
-    measured.resized_height = picture.resized_height;
-    measured.resized_width = picture.resized_width;
-    measured.grid = picture.grid;
-    measured.frames = picture.frames;
-    measured.second_per_grid = picture.second_per_grid;
-    measured.tokens_wanted = picture.tokens_wanted;
-    return measured;
+  EngineOptions on_pool(const std::string& options) {
+    EngineOptions result = engine_options(json::parse(options));
+    result.context = Context{&pool_, &kernels()};
+    return result;
+  }
+
+  // One more than prompt and answer fill: a block that is being filled is nobody else's.
+  static int64_t blocks_of(const Prompt& prompt, const GenerationOptions& options) {
+    const int64_t answer = std::clamp<int64_t>(options.max_new_tokens, 0, int64_t{1} << 30);
+    return divide_up(std::ssize(prompt.ids) + answer, kPageTokens) + 1;
   }
 
   static Prompt copy_of(const Prompt& prompt) {
@@ -299,20 +278,24 @@ class PythonEngine {
     copy.warnings = prompt.warnings;
     copy.preprocess_seconds = prompt.preprocess_seconds;
     for (const Picture& picture : prompt.pictures) {
-      Picture& one = copy.pictures.emplace_back(picture_without_patches(picture));
+      Picture& one = copy.pictures.emplace_back(geometry_of(picture));
       one.patches.resize(picture.patches.size());
       std::copy_n(picture.patches.data(), picture.patches.size(), one.patches.data());
     }
     return copy;
   }
 
+  ThreadPool pool_;
+  std::shared_lock<std::shared_mutex> shared_;  // while the engine is opened
   Engine engine_;
 };
 
 }  // namespace
 
 void add_engine(nb::module_& module) {
-  nb::class_<Cancel>(module, "Cancel").def(nb::init<>()).def("set", [](Cancel& cancel) { cancel.flag = true; });
+  nb::class_<Cancel>(module, "Cancel").def(nb::init<>()).def("set", [](Cancel& cancel) {
+    cancel.flag = true;
+  });
   nb::class_<PreparedPrompt>(module, "Prompt")
       .def_prop_ro("ids", [](const PreparedPrompt& p) { return p.prompt.ids; })
       .def_prop_ro("text", [](const PreparedPrompt& p) { return p.prompt.text; })
@@ -323,15 +306,19 @@ void add_engine(nb::module_& module) {
         return axes;
       });
   nb::class_<PythonEngine>(module, "Engine")
-      .def(nb::init<const std::string&, const std::string&, const std::string&>(), nb::call_guard<nb::gil_scoped_release>())
+      .def(nb::init<const std::string&, const std::string&, const std::string&, const std::string&, int>(),
+           nb::call_guard<nb::gil_scoped_release>())
+      .def("threads", &PythonEngine::threads)
+      .def("set_threads", &PythonEngine::set_threads)
       .def("info", &PythonEngine::info)
       .def("prepare", &PythonEngine::prepare)
-      .def("generate", &PythonEngine::generate, nb::arg("prompt"), nb::arg("options"), nb::arg("on_text").none(), nb::arg("cancel"))
+      .def("generate", &PythonEngine::generate, nb::arg("prompt"), nb::arg("options"),
+           nb::arg("on_text").none(), nb::arg("cancel"))
       .def("logits", &PythonEngine::logits)
       .def("encode", &PythonEngine::encode)
       .def("batch", &PythonEngine::batch)
-      .def("kv_bytes_of_tokens", &PythonEngine::kv_bytes_of_tokens)
-      .def("audit", &PythonEngine::audit, nb::arg("suite"), nb::arg("options"), nb::arg("progress").none(), nb::arg("cancel"))
+      .def("audit", &PythonEngine::audit, nb::arg("suite"), nb::arg("options"), nb::arg("progress").none(),
+           nb::arg("cancel"))
       .def("plan", &PythonEngine::plan);
 }
 

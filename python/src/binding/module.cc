@@ -1,8 +1,8 @@
 #include <nanobind/stl/string.h>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "binding/bindings.h"
+#include "binding/threads.h"
 #include "report/report.h"
 
 namespace nb = nanobind;
@@ -24,10 +24,9 @@ void translate(const std::exception_ptr& exception, void*) {
 
 NB_MODULE(_fovea, module) {
   nb::register_exception_translator(translate);
-  module.def("set_threads", &fovea::set_threads, nb::arg("count"));
-  module.def("set_default_threads", &fovea::set_default_threads);
-  module.def("threads", &fovea::threads);
-  module.def("html_report", &fovea::html_report_of_text, nb::arg("json"), nb::call_guard<nb::gil_scoped_release>());
+  module.def("default_threads", &fovea::python::default_threads, nb::call_guard<nb::gil_scoped_release>());
+  module.def("html_report", &fovea::html_report_of_text, nb::arg("json"),
+             nb::call_guard<nb::gil_scoped_release>());
   fovea::python::add_engine(module);
   fovea::python::add_attention(module);
 }

@@ -1,4 +1,4 @@
-"""The compiled part, loaded when it is first needed, with as many threads as torch has."""
+"""The compiled part, loaded when it is first needed, and how many threads it uses: as many as torch."""
 
 import sys
 
@@ -14,13 +14,9 @@ def load():
     return _fovea
 
 
-def follow_threads(threads=None):
-    """So many threads; None: torch.get_num_threads() where torch is loaded, else one for each core or OMP_NUM_THREADS."""
-    compiled, torch = load(), sys.modules.get("torch")
-    if threads is None and torch is not None and hasattr(torch, "get_num_threads"):
-        threads = torch.get_num_threads()
-    if threads is None:
-        compiled.set_default_threads()
-    elif threads != compiled.threads():
-        compiled.set_threads(threads)
-    return compiled
+def wanted_threads(threads=None):
+    """So many; None: torch.get_num_threads() where torch is loaded, else one for each core or OMP_NUM_THREADS."""
+    torch = sys.modules.get("torch")
+    if threads is None and hasattr(torch, "get_num_threads"):
+        return torch.get_num_threads()
+    return load().default_threads() if threads is None else threads

@@ -8,7 +8,7 @@ import queue
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ._compiled import follow_threads
+from ._compiled import load, wanted_threads
 from .errors import Error
 from .media import messages_of
 
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass
 class Plan:
-    """Predicted memory of a request in bytes, part by part (docs/memory.md)."""
+    """Predicted memory of a request in bytes, part by part (docs/guide/memory.md)."""
 
     peak_bytes: int
     peak_phase: str
@@ -59,25 +59,26 @@ def _stated(options):
 class Engine:
     """A loaded checkpoint. One request runs at a time, on a thread of its own; others wait.
 
-    model: a folder in Hugging Face form, or "ORG/NAME[@REVISION]" in the local Hugging Face cache.
+    model: a folder in Hugging Face form, "ORG/NAME[@REVISION]" in the local Hugging Face cache, or a GGUF file of llama.cpp;
+    mmproj: with a GGUF file, the one that holds its vision tower.
     dtype: "bfloat16", "float16" or "float32"; None: the checkpoint's own.
     attn_implementation, vision_attn_implementation: "flash_attention_2" (the default), "sdpa" or "eager".
-    preset, precision, guard, kv_cache_dtype, chat_template: as `fovea run` takes them (docs/precision.md).
+    preset, precision, guard, kv_cache_dtype, chat_template: as `fovea run` takes them (docs/guide/precision.md).
     min_pixels, max_pixels, max_image_tokens, max_total_image_tokens: limits of pictures, for every request.
-    threads: None follows torch.get_num_threads() where torch is loaded, and is one for each core otherwise.
+    threads: of this engine; None follows torch.get_num_threads() where torch is loaded, and is one for each core otherwise.
     """
 
     def __init__(self, model, *, dtype=None, attn_implementation=None, vision_attn_implementation=None, preset=None, precision=None, guard=None,
                  kv_cache_dtype=None, chat_template=None, min_pixels=None, max_pixels=None, max_image_tokens=None, max_total_image_tokens=None,
-                 threads=None):
+                 threads=None, mmproj=None):
         options = _stated({"dtype": dtype and str(dtype).removeprefix("torch."), "attn_implementation": attn_implementation,
                            "vision_attn_implementation": vision_attn_implementation, "preset": preset, "precision": precision, "guard": guard,
                            "kv_cache_dtype": kv_cache_dtype, "chat_template": chat_template})
         self._limits = json.dumps(_stated({"min_pixels": min_pixels, "max_pixels": max_pixels, "max_image_tokens": max_image_tokens,
                                            "max_total_image_tokens": max_total_image_tokens}))
         self._threads, self._process = threads, os.getpid()
-        self._compiled = follow_threads(threads)
-        self._engine = self._compiled.Engine(os.fspath(model), _hub_cache(), json.dumps(options))
+        self._compiled = load()
+        self._engine = self._compiled.Engine(os.fspath(model), os.fspath(mmproj or ""), _hub_cache(), json.dumps(options), wanted_threads(threads))
         self._worker = concurrent.futures.ThreadPoolExecutor(1, "fovea")
         self._info = json.loads(self._engine.info())
 
@@ -85,6 +86,11 @@ class Engine:
     def info(self):
         """dir, dtype, attention, sizes, kernels, warnings."""
         return dict(self._info)
+
+    @property
+    def threads(self):
+        """As many as the last request was computed on."""
+        return self._engine.threads()
 
     def __repr__(self):
         return f"<fovea.Engine {self._info['dir']} {self._info['dtype']} {self._info['attn_implementation']}>"
@@ -103,13 +109,13 @@ class Engine:
         self.close()
 
     # --- how a request runs ------------------------------------------------------------------------------------------
-    def _submit(self, work, cancel):
+    def _submit(self, work):
         if os.getpid() != self._process:
             raise Error("unsupported", "this engine was opened before a fork, and its threads stayed in the other process",
                         'open it in each process, or start processes with multiprocessing.set_start_method("spawn")')
 
         def run():
-            follow_threads(self._threads)
+            self._engine.set_threads(wanted_threads(self._threads))
             return work()
 
         try:
@@ -119,7 +125,7 @@ class Engine:
 
     def _wait(self, work, cancel):
         """Its result. Ctrl-C ends the request, and then goes on as KeyboardInterrupt."""
-        future = self._submit(work, cancel)
+        future = self._submit(work)
         try:
             return future.result()
         except BaseException:
@@ -128,7 +134,7 @@ class Engine:
             raise
 
     async def _await(self, work, cancel):
-        future = self._submit(work, cancel)
+        future = self._submit(work)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -166,7 +172,7 @@ class Engine:
         """The answer in pieces, as they come. Leaving the loop ends the request."""
         cancel, pieces = self._compiled.Cancel(), queue.SimpleQueue()
         work = self._generation(messages_of(prompt, images, videos, system), sampling, pieces.put, cancel)
-        future = self._submit(work, cancel)
+        future = self._submit(work)
         future.add_done_callback(lambda _: pieces.put(_END))
         try:
             while (piece := pieces.get()) is not _END:
@@ -180,7 +186,7 @@ class Engine:
         """stream() for asyncio."""
         cancel, loop, pieces = self._compiled.Cancel(), asyncio.get_running_loop(), asyncio.Queue()
         put = lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece)
-        future = self._submit(self._generation(messages_of(prompt, images, videos, system), sampling, put, cancel), cancel)
+        future = self._submit(self._generation(messages_of(prompt, images, videos, system), sampling, put, cancel))
         future.add_done_callback(lambda _: put(_END))
         try:
             while (piece := await pieces.get()) is not _END:
@@ -213,9 +219,7 @@ class Engine:
 
         def work():
             prepared = [self._prepared(one) for one in messages]
-            wanted = sum(len(p.ids) + json.loads(o).get("max_new_tokens", 512) + 64 for p, o in zip(prepared, options))
-            room = self._engine.kv_bytes_of_tokens(kv_cache_tokens or max(wanted, 64))
-            found = json.loads(self._engine.batch(prepared, options, room, max_num_seqs, cancel))
+            found = json.loads(self._engine.batch(prepared, options, kv_cache_tokens or 0, max_num_seqs, cancel))
             return [Error(**one["error"]) if one and "error" in one else one and Answer(**one) for one in found]
 
         return work

@@ -12,7 +12,7 @@ from .errors import Error
 
 @dataclass
 class Report:
-    """What an audit or a probe found. `json` has the fields of `fovea audit --json` (docs/audit.md)."""
+    """What an audit or a probe found. `json` has the fields of `fovea audit --json` (docs/guide/audit.md)."""
 
     json: dict
 

@@ -10,6 +10,7 @@ name: gradients, dropout, other devices, sliding windows, softcapping, attention
 
 import contextlib
 import contextvars
+import functools
 
 import torch
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
@@ -18,6 +19,7 @@ from transformers.modeling_utils import AttentionInterface
 from ._compiled import load
 from .errors import Error
 
+_NUMBERS = 5  # of fovea_mask
 NAME = "fovea"  # a slash, "flash" or "sdpa" in a name has a meaning for transformers
 KINDS = ("flash_attention_2", "sdpa", "eager", "reference")
 
@@ -39,6 +41,11 @@ def attention(kind):
         _kind.reset(token)
 
 
+def threads():
+    """As many as the last attention was computed on: what torch.get_num_threads() said then."""
+    return _compiled.attention_threads()
+
+
 def _refuse(what, remedy):
     raise Error("unsupported", f"fovea's attention: {what}", remedy)
 
@@ -53,15 +60,35 @@ def fovea_attention(module, query, key, value, attention_mask, dropout=0.0, scal
         _check_extra(extra, key)
     batch, heads, queries, dim = query.shape
     causal = bool(is_causal if is_causal is not None else getattr(module, "is_causal", True)) and queries > 1
-    ranges = []
-    if attention_mask is not None:
-        ranges, causal = _ranges_of(attention_mask, query, key, causal)
     out = torch.empty((batch, queries, heads, dim), dtype=query.dtype)
-    threads = torch.get_num_threads()
-    if threads != _compiled.threads():
-        _compiled.set_threads(threads)
-    _compiled.attend(query.detach(), key.detach(), value.detach(), out, scaling if scaling is not None else dim ** -0.5, causal, _kind.get(), ranges)
+    call = functools.partial(_compiled.attend, scale=scaling if scaling is not None else dim ** -0.5, kind=_kind.get(), threads=torch.get_num_threads())
+    query, key, value = query.detach(), key.detach(), value.detach()
+    if attention_mask is None:
+        call(query, key, value, out, causal=causal, ranges=[])
+    elif attention_mask.dtype == torch.int64 and attention_mask.dim() == 4 and attention_mask.shape[-1] >= _NUMBERS:
+        _attend_masked(call, query, key, value, out, attention_mask)
+    else:
+        ranges, causal = _ranges_of_4d(attention_mask, query, key)
+        call(query, key, value, out, causal=causal, ranges=ranges)
     return out, None
+
+
+def _attend_masked(call, query, key, value, out, mask):
+    """With a mask of fovea_mask."""
+    found = getattr(mask, "_fovea_rows", None)
+    if found is None:
+        rows = mask.flatten(1).tolist()
+        found = mask._fovea_rows = [row[:4] for row in rows], bool(rows[0][4]), [torch.tensor(row[_NUMBERS:]).nonzero().flatten() for row in rows]
+    rows, causal, seen = found  # once for all layers
+    causal = causal and query.shape[2] > 1
+    if mask.shape[-1] == _NUMBERS:
+        call(query, key, value, out, causal=causal, ranges=[number for row in rows for number in row])
+        return
+    for b, ((_, _, begin, end), keys) in enumerate(zip(rows, seen)):  # the keys that are seen, side by side
+        if len(keys):
+            call(query[b:b + 1], key[b:b + 1, :, keys], value[b:b + 1, :, keys], out[b:b + 1], causal=causal, ranges=[0, len(keys), begin, end])
+        else:
+            out[b].zero_()
 
 
 def _check_extra(extra, key):
@@ -79,62 +106,78 @@ def _check_extra(extra, key):
 
 
 def fovea_mask(batch_size, kv_length, kv_offset=0, mask_function=causal_mask_function, attention_mask=None, cache_position=None, q_length=None,
-               q_offset=None, local_size=None, **_):
-    """What transformers calls for a mask: None for plain causal attention, else four numbers for each row of the batch (int64
-    [B, 1, 1, 4]: the keys and the queries that are no padding), never N x N."""
+               q_offset=None, **_):
+    """What transformers calls for a mask: None for plain causal attention, else int64 [B, 1, 1, 5]: of each row of the batch
+    the first and last keys and queries that are no padding, and whether it is causal. Where padding lies between tokens, a
+    flag for each key follows. Never N x N."""
     if q_length is None or torch.is_tensor(q_length) and q_length.dim():
         cache_position = cache_position if cache_position is not None else q_length
         q_length, q_offset = len(cache_position), int(cache_position[0])
     q_length, q_offset = int(q_length), int(q_offset if q_offset is not None else 0) - int(kv_offset)
-    end = q_offset + q_length
-    if mask_function is not causal_mask_function:
-        bidirectional = getattr(mask_function, "__name__", "") == "bidirectional_mask_function"
-        if not (bidirectional and (attention_mask is None or bool(attention_mask.all()))):
-            if local_size is None or end > local_size:
-                _refuse(f"the mask {getattr(mask_function, '__qualname__', mask_function)} is not plain causal", "use another attn_implementation for this model")
-        elif bidirectional:
-            return None
-    if attention_mask is None:
-        shown = None
-    else:
+    causal = _is_causal(mask_function, batch_size, q_length, q_offset + int(kv_offset), kv_length, int(kv_offset))
+    end = q_offset + q_length if causal else kv_length
+    shown = None
+    if attention_mask is not None:
         shown = attention_mask[:, kv_offset:kv_offset + end].bool()
         if shown.shape[1] < end:
             shown = torch.nn.functional.pad(shown, (0, end - shown.shape[1]))
-    if (shown is None or bool(shown.all())) and end == kv_length:
+        shown = None if bool(shown.all()) else shown
+    if shown is None and causal and end == kv_length:
         return None
-    rows = [[0, end, 0, q_length]] * batch_size if shown is None else [_row(one, q_offset, q_length) for one in shown]
-    return torch.tensor(rows, dtype=torch.int64).view(batch_size, 1, 1, 4)
+    rows = [[0, end, 0, q_length, causal]] * batch_size
+    if shown is not None:
+        rows = [[*_row(one, q_offset, q_length, causal), causal] for one in shown]
+        if any(row[1] - row[0] != int(one.sum()) for row, one in zip(rows, shown) if row[3] > row[2]):
+            rows = [[*row, *one.tolist()] for row, one in zip(rows, shown)]
+    return torch.tensor(rows, dtype=torch.int64).view(batch_size, 1, 1, -1)
 
 
-def _row(shown, q_offset, q_length):
-    """Keys and queries of one row of the batch that are no padding."""
+def _is_causal(mask_function, batch_size, q_length, q_offset, kv_length, kv_offset):
+    """Whether a mask function is the causal one or shows everything, here; others are refused."""
+    if mask_function is causal_mask_function:
+        return True
+    if getattr(mask_function, "__name__", "") == "bidirectional_mask_function":
+        return False
+    end = q_offset + q_length
+    keys = torch.arange(kv_offset, min(end, kv_offset + kv_length))[None, None, None]
+    rows = torch.arange(batch_size)[:, None, None, None]
+    for first in range(q_offset, end, 256):  # such as a sliding window that is wider than the sequence
+        queries = torch.arange(first, min(first + 256, end))[None, None, :, None]
+        seen = mask_function(rows, torch.zeros_like(rows), queries, keys)
+        if not torch.equal(seen.expand(batch_size, 1, queries.shape[2], keys.shape[3]), (keys <= queries).expand(batch_size, -1, -1, -1)):
+            _refuse(f"the mask {getattr(mask_function, '__qualname__', mask_function)} is not plain causal (a sliding window, packed sequences)",
+                    "use another attn_implementation for this model")
+    return True
+
+
+def _row(shown, q_offset, q_length, causal):
+    """[first key, behind the last one, first query, behind the last one] of a row of the batch that are no padding."""
     places = shown.nonzero().flatten()
     if not len(places):
         return [0, 1, 0, 0]
-    first, end = int(places[0]), int(places[-1]) + 1
-    if end - first != len(places):
+    keys = [int(places[0]), int(places[-1]) + 1]
+    if not causal:
+        return [*keys, 0, q_length]
+    asked = shown[q_offset:].nonzero().flatten()
+    if not len(asked):
+        return [*keys, 0, 0]
+    begin, end = int(asked[0]), int(asked[-1]) + 1
+    if end - begin != len(asked):
         _refuse("there is padding between tokens", "pad on one side of each sequence")
-    return [first, end, max(first - q_offset, 0), max(min(end - q_offset, q_length), max(first - q_offset, 0))]
-
-
-def _ranges_of(mask, query, key, causal):
-    """(the four numbers of each row, causal)"""
-    if mask.dtype == torch.int64 and mask.dim() == 4 and mask.shape[-1] == 4:
-        found = getattr(mask, "_fovea_ranges", None)
-        if found is None:
-            found = mask._fovea_ranges = mask.flatten().tolist()  # once for all layers
-        return found, causal
-    if mask.dim() != 4:
-        _refuse(f"a mask of shape {list(mask.shape)}", "pass the 2-D attention_mask of a tokenizer to the model")
-    return _ranges_of_4d(mask, query, key)
+    return [*keys, begin, end]
 
 
 def _ranges_of_4d(mask, query, key):
     """A mask that the caller made: causal with padding at the sides, or it is refused."""
     batch, queries, keys = query.shape[0], query.shape[2], key.shape[2]
-    visible = (mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2)[..., :keys].expand(batch, -1, queries, keys)[:, 0]
+    if mask.dim() != 4 or not (mask.dtype == torch.bool or mask.is_floating_point()):
+        _refuse(f"a mask of shape {list(mask.shape)} of {mask.dtype}", "pass the 2-D attention_mask of a tokenizer to the model")
     if mask.shape[1] != 1:
         _refuse("a mask that differs from head to head", "use another attn_implementation for it")
+    mask = mask[..., :keys].expand(batch, 1, queries, keys)[:, 0]
+    visible = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    if mask.dtype != torch.bool and bool(mask[visible].any()):
+        _refuse("a mask that adds something to scores", "use another attn_implementation for it")
     rows, causal = [], queries > 1 and not bool((visible == visible[:, -1:]).all())
     for one in visible:
         asked = one.any(-1).nonzero().flatten()
