@@ -8,6 +8,7 @@ name: gradients, dropout, other devices, sliding windows, softcapping, attention
     with fovea.transformers.attention("sdpa"): ...      # "flash_attention_2" (the default), "sdpa", "eager", "reference" (f64)
 """
 
+import collections
 import contextlib
 import contextvars
 import functools
@@ -22,6 +23,8 @@ from .errors import Error
 _NUMBERS = 5  # of fovea_mask
 NAME = "fovea"  # a slash, "flash" or "sdpa" in a name has a meaning for transformers
 KINDS = ("flash_attention_2", "sdpa", "eager", "reference")
+
+_Row = collections.namedtuple("_Row", "first last begin end causal keys")
 
 _kind = contextvars.ContextVar("fovea_attention", default="flash_attention_2")
 _compiled = load()
@@ -76,19 +79,23 @@ def fovea_attention(module, query, key, value, attention_mask, dropout=0.0, scal
 def _attend_masked(call, query, key, value, out, mask):
     """With a mask of fovea_mask."""
     found = getattr(mask, "_fovea_rows", None)
-    if found is None:
-        rows = mask.flatten(1).tolist()
-        found = mask._fovea_rows = [row[:4] for row in rows], bool(rows[0][4]), [torch.tensor(row[_NUMBERS:]).nonzero().flatten() for row in rows]
-    rows, causal, seen = found  # once for all layers
-    causal = causal and query.shape[2] > 1
+    if found is None:  # once for all layers
+        found = mask._fovea_rows = [_Row(*row[:_NUMBERS], torch.tensor(row[_NUMBERS:], dtype=torch.bool).nonzero().flatten()) for row in mask.flatten(1).tolist()]
+    queries, causal = query.shape[2], bool(found[0].causal) and query.shape[2] > 1
     if mask.shape[-1] == _NUMBERS:
-        call(query, key, value, out, causal=causal, ranges=[number for row in rows for number in row])
-        return
-    for b, ((_, _, begin, end), keys) in enumerate(zip(rows, seen)):  # the keys that are seen, side by side
-        if len(keys):
-            call(query[b:b + 1], key[b:b + 1, :, keys], value[b:b + 1, :, keys], out[b:b + 1], causal=causal, ranges=[0, len(keys), begin, end])
+        call(query, key, value, out, causal=causal, ranges=[number for row in found for number in row[:4]])
+    for b, row in enumerate(found):
+        one = slice(b, b + 1)
+        if mask.shape[-1] > _NUMBERS:  # the keys that are seen, side by side
+            keys, seen = row.keys, len(row.keys)
+            if seen:
+                call(query[one], key[one, :, keys], value[one, :, keys], out[one], causal=causal, ranges=[0, seen, row.begin, row.end])
+            else:
+                out[one].zero_()
         else:
-            out[b].zero_()
+            keys, seen = slice(row.first, row.last), row.last - row.first
+        if row.end < queries and seen:  # padding behind the tokens sees them all, as in sdpa, and generate() looks at it
+            call(query[one, :, row.end:], key[one, :, keys], value[one, :, keys], out[one, row.end:], causal=False, ranges=[])
 
 
 def _check_extra(extra, key):
@@ -127,7 +134,7 @@ def fovea_mask(batch_size, kv_length, kv_offset=0, mask_function=causal_mask_fun
     rows = [[0, end, 0, q_length, causal]] * batch_size
     if shown is not None:
         rows = [[*_row(one, q_offset, q_length, causal), causal] for one in shown]
-        if any(row[1] - row[0] != int(one.sum()) for row, one in zip(rows, shown) if row[3] > row[2]):
+        if any(row[1] - row[0] != int(one.sum()) for row, one in zip(rows, shown)):
             rows = [[*row, *one.tolist()] for row, one in zip(rows, shown)]
     return torch.tensor(rows, dtype=torch.int64).view(batch_size, 1, 1, -1)
 
@@ -154,7 +161,7 @@ def _row(shown, q_offset, q_length, causal):
     """[first key, behind the last one, first query, behind the last one] of a row of the batch that are no padding."""
     places = shown.nonzero().flatten()
     if not len(places):
-        return [0, 1, 0, 0]
+        return [0, 0, 0, 0]
     keys = [int(places[0]), int(places[-1]) + 1]
     if not causal:
         return [*keys, 0, q_length]
