@@ -113,9 +113,10 @@ class Engine:
         if os.getpid() != self._process:
             raise Error("unsupported", "this engine was opened before a fork, and its threads stayed in the other process",
                         'open it in each process, or start processes with multiprocessing.set_start_method("spawn")')
+        threads = wanted_threads(self._threads)  # here: torch's number is one of the calling thread
 
         def run():
-            self._engine.set_threads(wanted_threads(self._threads))
+            self._engine.set_threads(threads)
             return work()
 
         try:
