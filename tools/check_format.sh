@@ -18,7 +18,7 @@ if ! "$formatter" --version 2>/dev/null | grep -qF "version $version"; then
   fi
 fi
 
-sources=$(find src tests bench tools -name '*.h' -o -name '*.cc' 2>/dev/null | sort)
+sources=$(find src include examples python tests bench tools -name '*.h' -o -name '*.cc' 2>/dev/null | sort)
 if [ "${1:-}" = --fix ]; then
   # shellcheck disable=SC2086 # a list of words
   "$formatter" -i $sources
