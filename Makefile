@@ -55,7 +55,7 @@ asan: deps ## build with AddressSanitizer and UBSan, run all tests, or those of 
 	@$(step) 'build ($(JOBS) jobs)' build-asan/log/build.log \
 		cmake --build --preset asan -j $(JOBS) $(if $(ASAN_PROGRAMS),--target $(ASAN_PROGRAMS))
 	@$(step) 'tests (sanitizers)' build-asan/log/test.log \
-		ctest --preset asan $(ctest_filter) $(if $(ASAN_PROGRAMS),-E _NOT_BUILT -LE ranks)
+		ctest --preset asan $(ctest_filter) $(if $(ASAN_PROGRAMS),-E _NOT_BUILT -LE 'ranks|install|guide')
 	@sed -n '/% tests passed/,$$p' build-asan/log/test.log
 
 tsan: deps ## build with ThreadSanitizer, run all tests, or those of TSAN_PROGRAMS="schedule_test ..."
@@ -63,7 +63,7 @@ tsan: deps ## build with ThreadSanitizer, run all tests, or those of TSAN_PROGRA
 	@$(step) 'build ($(JOBS) jobs)' build-tsan/log/build.log \
 		cmake --build --preset tsan -j $(JOBS) $(if $(TSAN_PROGRAMS),--target $(TSAN_PROGRAMS))
 	@$(step) 'tests (threads)' build-tsan/log/test.log \
-		ctest --preset tsan $(ctest_filter) $(if $(TSAN_PROGRAMS),-E _NOT_BUILT -LE 'ranks|structure|tools')
+		ctest --preset tsan $(ctest_filter) $(if $(TSAN_PROGRAMS),-E _NOT_BUILT -LE 'ranks|structure|tools|install|guide')
 	@sed -n '/% tests passed/,$$p' build-tsan/log/test.log
 
 fuzz: ## run the fuzz targets, or TARGET=name, for SECONDS=60 each (clang); adds to docs/measurements/fuzzing.md
