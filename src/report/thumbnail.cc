@@ -59,7 +59,8 @@ std::optional<Thumbnail> thumbnail_of(const std::string& url) {
     if (length > left || std::find(kAllowed.begin(), kAllowed.end(), type) == kAllowed.end())
       return std::nullopt;
     const bool is_head = type == "IHDR";
-    if (is_head != (at == kSignature.size()) || (is_head && (length != 13 || (*png)[at + 16] > 8)))
+    if (is_head != (at == kSignature.size()) ||
+        (is_head && (length != 13 || static_cast<unsigned char>((*png)[at + 16]) > 8)))
       return std::nullopt;
     if (is_head) {
       found.width = number_at(*png, at + 8);
